@@ -1,0 +1,2 @@
+//! The `keadm` binary.
+fn main() {}

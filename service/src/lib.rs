@@ -1,0 +1,28 @@
+//! The process: start, supervise, ready, stop, log, back off.
+//!
+//! Owns: what `cloudcore`, `edgecore` and `control-plane` have in common as programs.
+//! Called by: their `app.rs`, and `keadm`.
+//! Never: knows what a node or a pod is.
+//!
+//! ```no_run
+//! # async fn f() -> Result<(), service::Stopped> {
+//! let mut svc = service::Service::new("edgecore");
+//! let ready = svc.readiness().part("edgehub");
+//! let stop = svc.stopping();
+//! svc.spawn("edgehub", service::Policy::StopAll, async move {
+//!     drop(ready); // this part is up
+//!     stop.cancelled().await;
+//!     Ok(())
+//! });
+//! svc.until_stopped().await
+//! # }
+//! ```
+
+pub mod backoff;
+pub mod readiness;
+pub mod shutdown;
+mod supervise;
+
+pub use readiness::{Readiness, ReadyPart};
+pub use supervise::{BoxError, Policy, Service, Stopped};
+pub use tokio_util::sync::CancellationToken;
