@@ -1,1 +1,3 @@
-//! edgecore
+//! The edge half.
+
+pub mod edged;

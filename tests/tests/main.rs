@@ -1,0 +1,9 @@
+//! Every test that needs more than one crate, in one binary, so that it is linked once.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test panics where it fails, and prints"
+)]
+
+mod generated;
