@@ -18,11 +18,17 @@
 //! # }
 //! ```
 
+pub mod admin;
 pub mod backoff;
+pub mod keyed;
 pub mod readiness;
 pub mod shutdown;
 mod supervise;
+pub mod telemetry;
+pub mod tls;
 
+pub use admin::{Admin, Metrics};
+pub use keyed::{Keyed, NotTaken};
 pub use readiness::{Readiness, ReadyPart};
-pub use supervise::{BoxError, Policy, Service, Stopped};
+pub use supervise::{BoxError, Policy, Service, Stopped, error_chain};
 pub use tokio_util::sync::CancellationToken;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::Metrics;
 use crate::backoff::Backoff;
 use crate::readiness::Readiness;
 
@@ -64,6 +65,7 @@ pub struct Service {
     name: String,
     stopping: CancellationToken,
     readiness: Readiness,
+    metrics: Metrics,
     drain: Duration,
     tasks: JoinSet<(String, Policy, Result<(), BoxError>)>,
     names: Vec<(AbortHandle, String, Policy)>,
@@ -76,6 +78,7 @@ impl Service {
             name: name.to_owned(),
             stopping: CancellationToken::new(),
             readiness: Readiness::default(),
+            metrics: Metrics::default(),
             drain: Duration::from_secs(20),
             tasks: JoinSet::new(),
             names: Vec::new(),
@@ -109,6 +112,11 @@ impl Service {
     /// Where parts say that they are up.
     pub fn readiness(&self) -> &Readiness {
         &self.readiness
+    }
+
+    /// The metrics that the admin port shows.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Runs a module until it returns.
@@ -231,7 +239,7 @@ fn panic_message(e: tokio::task::JoinError) -> String {
 }
 
 /// An error and its causes on one line.
-pub(crate) fn error_chain(e: &(dyn std::error::Error + 'static)) -> String {
+pub fn error_chain(e: &(dyn std::error::Error + 'static)) -> String {
     let mut text = e.to_string();
     let mut cause = e.source();
     while let Some(c) = cause {
