@@ -6,4 +6,5 @@
     reason = "a test panics where it fails, and prints"
 )]
 
+mod architecture;
 mod generated;
