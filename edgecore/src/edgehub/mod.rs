@@ -1,0 +1,12 @@
+//! The link to the cloud: certificates, the connection, what goes up and what comes down.
+//!
+//! Owns: the socket to cloudhub, what the cloud must still be told, questions that wait for answers.
+//! Called by: `app.rs`; modules speak to the cloud through [`ToCloud`] and [`Requests`].
+//! Never: keeps objects (that is the metamanager's) or decides what to run.
+
+pub(crate) mod outbox;
+pub(crate) mod requests;
+pub(crate) mod to_cloud;
+
+pub(crate) use requests::{RequestError, Requests};
+pub(crate) use to_cloud::ToCloud;

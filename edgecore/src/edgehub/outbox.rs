@@ -1,0 +1,550 @@
+//! What the cloud must still be told. Pure.
+//!
+//! Owns: for each pod its mirror, its newest status and its end, until the cloud has answered; the
+//! events that wait for a moment on the socket.
+//! Called by: `to_cloud.rs` (offers), the session (takes, answers, cuts).
+//! Never: sends a difference against something unsent, or lets one pod hold up another.
+//!
+//! Per pod, in this order and one in flight at a time: create its mirror, report its status (newest
+//! wins), remove it. These survive a cut of the link. Events do not: they are dropped and counted.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use api::names::{MessageId, ObjectKey, Uid};
+use api::raw::RawJson;
+use api::wire::upstream::{EventReport, Request, Upstream};
+use service::backoff::Backoff;
+use tokio::time::Instant;
+
+/// Events that wait at most; a further one is dropped and counted.
+const EVENTS: usize = 256;
+/// Reports in flight at most, over all pods.
+const IN_FLIGHT: usize = 64;
+/// How long an answer may take before the report is sent again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// Waits after the cloud could not do what it was told.
+const AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+
+/// One incarnation of a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct PodId {
+    /// Namespace and name.
+    pub(crate) key: ObjectKey,
+    /// Which incarnation.
+    pub(crate) uid: Uid,
+}
+
+/// How the cloud answered a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Done, or no longer needed.
+    Done,
+    /// The pod is gone from the API server.
+    PodGone,
+    /// Not now.
+    Again,
+}
+
+/// What a report was about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// The creation of a mirror pod.
+    Mirror,
+    /// A status.
+    Status,
+    /// The removal of a pod.
+    Gone,
+}
+
+/// What was dropped since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Dropped {
+    /// Events made while there was no link, or lost with it.
+    pub(crate) events_offline: u64,
+    /// Events made faster than the link takes them.
+    pub(crate) events_full: u64,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    connected: bool,
+    pods: HashMap<PodId, Line>,
+    /// Pods with something to send, first come first served. Each at most once.
+    queue: VecDeque<PodId>,
+    in_flight: HashMap<MessageId, PodId>,
+    events: VecDeque<EventReport>,
+    dropped: Dropped,
+}
+
+/// What the cloud must be told about one pod.
+#[derive(Debug, Default)]
+struct Line {
+    mirror: Option<RawJson>,
+    status: Option<String>,
+    gone: bool,
+    queued: bool,
+    flight: Option<Flight>,
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Flight {
+    id: MessageId,
+    subject: Subject,
+    since: Instant,
+    /// A newer status was offered since.
+    superseded: bool,
+}
+
+impl Line {
+    fn subject(&self) -> Option<Subject> {
+        if self.mirror.is_some() {
+            Some(Subject::Mirror)
+        } else if self.status.is_some() {
+            Some(Subject::Status)
+        } else {
+            self.gone.then_some(Subject::Gone)
+        }
+    }
+}
+
+impl Outbox {
+    /// The newest status of a pod, as a patch that carries all of it.
+    pub(crate) fn pod_status(&mut self, pod: PodId, patch: String) {
+        let line = self.pods.entry(pod.clone()).or_default();
+        line.status = Some(patch);
+        if let Some(flight) = &mut line.flight
+            && flight.subject == Subject::Status
+        {
+            flight.superseded = true;
+        }
+        self.enqueue(pod);
+    }
+
+    /// The containers of a pod are gone; the API server may remove it.
+    pub(crate) fn pod_gone(&mut self, pod: PodId) {
+        self.pods.entry(pod.clone()).or_default().gone = true;
+        self.enqueue(pod);
+    }
+
+    /// The mirror of a static pod.
+    pub(crate) fn mirror_pod(&mut self, pod: PodId, object: RawJson) {
+        self.pods.entry(pod.clone()).or_default().mirror = Some(object);
+        self.enqueue(pod);
+    }
+
+    /// An event; dropped and counted without a link or when too many wait.
+    pub(crate) fn event(&mut self, event: EventReport) {
+        if !self.connected {
+            self.dropped.events_offline += 1;
+        } else if self.events.len() >= EVENTS {
+            self.dropped.events_full += 1;
+        } else {
+            self.events.push_back(event);
+        }
+    }
+
+    /// The link is up.
+    pub(crate) fn link_up(&mut self) {
+        self.connected = true;
+    }
+
+    /// The link is cut: what was in flight waits again, events are dropped.
+    pub(crate) fn link_cut(&mut self) {
+        self.connected = false;
+        self.dropped.events_offline += self.events.len() as u64;
+        self.events.clear();
+        self.in_flight.clear();
+        let mut waiting: Vec<PodId> = Vec::new();
+        for (pod, line) in &mut self.pods {
+            line.flight = None;
+            line.failures = 0;
+            line.not_before = None;
+            if !line.queued {
+                waiting.push(pod.clone());
+            }
+        }
+        waiting.sort();
+        for pod in waiting {
+            self.enqueue(pod);
+        }
+    }
+
+    /// The next report to send now; it is in flight from then on.
+    pub(crate) fn next_report(&mut self, now: Instant) -> Option<(MessageId, Upstream)> {
+        if !self.connected || self.in_flight.len() >= IN_FLIGHT {
+            return None;
+        }
+        for _ in 0..self.queue.len() {
+            let pod = self.queue.pop_front()?;
+            let Some(line) = self.pods.get_mut(&pod) else { continue };
+            if line.flight.is_some() {
+                // It is queued again when its answer comes.
+                line.queued = false;
+                continue;
+            }
+            if line.not_before.is_some_and(|at| at > now) {
+                self.queue.push_back(pod);
+                continue;
+            }
+            line.queued = false;
+            let Some(subject) = line.subject() else { continue };
+            let id = MessageId::random();
+            let report = report(&pod, line, subject);
+            line.flight = Some(Flight { id: id.clone(), subject, since: now, superseded: false });
+            self.in_flight.insert(id.clone(), pod);
+            return Some((id, report));
+        }
+        None
+    }
+
+    /// The next event to send.
+    pub(crate) fn next_event(&mut self) -> Option<(MessageId, Upstream)> {
+        let event = self.events.pop_front()?;
+        Some((MessageId::random(), Upstream::Event(event)))
+    }
+
+    /// The pod and the subject of a report in flight.
+    pub(crate) fn in_flight(&self, id: &MessageId) -> Option<(&PodId, Subject)> {
+        let pod = self.in_flight.get(id)?;
+        Some((pod, self.pods.get(pod)?.flight.as_ref()?.subject))
+    }
+
+    /// The answer to a report in flight.
+    pub(crate) fn answered(&mut self, id: &MessageId, verdict: Verdict, now: Instant) {
+        let Some(pod) = self.in_flight.remove(id) else { return };
+        let Some(line) = self.pods.get_mut(&pod) else { return };
+        let Some(flight) = line.flight.take_if(|f| f.id == *id) else { return };
+        match (verdict, flight.subject) {
+            (Verdict::Again, _) => {
+                line.not_before = Some(now + AGAIN.next_delay(line.failures));
+                line.failures = line.failures.saturating_add(1);
+            }
+            (Verdict::Done, Subject::Mirror) => line.mirror = None,
+            (Verdict::Done, Subject::Status) if flight.superseded => {}
+            (Verdict::Done, Subject::Status) => line.status = None,
+            (Verdict::Done | Verdict::PodGone, Subject::Gone) => line.gone = false,
+            (Verdict::PodGone, Subject::Status) => line.status = None,
+            (Verdict::PodGone, Subject::Mirror) => line.mirror = None,
+        }
+        if verdict != Verdict::Again {
+            line.failures = 0;
+            line.not_before = None;
+        }
+        if line.subject().is_none() {
+            self.pods.remove(&pod);
+        } else {
+            self.enqueue(pod);
+        }
+    }
+
+    /// Sends again, later, what has had no answer for too long.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        let late: Vec<MessageId> = self
+            .pods
+            .values()
+            .filter_map(|line| line.flight.as_ref())
+            .filter(|flight| now.saturating_duration_since(flight.since) >= ANSWER_WITHIN)
+            .map(|flight| flight.id.clone())
+            .collect();
+        for id in late {
+            self.answered(&id, Verdict::Again, now);
+        }
+    }
+
+    /// When something becomes due by itself.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.pods
+            .values()
+            .filter_map(|line| match &line.flight {
+                Some(flight) => Some(flight.since + ANSWER_WITHIN),
+                None => line.not_before,
+            })
+            .min()
+    }
+
+    /// What was dropped since the start.
+    pub(crate) fn dropped(&self) -> Dropped {
+        self.dropped
+    }
+
+    /// Pods that the cloud must still be told of.
+    pub(crate) fn len(&self) -> usize {
+        self.pods.len()
+    }
+
+    fn enqueue(&mut self, pod: PodId) {
+        if let Some(line) = self.pods.get_mut(&pod)
+            && !line.queued
+        {
+            line.queued = true;
+            self.queue.push_back(pod);
+        }
+    }
+}
+
+fn report(pod: &PodId, line: &Line, subject: Subject) -> Upstream {
+    let key = pod.key.clone();
+    Upstream::Request(match subject {
+        Subject::Mirror => {
+            Request::CreatePod { key, pod: line.mirror.clone().unwrap_or_else(RawJson::null) }
+        }
+        Subject::Status => {
+            Request::PatchPod { key, patch: line.status.clone().unwrap_or_default() }
+        }
+        Subject::Gone => Request::DeletePod {
+            key,
+            uid: Some(pod.uid.clone()),
+            options: delete_options(&pod.uid),
+        },
+    })
+}
+
+fn delete_options(uid: &Uid) -> RawJson {
+    #[derive(serde::Serialize)]
+    struct Options<'a> {
+        #[serde(rename = "gracePeriodSeconds")]
+        grace_period_seconds: i64,
+        preconditions: Preconditions<'a>,
+    }
+    #[derive(serde::Serialize)]
+    struct Preconditions<'a> {
+        uid: &'a str,
+    }
+    let options =
+        Options { grace_period_seconds: 0, preconditions: Preconditions { uid: uid.as_str() } };
+    RawJson::of(&options).unwrap_or_else(|_| RawJson::null())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use api::names::Kind;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pod(name: &str) -> PodId {
+        let key = ObjectKey::new("default".parse().unwrap(), Kind::Pod, name);
+        PodId { key, uid: format!("uid-{name}").parse().unwrap() }
+    }
+
+    fn up() -> Outbox {
+        let mut outbox = Outbox::default();
+        outbox.link_up();
+        outbox
+    }
+
+    fn patch_of(report: &Upstream) -> &str {
+        match report {
+            Upstream::Request(Request::PatchPod { patch, .. }) => patch,
+            other => panic!("not a status: {other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_newest_status_wins_while_it_waits() {
+        let mut outbox = up();
+        outbox.pod_status(pod("a"), "1".into());
+        outbox.pod_status(pod("a"), "2".into());
+        let (id, report) = outbox.next_report(Instant::now()).unwrap();
+        assert_eq!(patch_of(&report), "2");
+        assert!(outbox.next_report(Instant::now()).is_none(), "one in flight per pod");
+        outbox.pod_status(pod("a"), "3".into());
+        assert!(outbox.next_report(Instant::now()).is_none());
+        outbox.answered(&id, Verdict::Done, Instant::now());
+        assert_eq!(patch_of(&outbox.next_report(Instant::now()).unwrap().1), "3");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_gets_no_answer_does_not_hold_up_its_neighbours() {
+        let mut outbox = up();
+        outbox.pod_status(pod("deaf"), "1".into());
+        outbox.pod_status(pod("web"), "1".into());
+        let now = Instant::now();
+        assert!(outbox.next_report(now).is_some() && outbox.next_report(now).is_some());
+        outbox.pod_status(pod("web2"), "1".into());
+        assert!(outbox.next_report(now).is_some());
+        let later = now + ANSWER_WITHIN;
+        outbox.expire(later);
+        assert!(outbox.next_due().is_some_and(|due| due > later));
+        assert!(outbox.next_report(later + AGAIN.ceiling).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pods_end_follows_its_last_status_and_is_kept_over_a_cut() {
+        let mut outbox = up();
+        outbox.pod_gone(pod("a"));
+        outbox.pod_status(pod("a"), "last".into());
+        let (id, first) = outbox.next_report(Instant::now()).unwrap();
+        assert_eq!(patch_of(&first), "last");
+        outbox.answered(&id, Verdict::Done, Instant::now());
+        let (_, end) = outbox.next_report(Instant::now()).unwrap();
+        let Upstream::Request(Request::DeletePod { options, .. }) = &end else { panic!("{end:?}") };
+        assert_eq!(options.get(), r#"{"gracePeriodSeconds":0,"preconditions":{"uid":"uid-a"}}"#);
+        outbox.link_cut();
+        assert!(outbox.next_report(Instant::now()).is_none(), "no link");
+        outbox.link_up();
+        let (id, again) = outbox.next_report(Instant::now()).unwrap();
+        assert_eq!(again, end);
+        outbox.answered(&id, Verdict::Done, Instant::now());
+        assert_eq!(outbox.len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_unknown_to_the_cloud_is_not_reported_again() {
+        let mut outbox = up();
+        outbox.pod_status(pod("a"), "1".into());
+        let (id, _) = outbox.next_report(Instant::now()).unwrap();
+        outbox.answered(&id, Verdict::PodGone, Instant::now());
+        assert_eq!(outbox.len(), 0);
+    }
+
+    #[test]
+    fn events_are_dropped_and_counted_without_a_link_and_when_too_many_wait() {
+        let event = || EventReport {
+            key: ObjectKey::new("default".parse().unwrap(), Kind::Event, "e"),
+            op: api::wire::upstream::EventOp::Insert,
+            content: RawJson::null(),
+        };
+        let mut outbox = Outbox::default();
+        outbox.event(event());
+        outbox.link_up();
+        for _ in 0..EVENTS + 2 {
+            outbox.event(event());
+        }
+        assert_eq!(outbox.dropped(), Dropped { events_offline: 1, events_full: 2 });
+        outbox.link_cut();
+        assert_eq!(outbox.dropped().events_offline, 1 + EVENTS as u64);
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Status(u8),
+        Gone(u8),
+        Send,
+        /// Answer the n-th of what is in flight.
+        Answer(usize, Verdict),
+        Cut,
+        Mend,
+        Wait,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let verdict = prop_oneof![Just(Verdict::Done), Just(Verdict::Again)];
+        let step = prop_oneof![
+            4 => (0..4u8).prop_map(Step::Status),
+            1 => (0..4u8).prop_map(Step::Gone),
+            6 => Just(Step::Send),
+            4 => (0..8usize, verdict).prop_map(|(n, v)| Step::Answer(n, v)),
+            1 => Just(Step::Cut),
+            2 => Just(Step::Mend),
+            1 => Just(Step::Wait),
+        ];
+        proptest::collection::vec(step, 0..120)
+    }
+
+    /// The cloud as the outbox sees it: it does what it is told when a report is answered with Done.
+    #[derive(Default)]
+    struct Cloud {
+        flight: Vec<(MessageId, Upstream)>,
+        status: BTreeMap<PodId, String>,
+        removed: BTreeSet<PodId>,
+    }
+
+    impl Cloud {
+        fn carry_out(&mut self, report: Upstream) {
+            match report {
+                Upstream::Request(Request::PatchPod { key, patch }) => {
+                    self.status.insert(pod(&key.name), patch);
+                }
+                Upstream::Request(Request::DeletePod { key, .. }) => {
+                    self.removed.insert(pod(&key.name));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+
+        fn names(&self) -> Vec<String> {
+            self.flight
+                .iter()
+                .map(|(_, r)| match r {
+                    Upstream::Request(
+                        Request::PatchPod { key, .. } | Request::DeletePod { key, .. },
+                    ) => key.name.to_string(),
+                    other => panic!("{other:?}"),
+                })
+                .collect()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_happens_the_cloud_ends_with_the_newest_status_and_every_end(steps in steps()) {
+            let rt = tokio::runtime::Builder::new_current_thread()
+                .enable_time().start_paused(true).build().unwrap();
+            rt.block_on(async {
+                let mut now = Instant::now();
+                let (mut outbox, mut cloud) = (up(), Cloud::default());
+                let mut wanted: BTreeMap<PodId, String> = BTreeMap::new();
+                let mut ends: BTreeSet<PodId> = BTreeSet::new();
+                for (n, step) in steps.into_iter().enumerate() {
+                    match step {
+                        Step::Status(p) => {
+                            let p = pod(&p.to_string());
+                            wanted.insert(p.clone(), n.to_string());
+                            outbox.pod_status(p, n.to_string());
+                        }
+                        Step::Gone(p) => {
+                            let p = pod(&p.to_string());
+                            ends.insert(p.clone());
+                            outbox.pod_gone(p);
+                        }
+                        Step::Send => cloud.flight.extend(outbox.next_report(now)),
+                        Step::Answer(at, verdict) => {
+                            if at < cloud.flight.len() {
+                                let (id, report) = cloud.flight.remove(at);
+                                if verdict == Verdict::Done { cloud.carry_out(report); }
+                                outbox.answered(&id, verdict, now);
+                            }
+                        }
+                        Step::Cut => {
+                            // The cloud may still carry out what was on the wire.
+                            for (_, report) in std::mem::take(&mut cloud.flight) {
+                                cloud.carry_out(report);
+                            }
+                            outbox.link_cut();
+                        }
+                        Step::Mend => outbox.link_up(),
+                        Step::Wait => {
+                            now += ANSWER_WITHIN;
+                            // Answers later than the limit find nobody.
+                            for (_, report) in std::mem::take(&mut cloud.flight) {
+                                cloud.carry_out(report);
+                            }
+                            outbox.expire(now);
+                        }
+                    }
+                    let mut names = cloud.names();
+                    names.sort();
+                    names.dedup();
+                    prop_assert_eq!(names.len(), cloud.flight.len(), "one in flight per pod");
+                }
+                outbox.link_cut();
+                outbox.link_up();
+                while let Some((id, report)) = outbox.next_report(now) {
+                    cloud.carry_out(report);
+                    outbox.answered(&id, Verdict::Done, now);
+                }
+                prop_assert_eq!(outbox.len(), 0);
+                prop_assert_eq!(cloud.status, wanted);
+                prop_assert_eq!(cloud.removed, ends);
+                Ok(())
+            })?;
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Questions to the cloud and their answers, matched by the parent id.
+//!
+//! Owns: every question that waits, sent or not.
+//! Called by: `metamanager::remote` and the node's tasks ask; the session takes questions to send
+//! and brings answers; the link says when it is up and when it is cut.
+//! Never: lets a question wait for an answer that cannot come: without a link it fails at once, and
+//! when the link is cut all that wait fail.
+//!
+//! At most [`WAITING`] questions wait at a time; further askers wait for a place, within their limit.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::names::{MessageId, ObjectKey};
+use api::raw::RawJson;
+use api::wire::downstream::{Reply, ReplyBody, ReplyError};
+use api::wire::upstream::{Request, Upstream};
+use parking_lot::Mutex;
+use serde::Deserialize;
+use tokio::sync::{Notify, Semaphore, oneshot};
+
+/// Questions that wait at a time.
+const WAITING: usize = 256;
+
+/// Why a question has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RequestError {
+    /// There is no link.
+    #[error("there is no link to the cloud")]
+    NotConnected,
+    /// The link was cut after the question was asked.
+    #[error("the link to the cloud was lost before the answer came")]
+    LinkLost,
+    /// No answer came in time.
+    #[error("the cloud did not answer within {} s", .0.as_secs_f32())]
+    TimedOut(Duration),
+    /// The API server or the cloud refused.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+/// What the API server said when it refused.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, thiserror::Error)]
+#[serde(default)]
+#[error("{}", if .message.is_empty() { "the cloud refused and did not say why" } else { .message })]
+pub(crate) struct Refusal {
+    /// HTTP status; 0 if unknown.
+    pub(crate) code: u16,
+    /// `NotFound`, `AlreadyExists` ..
+    pub(crate) reason: String,
+    /// For people.
+    pub(crate) message: String,
+}
+
+impl Refusal {
+    pub(crate) fn is_not_found(&self) -> bool {
+        self.code == 404 || self.reason == "NotFound"
+    }
+
+    pub(crate) fn already_exists(&self) -> bool {
+        self.reason == "AlreadyExists"
+    }
+}
+
+impl From<ReplyError> for Refusal {
+    fn from(e: ReplyError) -> Self {
+        match e {
+            ReplyError::Status(status) => status.to().unwrap_or_default(),
+            ReplyError::Unknown => Self::default(),
+        }
+    }
+}
+
+/// The object in an answer, none for a plain `OK`.
+///
+/// # Errors
+/// When the answer is a refusal, in whichever form.
+pub(crate) fn object_of(body: ReplyBody) -> Result<Option<RawJson>, Refusal> {
+    match body {
+        ReplyBody::Ok => Ok(None),
+        ReplyBody::Text(message) => Err(Refusal { message, ..Refusal::default() }),
+        ReplyBody::Object { err: Some(e), .. } | ReplyBody::Error(e) => Err(e.into()),
+        ReplyBody::Object { object, err: None } | ReplyBody::Plain(object) => {
+            Ok((!object.is_null()).then_some(object))
+        }
+    }
+}
+
+/// A handle on the questions; clones share them.
+#[derive(Clone)]
+pub(crate) struct Requests {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    table: Mutex<Table>,
+    places: Semaphore,
+    wake: Arc<Notify>,
+}
+
+#[derive(Default)]
+struct Table {
+    connected: bool,
+    to_send: VecDeque<(MessageId, Request)>,
+    waiting: HashMap<MessageId, Waiting>,
+}
+
+struct Waiting {
+    tell: oneshot::Sender<Result<ReplyBody, RequestError>>,
+    /// The object asked for, if the question is a query.
+    object: Option<ObjectKey>,
+}
+
+/// Takes a question off the table when its asker has gone.
+struct Asked<'a> {
+    id: MessageId,
+    inner: &'a Inner,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let mut table = self.inner.table.lock();
+        table.waiting.remove(&self.id);
+        table.to_send.retain(|(id, _)| *id != self.id);
+    }
+}
+
+impl Requests {
+    /// `wake` is told when there is something to send.
+    pub(crate) fn new(wake: Arc<Notify>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                table: Mutex::default(),
+                places: Semaphore::new(WAITING),
+                wake,
+            }),
+        }
+    }
+
+    /// Asks the cloud and waits for its answer, at most `limit`.
+    ///
+    /// # Errors
+    /// When there is no link, it is cut meanwhile, or no answer comes in time. A refusal is an answer.
+    pub(crate) async fn ask(
+        &self,
+        request: Request,
+        limit: Duration,
+    ) -> Result<ReplyBody, RequestError> {
+        if !self.inner.table.lock().connected {
+            return Err(RequestError::NotConnected);
+        }
+        let answer = async {
+            // The semaphore is never closed.
+            let _place = self.inner.places.acquire().await;
+            let id = MessageId::random();
+            let (tell, told) = oneshot::channel();
+            {
+                let mut table = self.inner.table.lock();
+                if !table.connected {
+                    return Err(RequestError::NotConnected);
+                }
+                let object = match &request {
+                    Request::Query(key) => Some(key.clone()),
+                    _ => None,
+                };
+                table.waiting.insert(id.clone(), Waiting { tell, object });
+                table.to_send.push_back((id.clone(), request));
+            }
+            let asked = Asked { id, inner: &self.inner };
+            self.inner.wake.notify_one();
+            let answer = told.await.unwrap_or(Err(RequestError::LinkLost));
+            drop(asked);
+            answer
+        };
+        tokio::time::timeout(limit, answer).await.unwrap_or(Err(RequestError::TimedOut(limit)))
+    }
+
+    /// [`Requests::ask`], and the object in the answer.
+    ///
+    /// # Errors
+    /// As `ask`, and when the answer is a refusal.
+    pub(crate) async fn object(
+        &self,
+        request: Request,
+        limit: Duration,
+    ) -> Result<Option<RawJson>, RequestError> {
+        Ok(object_of(self.ask(request, limit).await?)?)
+    }
+
+    /// Whether a question would be sent.
+    pub(crate) fn connected(&self) -> bool {
+        self.inner.table.lock().connected
+    }
+
+    /// The link is up: questions are taken from now on.
+    pub(crate) fn link_up(&self) {
+        self.inner.table.lock().connected = true;
+    }
+
+    /// The link is cut: all that wait fail now.
+    pub(crate) fn link_cut(&self) {
+        let lost = {
+            let mut table = self.inner.table.lock();
+            table.connected = false;
+            table.to_send.clear();
+            std::mem::take(&mut table.waiting)
+        };
+        for (_, waiting) in lost {
+            let _ = waiting.tell.send(Err(RequestError::LinkLost));
+        }
+    }
+
+    /// The next question to send, in the order in which they were asked.
+    pub(crate) fn next(&self) -> Option<(MessageId, Upstream)> {
+        let (id, request) = self.inner.table.lock().to_send.pop_front()?;
+        Some((id, Upstream::Request(request)))
+    }
+
+    /// The object that an answer to this question brings, if the question was a query.
+    pub(crate) fn object_asked_for(&self, question: &MessageId) -> Option<ObjectKey> {
+        self.inner.table.lock().waiting.get(question)?.object.clone()
+    }
+
+    /// Hands an answer to its asker; gives it back if nobody waits for it.
+    pub(crate) fn answered(&self, reply: Reply) -> Result<(), Reply> {
+        let waiting = self.inner.table.lock().waiting.remove(&reply.parent);
+        match waiting {
+            Some(waiting) => {
+                let _ = waiting.tell.send(Ok(reply.body));
+                Ok(())
+            }
+            None => Err(reply),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! How modules tell the cloud something.
+//!
+//! Owns: the outbox, behind a lock that is never held across an await.
+//! Called by: edged; the session takes from it.
+//! Never: waits for the link. A status is on the disk when its call returns.
+
+use std::sync::Arc;
+
+use api::names::{Kind, Namespace, ObjectKey, Uid};
+use api::raw::RawJson;
+use api::wire::upstream::{EventOp, EventReport};
+use k8s_openapi::api::core::v1::{Event, Pod, PodStatus};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use super::outbox::{Outbox, PodId};
+use crate::metamanager::{ObjectError, Store, apply};
+
+/// A handle on what the cloud must be told; clones share it.
+#[derive(Clone)]
+pub(crate) struct ToCloud {
+    outbox: Arc<Mutex<Outbox>>,
+    wake: Arc<Notify>,
+    store: Store,
+}
+
+impl ToCloud {
+    /// `wake` is told when there is something to send.
+    pub(crate) fn new(store: Store, wake: Arc<Notify>) -> Self {
+        Self { outbox: Arc::default(), wake, store }
+    }
+
+    /// Reports the whole status of a pod: onto the disk, then to the cloud. The newest wins.
+    ///
+    /// # Errors
+    /// When the pod has no name or uid, or the database fails; the status is reported all the same.
+    pub(crate) async fn pod_status(
+        &self,
+        pod: &Pod,
+        status: &PodStatus,
+    ) -> Result<(), ObjectError> {
+        let id = pod_id(pod)?;
+        let patch = status_patch(&id.uid, status)?;
+        let (row, text) = (apply::patch_key(&id.key), patch.clone());
+        let stored = self.store.write(move |tx| tx.put(&row, "podpatch", &text)).await;
+        self.outbox.lock().pod_status(id, patch);
+        self.wake.notify_one();
+        Ok(stored?)
+    }
+
+    /// Says that nothing of a pod runs any more, so that the API server removes it. Kept until the
+    /// cloud has answered, but not over a restart: edged then finds the same again.
+    pub(crate) async fn pod_gone(&self, key: ObjectKey, uid: Uid) {
+        self.outbox.lock().pod_gone(PodId { key, uid });
+        self.wake.notify_one();
+    }
+
+    /// Records an event; dropped and counted when there is no link or too many wait.
+    pub(crate) fn event(&self, event: Event) {
+        let Some(report) = event_report(&event) else {
+            tracing::debug!("an event without a name is not sent");
+            return;
+        };
+        self.outbox.lock().event(report);
+        self.wake.notify_one();
+    }
+
+    /// Creates the mirror of a static pod.
+    ///
+    /// # Errors
+    /// When the pod has no name or uid.
+    pub(crate) async fn mirror_pod(&self, pod: &Pod) -> Result<(), ObjectError> {
+        let id = pod_id(pod)?;
+        let object = RawJson::of(pod).map_err(|e| ObjectError::unreadable(&id.key, &e))?;
+        self.outbox.lock().mirror_pod(id, object);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// The outbox itself, for the session.
+    pub(crate) fn outbox(&self) -> parking_lot::MutexGuard<'_, Outbox> {
+        self.outbox.lock()
+    }
+}
+
+fn pod_id(pod: &Pod) -> Result<PodId, ObjectError> {
+    let meta = &pod.metadata;
+    let name = meta.name.as_deref().unwrap_or_default();
+    let namespace = meta.namespace.as_deref().unwrap_or("default").parse::<Namespace>();
+    let uid = meta.uid.as_deref().unwrap_or_default().parse::<Uid>();
+    match (namespace, uid) {
+        (Ok(namespace), Ok(uid)) if !name.is_empty() => {
+            Ok(PodId { key: ObjectKey::new(namespace, Kind::Pod, name), uid })
+        }
+        _ => Err(ObjectError::Nameless { what: format!("pod `{name}`") }),
+    }
+}
+
+/// A strategic merge patch that makes the status what it is here, whatever it was before: lists
+/// that the API server would merge by address are replaced, absent texts are removed. Conditions of
+/// others stay.
+fn status_patch(uid: &Uid, status: &PodStatus) -> Result<String, ObjectError> {
+    let unreadable = |e: serde_json::Error| ObjectError::Unreadable {
+        what: "pod status".into(),
+        why: e.to_string(),
+    };
+    let mut status = serde_json::to_value(status).map_err(unreadable)?;
+    if let Some(fields) = status.as_object_mut() {
+        for list in ["podIPs", "hostIPs"] {
+            if let Some(Value::Array(items)) = fields.get_mut(list) {
+                items.push(json!({"$patch": "replace"}));
+            }
+        }
+        for text in ["message", "reason"] {
+            fields.entry(text).or_insert(Value::Null);
+        }
+    }
+    let patch = json!({"metadata": {"uid": uid.as_str()}, "status": status});
+    serde_json::to_string(&patch).map_err(unreadable)
+}
+
+fn event_report(event: &Event) -> Option<EventReport> {
+    let name = event.metadata.name.as_deref().filter(|n| !n.is_empty())?;
+    let namespace = event.metadata.namespace.as_deref().unwrap_or("default").parse().ok()?;
+    Some(EventReport {
+        key: ObjectKey::new(namespace, Kind::Event, name),
+        op: EventOp::Insert,
+        content: RawJson::of(event).ok()?,
+    })
+}

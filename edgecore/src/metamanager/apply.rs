@@ -1,0 +1,276 @@
+//! A message from the cloud into the store, in one transaction; only then is it acknowledged.
+//!
+//! Owns: what is written and removed for each kind of message, and what edged is told of it.
+//! Called by: `edgehub::dispatch`, with a [`Tx`] on the writer's thread.
+//! Never: waits, or talks to anybody.
+
+use api::names::{Kind, ObjectKey, ResourceVersion, Uid};
+use api::raw::RawJson;
+use api::wire::downstream::{ObjectPush, PushOp};
+use k8s_openapi::api::core::v1::Pod;
+use serde::Deserialize;
+
+use super::store::{StoreError, Tx, V2Row};
+
+/// What edged is told, in the order in which it became true.
+///
+/// The channel holds 1024 of these; when it is full, the edgehub waits. edged must therefore take
+/// them without waiting for an answer of the cloud.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum WantedChange {
+    /// A pod is new or has changed.
+    Set(Box<Pod>),
+    /// A pod is gone from the API server; this incarnation may no longer run.
+    Gone {
+        /// Which.
+        key: ObjectKey,
+        /// Its incarnation.
+        uid: Uid,
+    },
+    /// A configmap or secret has changed or is gone.
+    ObjectChanged(ObjectKey),
+    /// The whole list of pods: what is not in it may no longer run.
+    Resync(Vec<Pod>),
+}
+
+/// The part of an object's head that decides what happens to it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Head {
+    #[serde(rename = "apiVersion")]
+    api_version: Option<String>,
+    kind: Option<String>,
+    metadata: HeadMeta,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct HeadMeta {
+    name: Option<String>,
+    uid: Option<String>,
+    #[serde(rename = "resourceVersion")]
+    resource_version: Option<String>,
+}
+
+impl Head {
+    fn of(json: &str) -> Option<Self> {
+        serde_json::from_str(json).ok()
+    }
+
+    fn version(&self) -> Option<ResourceVersion> {
+        self.metadata.resource_version.as_deref()?.parse().ok()
+    }
+}
+
+/// Whether `json` is an object with a name, and not an error that was stored in its place.
+pub(crate) fn is_object(json: &str) -> bool {
+    Head::of(json).is_some_and(|h| h.metadata.name.is_some_and(|n| !n.is_empty()))
+}
+
+/// Stores or removes a pushed object; says what edged is to be told.
+///
+/// # Errors
+/// When the database fails; then nothing of it is stored.
+pub(crate) fn push(tx: &Tx<'_>, push: &ObjectPush) -> Result<Option<WantedChange>, StoreError> {
+    match push.op {
+        PushOp::Delete => remove(tx, push),
+        PushOp::Insert | PushOp::Update => {
+            if put(tx, &push.key, &push.uid, push.version, &push.object)? {
+                Ok(told(&push.key, &push.object))
+            } else {
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Stores the object that answers a query.
+///
+/// # Errors
+/// When the database fails.
+pub(crate) fn answer(
+    tx: &Tx<'_>,
+    key: &ObjectKey,
+    object: &RawJson,
+) -> Result<Option<WantedChange>, StoreError> {
+    let Some(head) = Head::of(object.get()) else { return Ok(None) };
+    let uid = head.metadata.uid.as_deref().and_then(|u| u.parse::<Uid>().ok());
+    if let Some(uid) = uid
+        && head.metadata.name.as_deref() == Some(&key.name)
+        && put(tx, key, &uid, head.version(), object)?
+    {
+        return Ok(told(key, object));
+    }
+    Ok(None)
+}
+
+/// Stores the pod that answers a status patch, if the node still holds that incarnation of it.
+///
+/// The answer may show a change of the pod before the push of that change arrives; edged is told.
+///
+/// # Errors
+/// When the database fails.
+pub(crate) fn patched_pod(
+    tx: &Tx<'_>,
+    key: &ObjectKey,
+    object: &RawJson,
+) -> Result<Option<WantedChange>, StoreError> {
+    let Some(stored) = tx.get(&key.to_string())? else { return Ok(None) };
+    let (Ok(old), Ok(mut new)) = (serde_json::from_str::<Pod>(&stored), object.to::<Pod>()) else {
+        return Ok(None);
+    };
+    let (Some(uid), true) = (
+        new.metadata.uid.as_deref().and_then(|u| u.parse::<Uid>().ok()),
+        old.metadata.uid == new.metadata.uid,
+    ) else {
+        return Ok(None);
+    };
+    // Answers to patches leave these two out.
+    let object = match with_type(object, "v1", "Pod") {
+        Ok(object) => object,
+        Err(_) => return Ok(None),
+    };
+    let version = Head::of(object.get()).and_then(|h| h.version());
+    if !put(tx, key, &uid, version, &object)? {
+        return Ok(None);
+    }
+    if old.spec == new.spec && same_wishes(&old, &new) {
+        return Ok(None);
+    }
+    new.metadata.managed_fields = None;
+    Ok(Some(WantedChange::Set(Box::new(new))))
+}
+
+/// Removes the status of a pod that the cloud no longer knows.
+///
+/// # Errors
+/// When the database fails.
+pub(crate) fn forget_patch(tx: &Tx<'_>, key: &ObjectKey) -> Result<(), StoreError> {
+    tx.delete(&patch_key(key)).map(drop)
+}
+
+/// The key of the row that holds the newest status patch of a pod.
+pub(crate) fn patch_key(key: &ObjectKey) -> String {
+    ObjectKey {
+        namespace: key.namespace.clone(),
+        kind: Kind::Other("podpatch".into()),
+        name: key.name.clone(),
+    }
+    .to_string()
+}
+
+fn same_wishes(old: &Pod, new: &Pod) -> bool {
+    let (o, n) = (&old.metadata, &new.metadata);
+    o.labels == n.labels
+        && o.annotations == n.annotations
+        && o.deletion_timestamp == n.deletion_timestamp
+        && o.deletion_grace_period_seconds == n.deletion_grace_period_seconds
+        && o.finalizers == n.finalizers
+        && o.owner_references == n.owner_references
+}
+
+fn told(key: &ObjectKey, object: &RawJson) -> Option<WantedChange> {
+    match key.kind {
+        Kind::Pod => match object.to::<Pod>() {
+            Ok(pod) => Some(WantedChange::Set(Box::new(pod))),
+            Err(e) => {
+                tracing::error!(pod = %key, error = %e, "the cloud sent a pod that cannot be read; it is stored and not run");
+                None
+            }
+        },
+        Kind::ConfigMap | Kind::Secret => Some(WantedChange::ObjectChanged(key.clone())),
+        _ => None,
+    }
+}
+
+/// Writes both rows of an object, unless the store has a newer version of the same incarnation;
+/// says whether it wrote.
+fn put(
+    tx: &Tx<'_>,
+    key: &ObjectKey,
+    uid: &Uid,
+    version: Option<ResourceVersion>,
+    object: &RawJson,
+) -> Result<bool, StoreError> {
+    let row = key.to_string();
+    if let Some(stored) = tx.get(&row)?.as_deref().and_then(Head::of)
+        && stored.metadata.uid.as_deref() == Some(uid.as_str())
+        && let (Some(have), Some(new)) = (stored.version(), version)
+        && have > new
+    {
+        return Ok(false);
+    }
+    tx.put(&row, key.kind.as_str(), object.get())?;
+    if let Some(v2) = v2_row(key, version, object) {
+        tx.put_v2(&v2)?;
+    }
+    Ok(true)
+}
+
+fn remove(tx: &Tx<'_>, push: &ObjectPush) -> Result<Option<WantedChange>, StoreError> {
+    let (key, uid) = (&push.key, &push.uid);
+    let row = key.to_string();
+    let stored = tx.get(&row)?.as_deref().and_then(Head::of).and_then(|h| h.metadata.uid);
+    let ours = stored.as_deref().is_none_or(|u| u == uid.as_str());
+    if ours {
+        tx.delete(&row)?;
+        let namespace = key.namespace.as_ref().map_or("", |n| n.as_str());
+        tx.delete_v2(&plural(key.kind.as_str()), namespace, &key.name, uid.as_str())?;
+    }
+    match key.kind {
+        Kind::Pod => {
+            if ours {
+                forget_patch(tx, key)?;
+            }
+            // Tokens bound to the pod carry its uid in their key.
+            tx.delete_containing("serviceaccounttoken", &format!("UID:\"{uid}\""))?;
+            Ok(Some(WantedChange::Gone { key: key.clone(), uid: uid.clone() }))
+        }
+        Kind::ConfigMap | Kind::Secret if ours => {
+            Ok(Some(WantedChange::ObjectChanged(key.clone())))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn v2_row(key: &ObjectKey, version: Option<ResourceVersion>, object: &RawJson) -> Option<V2Row> {
+    let head = Head::of(object.get())?;
+    let (api_version, kind) = (head.api_version?, head.kind?);
+    let (group, v) = api_version.split_once('/').unwrap_or(("", &api_version));
+    let resource = plural(&kind.to_lowercase());
+    let namespace = key.namespace.as_ref().map_or("", |n| n.as_str());
+    let in_group = if group.is_empty() { "core" } else { group };
+    let in_namespace = if namespace.is_empty() { "null" } else { namespace };
+    let version = version.map_or(0, |v| i64::try_from(v.0).unwrap_or(i64::MAX));
+    Some(V2Row {
+        key: format!("/{in_group}/{v}/{resource}/{in_namespace}/{}", key.name),
+        group_version_resource: format!("{group}/{v}, Resource={resource}"),
+        namespace: namespace.to_owned(),
+        name: key.name.to_string(),
+        resource_version: version,
+        value: format!("{}\n", object.get()),
+    })
+}
+
+/// The resource of a kind in lower case, as the original guesses it.
+fn plural(kind: &str) -> String {
+    match kind {
+        "endpoints" | "leases" => kind.to_owned(),
+        _ if kind.ends_with('s') => format!("{kind}es"),
+        _ => match kind.strip_suffix('y') {
+            Some(stem) => format!("{stem}ies"),
+            None => format!("{kind}s"),
+        },
+    }
+}
+
+fn with_type(
+    object: &RawJson,
+    api_version: &str,
+    kind: &str,
+) -> Result<RawJson, serde_json::Error> {
+    let mut fields: std::collections::BTreeMap<String, RawJson> = object.to()?;
+    fields.insert("apiVersion".to_owned(), RawJson::of(api_version)?);
+    fields.insert("kind".to_owned(), RawJson::of(kind)?);
+    RawJson::of(&fields)
+}

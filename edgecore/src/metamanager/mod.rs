@@ -1,0 +1,14 @@
+//! What the node holds: the edge's copy of the objects that concern it.
+//!
+//! Owns: the database and what its rows mean.
+//! Called by: the edgehub (store first, acknowledge after), edged and the node's registration.
+//! Never: decides what to run.
+
+pub(crate) mod apply;
+pub(crate) mod objects;
+pub(crate) mod remote;
+pub(crate) mod store;
+
+pub(crate) use apply::WantedChange;
+pub(crate) use objects::{ObjectError, Objects};
+pub(crate) use store::{Store, StoreError};
