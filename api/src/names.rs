@@ -130,6 +130,11 @@ impl MessageId {
     pub fn random() -> Self {
         Self(uuid::Uuid::new_v4().to_string().into())
     }
+
+    /// Whether it is the empty text, with which the wire says "none".
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 /// A `metadata.resourceVersion`, compared as the unsigned decimal integer that KubeEdge takes it for.
@@ -180,6 +185,28 @@ impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ns = self.namespace.as_ref().map_or("null", Namespace::as_str);
         write!(f, "{ns}/{}/{}", self.kind.as_str(), self.name)
+    }
+}
+
+impl FromStr for ObjectKey {
+    type Err = NameError;
+    /// Reads what `Display` writes.
+    fn from_str(s: &str) -> Result<Self, NameError> {
+        let bad = |why| refuse("object key", s, why);
+        let mut parts = s.split('/');
+        let (Some(namespace), Some(kind), Some(name), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(bad("it must be a namespace (or `null`), a kind and a name"));
+        };
+        if kind.is_empty() || name.is_empty() {
+            return Err(bad("neither kind nor name may be empty"));
+        }
+        let namespace = match namespace {
+            "null" => None,
+            other => Some(other.parse()?),
+        };
+        Ok(Self { namespace, kind: kind.into(), name: name.into() })
     }
 }
 
@@ -271,6 +298,16 @@ mod tests {
         let ns: Namespace = "default".parse().unwrap();
         assert_eq!(ObjectKey::new(ns, Kind::Pod, "web-0").to_string(), "default/pod/web-0");
         assert_eq!(ObjectKey::cluster(Kind::Node, "edge-1").to_string(), "null/node/edge-1");
+    }
+
+    #[test]
+    fn an_object_key_is_read_from_what_the_wire_writes() {
+        for text in ["default/pod/web-0", "null/node/edge-1", "a/gadget/x.y"] {
+            assert_eq!(text.parse::<ObjectKey>().unwrap().to_string(), text);
+        }
+        for bad in ["", "pod", "default/pod", "default/pod/", "default//x", "A/pod/x", "a/b/c/d"] {
+            assert!(bad.parse::<ObjectKey>().is_err(), "{bad:?}");
+        }
     }
 
     #[test]

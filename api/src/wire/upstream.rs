@@ -1,6 +1,15 @@
 //! What an edge node may tell the cloud.
+//!
+//! Owns: the enum and its two directions; [`Request`] has its own in [`request`](super::request).
+//! Called by: edgehub (encodes), cloudhub (decodes).
+//! Never: decides whether the node may say so, or drops what it does not know; that is a
+//! [`DecodeError`].
 
-use crate::names::{MessageId, Namespace, NodeName, ObjectKey, Uid};
+use super::error::{DecodeError, DecodeFault};
+use super::message::Message;
+pub use super::request::Request;
+use super::route::{self, DevicePath, Envelope, group, kind, operation, resource, source};
+use crate::names::{Kind, MessageId, Namespace, NodeName, ObjectKey};
 use crate::raw::RawJson;
 
 /// A message from edge to cloud, by meaning. The message's own id is beside it, in the envelope.
@@ -14,6 +23,8 @@ pub enum Upstream {
     Refused {
         /// The message refused.
         of: MessageId,
+        /// Its resource path.
+        resource: Box<str>,
         /// Why.
         why: String,
     },
@@ -47,8 +58,8 @@ pub enum Upstream {
     WatchSync(RawJson),
     /// A message from an MQTT topic, or a call from the edge's service bus.
     Upload {
-        /// `bus` or `servicebus`.
-        source: Box<str>,
+        /// Which bus it comes from.
+        source: Bus,
         /// Topic or URL; empty for the answer to a call.
         resource: Box<str>,
         /// Empty operation instead of `upload`: a call that failed.
@@ -93,105 +104,6 @@ pub struct Ack {
     pub resource: Box<str>,
 }
 
-/// What the edge asks the cloud to do at the API server. Each is answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Request {
-    /// Create the node's own Node object.
-    RegisterNode {
-        /// Its name; must be the sender's.
-        name: NodeName,
-        /// The Node.
-        node: RawJson,
-    },
-    /// Strategic merge patch of the node's status.
-    PatchNode {
-        /// The node.
-        name: NodeName,
-        /// The patch, as text (a JSON string on the wire).
-        patch: String,
-    },
-    /// Labels and annotations of the node.
-    UpdateNode {
-        /// The node.
-        name: NodeName,
-        /// The Node.
-        node: RawJson,
-    },
-    /// Read an object: node, configmap, secret, volume objects, certificate request, lease.
-    Query(ObjectKey),
-    /// Create the mirror of a static pod.
-    CreatePod {
-        /// Which.
-        key: ObjectKey,
-        /// The Pod.
-        pod: RawJson,
-    },
-    /// Strategic merge patch of a pod's status.
-    PatchPod {
-        /// Which (kind pod).
-        key: ObjectKey,
-        /// The patch, as text.
-        patch: String,
-    },
-    /// The containers are gone: remove the pod.
-    DeletePod {
-        /// Which.
-        key: ObjectKey,
-        /// Only this incarnation.
-        uid: Option<Uid>,
-        /// The content as it came: DeleteOptions, or from very old edges a UID.
-        options: RawJson,
-    },
-    /// Create the node's lease.
-    CreateLease {
-        /// Lease name: the node's.
-        name: NodeName,
-        /// The Lease.
-        lease: RawJson,
-    },
-    /// Renew the node's lease.
-    UpdateLease {
-        /// Lease name: the node's.
-        name: NodeName,
-        /// The Lease.
-        lease: RawJson,
-    },
-    /// A bound token of a service account.
-    ServiceAccountToken {
-        /// Namespace of the account.
-        namespace: Namespace,
-        /// The account.
-        account: Box<str>,
-        /// The TokenRequest.
-        request: RawJson,
-    },
-    /// Create a certificate signing request.
-    CreateCsr {
-        /// Which.
-        key: ObjectKey,
-        /// The CertificateSigningRequest.
-        csr: RawJson,
-    },
-    /// The API server's CA certificate, as PEM.
-    ApiServerCa,
-    /// Old edges: whole node status.
-    LegacyNodeStatus {
-        /// The node.
-        name: NodeName,
-        /// `{"UID","Status","ExtendResources"}`
-        content: RawJson,
-    },
-    /// Old edges: one pod status or, without a name, an array.
-    LegacyPodStatus {
-        /// Namespace of the pods.
-        namespace: Namespace,
-        /// The pod, if one.
-        name: Option<Box<str>>,
-        /// `{"UID","Name","Status"}` or an array of it.
-        content: RawJson,
-    },
-}
-
 /// An Event of the edge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventReport {
@@ -203,6 +115,15 @@ pub struct EventReport {
     pub content: RawJson,
 }
 
+/// The bus of the edge that uploads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Bus {
+    /// MQTT.
+    EventBus,
+    /// HTTP.
+    ServiceBus,
+}
+
 /// What to do with an Event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EventOp {
@@ -212,4 +133,375 @@ pub enum EventOp {
     Update,
     /// Patch it.
     Patch,
+}
+
+impl EventOp {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Insert => operation::INSERT,
+            Self::Update => operation::UPDATE,
+            Self::Patch => operation::PATCH,
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Insert, Self::Update, Self::Patch].into_iter().find(|op| op.as_str() == text)
+    }
+}
+
+impl Bus {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::EventBus => source::BUS,
+            Self::ServiceBus => source::SERVICEBUS,
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::EventBus, Self::ServiceBus].into_iter().find(|bus| bus.as_str() == text)
+    }
+}
+
+/// The names of modules of the cloud, which an edge node may use in answers only.
+const CLOUD_SOURCES: [&str; 5] = [
+    source::CLOUDHUB,
+    source::CLOUDSTREAM,
+    source::DEVICECONTROLLER,
+    source::EDGECONTROLLER,
+    source::SYNCCONTROLLER,
+];
+
+impl Upstream {
+    /// Reads an envelope that came from the node `from`; also returns the message's id.
+    ///
+    /// # Errors
+    /// When the route is none of those that an edge node uses, a name or the content does not fit
+    /// it, or a task report names another node.
+    pub fn decode(from: &NodeName, msg: Message) -> Result<(MessageId, Self), DecodeError> {
+        let content = msg.content.clone();
+        let decoded = msg
+            .header
+            .msg_id
+            .parse()
+            .map_err(DecodeFault::from)
+            .and_then(|id| Ok((id, Self::decode_by_operation(from, &msg, content)?)));
+        decoded.map_err(|fault| DecodeError::new(&msg, fault))
+    }
+
+    /// What is known by its operation, in the original's order of asking.
+    fn decode_by_operation(
+        from: &NodeName,
+        msg: &Message,
+        content: RawJson,
+    ) -> Result<Self, DecodeFault> {
+        let route = &msg.route;
+        let path = route::without_node(&route.resource, from);
+        match route.operation.as_str() {
+            operation::KEEPALIVE => Ok(Self::Keepalive),
+            op @ (operation::RESPONSE | operation::ERROR) if kind::is_volume(path) => {
+                Ok(Self::Volume {
+                    parent: parent(msg)?.ok_or(DecodeFault::NoParent)?,
+                    resource: path.into(),
+                    failed: op == operation::ERROR,
+                    content,
+                })
+            }
+            operation::RESPONSE => Ok(Self::Ack(Ack {
+                of: parent(msg)?.ok_or(DecodeFault::NoParent)?,
+                source: route.source.as_str().into(),
+                group: route.group.as_str().into(),
+                resource: route.resource.as_str().into(),
+            })),
+            operation::ERROR => Ok(Self::Refused {
+                of: parent(msg)?.ok_or(DecodeFault::NoParent)?,
+                resource: path.into(),
+                why: content.text().into_owned(),
+            }),
+            op if route.group == group::USER => Self::decode_upload(op, msg, content),
+            op if operation::TASK_STATUS.contains(&op) => {
+                Self::decode_task_status(from, msg, content)
+            }
+            _ => Self::decode_by_source(msg, path, content),
+        }
+    }
+
+    fn decode_upload(op: &str, msg: &Message, content: RawJson) -> Result<Self, DecodeFault> {
+        let source = Bus::parse(&msg.route.source).ok_or(DecodeFault::UnknownRoute)?;
+        let failed = op.is_empty() && source == Bus::ServiceBus;
+        if op != operation::UPLOAD && !failed {
+            return Err(DecodeFault::UnknownRoute);
+        }
+        Ok(Self::Upload {
+            source,
+            resource: msg.route.resource.as_str().into(),
+            failed,
+            parent: parent(msg)?,
+            content,
+        })
+    }
+
+    fn decode_task_status(
+        from: &NodeName,
+        msg: &Message,
+        content: RawJson,
+    ) -> Result<Self, DecodeFault> {
+        let path = msg.route.resource.as_str();
+        let named = route::task_node(path).ok_or(DecodeFault::UnknownRoute)?;
+        if named != from.as_str() {
+            let named = named.chars().take(64).collect();
+            return Err(DecodeFault::OtherNode { named, from: from.clone() });
+        }
+        Ok(Self::TaskStatus {
+            resource: path.into(),
+            operation: msg.route.operation.as_str().into(),
+            content,
+        })
+    }
+
+    fn decode_by_source(msg: &Message, path: &str, content: RawJson) -> Result<Self, DecodeFault> {
+        let op = msg.route.operation.as_str();
+        match (msg.route.source.as_str(), path) {
+            (source, _) if CLOUD_SOURCES.contains(&source) => Err(DecodeFault::CloudSource),
+            (source::METASERVER, resource::WATCH_SYNC) => Ok(Self::WatchSync(content)),
+            (source::METASERVER, resource::APPLICATION) => Ok(Self::Application(content)),
+            (source::METASERVER, _) => Err(DecodeFault::UnknownRoute),
+            (source::TWIN, resource::MEMBERSHIP_DETAIL) => Ok(Self::MembershipDetail(content)),
+            (source::TWIN, path) => Self::decode_device(path, content),
+            _ => match path.parse::<ObjectKey>() {
+                Ok(key) if key.kind == Kind::Event => {
+                    let op = EventOp::parse(op).ok_or(DecodeFault::UnknownRoute)?;
+                    Ok(Self::Event(EventReport { key, op, content }))
+                }
+                _ => Request::decode(op, path, content).map(Self::Request),
+            },
+        }
+    }
+
+    fn decode_device(path: &str, content: RawJson) -> Result<Self, DecodeFault> {
+        match DevicePath::parse(path) {
+            Some(DevicePath::EdgeUpdated { namespace, name }) => {
+                Ok(Self::DeviceTwin { namespace: namespace.parse()?, name: name.into(), content })
+            }
+            Some(DevicePath::State { namespace, name }) => {
+                Ok(Self::DeviceState { namespace: namespace.parse()?, name: name.into(), content })
+            }
+            Some(DevicePath::CloudUpdated { .. }) | None => Err(DecodeFault::UnknownRoute),
+        }
+    }
+
+    /// Writes the envelope that the original would write.
+    pub fn encode(&self, id: &MessageId, timestamp_ms: i64) -> Message {
+        let mut msg = self.envelope().into_message(id, timestamp_ms);
+        match self {
+            Self::Ack(Ack { of, source, group, .. }) => {
+                msg.header.parent_msg_id = of.to_string();
+                msg.route.source = source.to_string();
+                msg.route.group = group.to_string();
+            }
+            Self::Refused { of: parent, .. }
+            | Self::Volume { parent, .. }
+            | Self::Upload { parent: Some(parent), .. } => {
+                msg.header.parent_msg_id = parent.to_string();
+            }
+            Self::TaskStatus { operation, .. } => msg.route.operation = operation.to_string(),
+            _ => {}
+        }
+        msg
+    }
+
+    /// The envelope, but for the texts that come from elsewhere.
+    fn envelope(&self) -> Envelope {
+        let envelope = |source, group, operation, resource: &str, content: &RawJson| Envelope {
+            source,
+            group,
+            operation,
+            resource: resource.to_owned(),
+            content: content.clone(),
+        };
+        let twin = |operation, resource: &str, content| {
+            envelope(source::TWIN, group::RESOURCE, operation, resource, content)
+        };
+        let metaserver = |resource, content| {
+            let group = group::DYNAMICCONTROLLER;
+            envelope(source::METASERVER, group, operation::NULL, resource, content)
+        };
+        match self {
+            Self::Keepalive => {
+                let (op, content) = (operation::KEEPALIVE, RawJson::string(route::PING));
+                envelope(source::EDGEHUB, group::RESOURCE, op, resource::NODE, &content)
+            }
+            Self::Ack(ack) => {
+                let content = RawJson::string(route::OK);
+                envelope("", "", operation::RESPONSE, &ack.resource, &content)
+            }
+            Self::Refused { resource, why, .. } => {
+                let content = RawJson::string(why);
+                envelope(source::METAMANAGER, group::RESOURCE, operation::ERROR, resource, &content)
+            }
+            Self::Request(request) => request.envelope(),
+            Self::Event(event) => {
+                let path = event.key.to_string();
+                envelope(source::EDGED, group::META, event.op.as_str(), &path, &event.content)
+            }
+            Self::DeviceTwin { namespace, name, content } => {
+                let path = DevicePath::EdgeUpdated { namespace: namespace.as_str(), name };
+                twin(operation::UPDATE, &path.print(), content)
+            }
+            Self::DeviceState { namespace, name, content } => {
+                let path = DevicePath::State { namespace: namespace.as_str(), name };
+                twin(operation::UPDATE, &path.print(), content)
+            }
+            Self::MembershipDetail(content) => {
+                twin(operation::GET, resource::MEMBERSHIP_DETAIL, content)
+            }
+            Self::Application(content) => metaserver(resource::APPLICATION, content),
+            Self::WatchSync(content) => metaserver(resource::WATCH_SYNC, content),
+            Self::Upload { source, resource, failed, content, .. } => {
+                let op = if *failed { "" } else { operation::UPLOAD };
+                envelope(source.as_str(), group::USER, op, resource, content)
+            }
+            Self::TaskStatus { resource, content, .. } => {
+                envelope(source::EDGEHUB, group::HUB, "", resource, content)
+            }
+            Self::Volume { resource, failed, content, .. } => {
+                let op = if *failed { operation::ERROR } else { operation::RESPONSE };
+                envelope(source::CLOUDHUB, group::RESOURCE, op, resource, content)
+            }
+        }
+    }
+}
+
+/// The parent's id; the wire writes none as the empty text.
+fn parent(msg: &Message) -> Result<Option<MessageId>, DecodeFault> {
+    let parent: MessageId = msg.header.parent_msg_id.parse()?;
+    Ok((!parent.is_empty()).then_some(parent))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Route;
+
+    fn decode(
+        source: &str,
+        group: &str,
+        operation: &str,
+        resource: &str,
+    ) -> Result<Upstream, DecodeFault> {
+        decode_with(source, group, operation, resource, "", RawJson::null())
+    }
+
+    fn decode_with(
+        source: &str,
+        group: &str,
+        operation: &str,
+        resource: &str,
+        parent: &str,
+        content: RawJson,
+    ) -> Result<Upstream, DecodeFault> {
+        let mut msg = Message { content, ..Message::default() };
+        msg.header.parent_msg_id = parent.into();
+        msg.route = Route {
+            source: source.into(),
+            group: group.into(),
+            operation: operation.into(),
+            resource: resource.into(),
+            ..Route::default()
+        };
+        let node = "edge-1".parse().unwrap();
+        Upstream::decode(&node, msg).map(|(_, upstream)| upstream).map_err(|e| e.fault)
+    }
+
+    #[test]
+    fn what_is_not_known_is_an_error_that_carries_the_text() {
+        let mut msg = Message::default();
+        msg.header.msg_id = "m-1".into();
+        msg.route.source = "edged\u{1b}[2J".into();
+        msg.route.resource = "default/gadget/x".into();
+        let error = Upstream::decode(&"edge-1".parse().unwrap(), msg).unwrap_err();
+        assert_eq!(error.route.resource, "default/gadget/x");
+        assert_eq!(
+            error.to_string(),
+            "cannot use message `m-1` from `edged\\u{1b}[2J` to ``, operation ``, resource \
+             `default/gadget/x`: no known message has this route"
+        );
+    }
+
+    #[test]
+    fn an_edge_node_cannot_speak_as_a_module_of_the_cloud() {
+        for source in CLOUD_SOURCES {
+            let got = decode(source, "resource", "update", "default/pod/web");
+            assert_eq!(got, Err(DecodeFault::CloudSource), "{source}");
+        }
+    }
+
+    #[test]
+    fn a_task_report_in_the_name_of_another_node_is_refused() {
+        let op = "UpdateNodeActionStatus";
+        let path = "operations.kubeedge.io/v1alpha2/nodeupgradejob/up1/node/edge-2";
+        let fault = decode("websocket", "hub", op, path).unwrap_err();
+        assert_eq!(fault.to_string(), "it names the node `edge-2` but came from `edge-1`");
+    }
+
+    #[test]
+    fn an_object_may_be_called_as_a_route_is() {
+        for name in ["membership", "podlist", "twin", "keepalive", "volume"] {
+            let path = format!("default/configmap/{name}");
+            let got = decode("edged", "meta", "query", &path).unwrap();
+            let key = path.parse().unwrap();
+            assert_eq!(got, Upstream::Request(Request::Query(key)));
+        }
+    }
+
+    #[test]
+    fn an_answer_must_say_what_it_answers() {
+        for op in ["response", "error"] {
+            let got = decode("edgecontroller", "resource", op, "default/pod/web");
+            assert_eq!(got, Err(DecodeFault::NoParent));
+        }
+    }
+
+    #[test]
+    fn a_call_that_failed_at_the_service_bus_comes_without_an_operation() {
+        let content = RawJson::string("x");
+        let got = decode_with("servicebus", "user", "", "", "call-1", content.clone()).unwrap();
+        let Upstream::Upload { failed: true, parent: Some(_), .. } = &got else {
+            panic!("{got:?}")
+        };
+        let again = got.encode(&MessageId::random(), 0);
+        assert_eq!((again.route.operation.as_str(), again.route.group.as_str()), ("", "user"));
+        assert_eq!(decode("bus", "user", "", "a/b"), Err(DecodeFault::UnknownRoute));
+    }
+
+    #[test]
+    fn a_topic_that_looks_like_a_volume_is_still_a_topic() {
+        let got = decode("bus", "user", "upload", "default/volume/x").unwrap();
+        assert!(matches!(got, Upstream::Upload { source: Bus::EventBus, .. }));
+    }
+
+    #[test]
+    fn the_uid_of_a_pod_to_delete_is_found_in_both_forms() {
+        let uid = |content: &str| {
+            let content = RawJson::parse(content.to_owned()).unwrap();
+            match decode_with("edged", "meta", "delete", "default/pod/web", "", content)? {
+                Upstream::Request(Request::DeletePod { uid, .. }) => Ok(uid),
+                other => panic!("{other:?}"),
+            }
+        };
+        let want = Some("u-1".parse().unwrap());
+        assert_eq!(uid("{\"preconditions\":{\"uid\":\"u-1\"}}"), Ok(want.clone()));
+        assert_eq!(uid("\"u-1\""), Ok(want));
+        assert_eq!(uid("{\"gracePeriodSeconds\":0}"), Ok(None));
+        assert_eq!(uid("null"), Ok(None));
+        assert!(matches!(uid("{\"preconditions\":{\"uid\":\"\"}}"), Err(DecodeFault::Content(_))));
+        assert!(matches!(uid("[]"), Err(DecodeFault::Content(_))));
+    }
+
+    #[test]
+    fn a_bad_name_says_which_rule_it_breaks() {
+        let fault = decode("edged", "meta", "insert", "null/node/Edge_1").unwrap_err();
+        assert!(fault.to_string().contains("`Edge_1` is not a valid node name"), "{fault}");
+        let fault = decode("edged", "meta", "query", "UP/secret/x").unwrap_err();
+        assert!(matches!(fault, DecodeFault::Name(_)));
+    }
 }
