@@ -1,1 +1,18 @@
-//! tests
+//! What the tests share: hosts made of network namespaces, the built binary as a user runs it,
+//! and waiting for conditions.
+//!
+//! Owns: nothing that outlives a test; every guard cleans up when it is dropped.
+//! Called by: `tests/tests/*.rs` and `tests/bench`.
+//! Never: sleeps for a fixed time; it waits for a condition, with a limit and a clear message.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::disallowed_types,
+    reason = "a test panics where it fails, prints, and measures real time"
+)]
+
+pub mod host;
+pub mod keadm;
+pub mod kubectl;
+pub mod wait;

@@ -1,0 +1,195 @@
+//! The built binary, run as a user runs it.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::host::Host;
+use crate::wait;
+
+/// The binary under test: `$KEADM_BIN`, or what `cargo build --release` made.
+///
+/// # Panics
+/// When there is none.
+pub fn binary() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let path = std::env::var_os("KEADM_BIN")
+        .map_or_else(|| root.join("target/release/keadm"), PathBuf::from);
+    assert!(
+        path.exists(),
+        "there is no binary at {}: run `cargo build --release`, or set KEADM_BIN",
+        path.display()
+    );
+    path
+}
+
+/// A `keadm` that is running; interrupted, and in the end killed, when dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+/// A command line for `keadm` on `host`.
+pub fn command<I, S>(host: &Host, args: I) -> Command
+where
+    I: IntoIterator<Item = S>,
+    S: AsRef<OsStr>,
+{
+    let mut command = host.command(binary());
+    command.args(args).env("NO_COLOR", "1").env_remove("KUBECONFIG").stdin(Stdio::null());
+    command
+}
+
+impl Running {
+    /// Starts `command`, with everything that it says going to `log`.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start(mut command: Command, log: &Path) -> Self {
+        let out = File::options().create(true).append(true).open(log).unwrap();
+        let child = command.stdout(out.try_clone().unwrap()).stderr(out).spawn().unwrap();
+        Self { child, log: log.to_owned() }
+    }
+
+    /// Its process id. (`nsenter` becomes the program, so it is the program's.)
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has said so far.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until it has said `text`; returns how long that took.
+    ///
+    /// # Panics
+    /// When it ends first, or after `limit`; with what it said.
+    #[track_caller]
+    pub fn until_said(&mut self, text: &str, limit: Duration) -> Duration {
+        let what = format!("`{text}` from keadm");
+        let log = self.log.clone();
+        let child = &mut self.child;
+        wait::until(&what, limit, || {
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            if said.contains(text) {
+                return Ok(());
+            }
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("keadm ended ({status}) before it said `{text}`:\n{said}");
+            }
+            Err(said)
+        })
+        .1
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Panics
+    /// When the process is gone.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// After `limit`.
+    #[track_caller]
+    pub fn until_ended(&mut self, limit: Duration) -> ExitStatus {
+        let log = self.log.clone();
+        let child = &mut self.child;
+        wait::until("the end of keadm", limit, || match child.try_wait().unwrap() {
+            Some(status) => Ok(status),
+            None => Err(std::fs::read_to_string(&log).unwrap_or_default()),
+        })
+        .0
+    }
+
+    /// Ctrl-C, then its end.
+    ///
+    /// # Panics
+    /// When it does not end in 30 s.
+    #[track_caller]
+    pub fn interrupt(mut self) -> ExitStatus {
+        self.signal(Signal::SIGINT);
+        self.until_ended(Duration::from_secs(30))
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            self.signal(Signal::SIGINT);
+            for _ in 0..100 {
+                if !matches!(self.child.try_wait(), Ok(None)) {
+                    break;
+                }
+                std::thread::park_timeout(Duration::from_millis(100));
+            }
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- {} ---\n{}", self.log.display(), self.said());
+        }
+    }
+}
+
+/// Resident memory of a process in KiB, from `/proc/<pid>/status`.
+///
+/// # Panics
+/// When the process is gone.
+pub fn rss_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// What a stopped `keadm` must not leave behind: processes, mounts and cgroups that name `mark`
+/// (its data folder, or a pod's UID), each as a line of text.
+///
+/// # Panics
+/// When `/proc` cannot be read.
+pub fn left_behind(mark: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+        if pid == std::process::id() {
+            continue;
+        }
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if line.contains(mark) {
+            found.push(format!("process {pid}: {line}"));
+        }
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    found.extend(mounts.lines().filter(|l| l.contains(mark)).map(|l| format!("mount {l}")));
+    find_cgroups(Path::new("/sys/fs/cgroup"), mark, 0, &mut found);
+    found
+}
+
+fn find_cgroups(folder: &Path, mark: &str, depth: usize, found: &mut Vec<String>) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) && depth < 8 {
+            if entry.file_name().to_string_lossy().contains(mark) {
+                found.push(format!("cgroup {}", entry.path().display()));
+            }
+            find_cgroups(&entry.path(), mark, depth + 1, found);
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Waiting for a condition.
+
+use std::time::{Duration, Instant};
+
+/// Asks `probe` until it gives a value, at most for `limit`; returns the value and how long it took.
+///
+/// # Panics
+/// After the limit, with `what` and the last reason that `probe` gave.
+#[track_caller]
+pub fn until<T>(
+    what: &str,
+    limit: Duration,
+    mut probe: impl FnMut() -> Result<T, String>,
+) -> (T, Duration) {
+    let start = Instant::now();
+    let mut pause = Duration::from_millis(5);
+    loop {
+        let why = match probe() {
+            Ok(value) => return (value, start.elapsed()),
+            Err(why) => why,
+        };
+        assert!(start.elapsed() < limit, "{what}: not within {limit:?}; last seen: {why}");
+        std::thread::park_timeout(pause);
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
+}
+
+/// [`until`] for a condition without a value.
+///
+/// # Panics
+/// After the limit.
+#[track_caller]
+pub fn until_true(what: &str, limit: Duration, mut probe: impl FnMut() -> bool) -> Duration {
+    until(what, limit, || if probe() { Ok(()) } else { Err("not yet".to_owned()) }).1
+}
