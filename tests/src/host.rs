@@ -1,23 +1,33 @@
-//! A host of the test's own: a network namespace, so that every test may use the ports that the
-//! documentation names, side by side with the others.
+//! A host of the test's own: namespaces for its network, its mounts and its name, so that every
+//! test may use the ports and paths that the documentation names, side by side with the others.
 
-use std::process::{Command, Output};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::wait;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// A network namespace with its loopback up; removed when dropped.
+/// The environment variable by which a host knows its processes.
+const MARK: &str = "KEADM_TEST_HOST";
+
+/// A host with a network, a `/etc`, a `/run` and a `/var` of its own; gone when dropped, with all
+/// its processes.
 #[derive(Debug)]
 pub struct Host {
     name: String,
+    holder: Child,
+    disk: tempfile::TempDir,
 }
 
-/// Two hosts joined by a cable, `10.77.0.1` and `10.77.0.2`.
+/// Two hosts joined by a cable, [`CLOUD_ADDRESS`] and [`EDGE_ADDRESS`].
 #[derive(Debug)]
 pub struct Pair {
-    /// `10.77.0.1`
+    /// The one at [`CLOUD_ADDRESS`].
     pub cloud: Host,
-    /// `10.77.0.2`
+    /// The one at [`EDGE_ADDRESS`].
     pub edge: Host,
 }
 
@@ -25,6 +35,30 @@ pub struct Pair {
 pub const CLOUD_ADDRESS: &str = "10.77.0.1";
 /// The second address of a [`Pair`].
 pub const EDGE_ADDRESS: &str = "10.77.0.2";
+
+/// Folders that must lie on a real file system, because containers' overlays do.
+const REAL: [&str; 5] =
+    ["/var/lib/kubeedge", "/var/lib/kubelet", "/var/lib/edged", "/var/lib/keadm", "/var/log/pods"];
+
+/// Sets the host up and then only holds its namespaces. `$1` is its disk, `$2` its name.
+const HOLD: &str = r#"
+set -e
+for d in etc var; do
+    mkdir -p "$1/$d" "$1/.work-$d"
+    mount -t overlay overlay -o "lowerdir=/$d,upperdir=$1/$d,workdir=$1/.work-$d" "/$d"
+done
+disk="$1" name="$2"; shift 2
+for d in "$@"; do
+    mkdir -p "$disk/real$d" "$d"
+    mount --bind "$disk/real$d" "$d"
+done
+mount -t tmpfs tmpfs /run
+mkdir -p /run/lock
+hostname "$name"
+ip link set lo up
+touch "$disk/up"
+exec sleep infinity
+"#;
 
 fn ip(args: &[&str]) -> Output {
     let out = Command::new("ip").args(args).output().expect("`ip` (package iproute2) runs");
@@ -41,28 +75,122 @@ impl Host {
     /// A new host that nobody else can reach. Needs root.
     ///
     /// # Panics
-    /// When the namespace cannot be made.
+    /// When its namespaces cannot be made.
     pub fn new() -> Self {
-        assert!(nix::unistd::geteuid().is_root(), "network namespaces need root; run as root");
+        Self::named("edge-1")
+    }
+
+    /// [`Host::new`] with a host name.
+    ///
+    /// # Panics
+    /// When its namespaces cannot be made.
+    pub fn named(hostname: &str) -> Self {
+        assert!(nix::unistd::geteuid().is_root(), "hosts are namespaces; making them needs root");
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("kt{}-{n}", std::process::id());
+        let disk = tempfile::tempdir().unwrap();
         ip(&["netns", "add", &name]);
-        let host = Self { name };
-        ip(&["-n", &host.name, "link", "set", "lo", "up"]);
+        let holder = Command::new("nsenter")
+            .arg(format!("--net=/run/netns/{name}"))
+            .args(["unshare", "--mount", "--uts", "--propagation", "private", "sh", "-c", HOLD])
+            .args(["hold", disk.path().to_str().unwrap(), hostname])
+            .args(REAL)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut host = Self { name, holder, disk };
+        let up = host.disk.path().join("up");
+        wait::until("a host for the test", Duration::from_secs(20), || {
+            if up.exists() {
+                return Ok(());
+            }
+            Err(format!("its holder: {:?}", host.holder.try_wait()))
+        });
         host
     }
 
-    /// A command that runs on this host. Unlike `ip netns exec` this leaves `/sys` as it is, which
-    /// containers need.
+    /// A command that runs on this host.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let holder = self.holder.id();
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.name)).arg("--").arg(program);
+        command
+            .args([
+                format!("--net=/proc/{holder}/ns/net"),
+                format!("--mount=/proc/{holder}/ns/mnt"),
+                format!("--uts=/proc/{holder}/ns/uts"),
+                "--".to_owned(),
+            ])
+            .arg(program)
+            .env(MARK, &self.name);
         command
     }
 
-    /// The namespace's name.
+    /// Where a file of this host is for the test.
+    pub fn path(&self, path: &str) -> PathBuf {
+        Path::new("/proc")
+            .join(self.holder.id().to_string())
+            .join("root")
+            .join(path.trim_start_matches('/'))
+    }
+
+    /// The network namespace's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What stopped programs must not leave behind: processes, mounts and cgroups that name `mark`
+    /// (a data folder, or a pod's UID), each as a line of text.
+    ///
+    /// # Panics
+    /// When `/proc` cannot be read.
+    pub fn left_behind(&self, mark: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        for pid in pids() {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            if line.contains(mark) && pid != std::process::id() {
+                found.push(format!("process {pid}: {line}"));
+            }
+        }
+        let mounts =
+            std::fs::read_to_string(format!("/proc/{}/mountinfo", self.holder.id())).unwrap();
+        found.extend(mounts.lines().filter(|l| l.contains(mark)).map(|l| format!("mount {l}")));
+        find_cgroups(Path::new("/sys/fs/cgroup"), mark, 0, &mut found);
+        found
+    }
+
+    /// Ends every process of this host.
+    fn end_processes(&self) {
+        let mark = format!("{MARK}={}", self.name);
+        for pid in pids() {
+            let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            if environ.split(|b| *b == 0).any(|v| v == mark.as_bytes()) {
+                let _ = nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(pid.cast_signed()),
+                    nix::sys::signal::Signal::SIGKILL,
+                );
+            }
+        }
+    }
+}
+
+fn pids() -> Vec<u32> {
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|e| e.file_name().to_string_lossy().parse().ok())
+        .collect()
+}
+
+fn find_cgroups(folder: &Path, mark: &str, depth: usize, found: &mut Vec<String>) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) && depth < 8 {
+            if entry.file_name().to_string_lossy().contains(mark) {
+                found.push(format!("cgroup {}", entry.path().display()));
+            }
+            find_cgroups(&entry.path(), mark, depth + 1, found);
+        }
     }
 }
 
@@ -74,6 +202,9 @@ impl Default for Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
+        self.end_processes();
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
         let _ = Command::new("ip").args(["netns", "del", &self.name]).output();
     }
 }
@@ -84,7 +215,7 @@ impl Pair {
     /// # Panics
     /// When they cannot be made.
     pub fn new() -> Self {
-        let (cloud, edge) = (Host::new(), Host::new());
+        let (cloud, edge) = (Host::named("cloud"), Host::named("edge-2"));
         ip(&[
             "-n",
             &cloud.name,
@@ -110,15 +241,12 @@ impl Pair {
 
     /// Cuts the cable: packets vanish, as on a bad line.
     pub fn cut(&self) {
-        ip(&["-n", &self.edge.name, "link", "set", "eth0", "down"]);
+        ip(&["-n", &self.cloud.name, "link", "set", "eth0", "down"]);
     }
 
     /// Mends the cable.
     pub fn mend(&self) {
-        ip(&["-n", &self.edge.name, "link", "set", "eth0", "up"]);
-        let _ = Command::new("ip")
-            .args(["-n", &self.edge.name, "route", "add", "default", "dev", "eth0"])
-            .output();
+        ip(&["-n", &self.cloud.name, "link", "set", "eth0", "up"]);
     }
 }
 

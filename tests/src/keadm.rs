@@ -57,7 +57,7 @@ impl Running {
         Self { child, log: log.to_owned() }
     }
 
-    /// Its process id. (`nsenter` becomes the program, so it is the program's.)
+    /// Its process id. (`nsenter` becomes the program.)
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -156,40 +156,4 @@ pub fn rss_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
-/// What a stopped `keadm` must not leave behind: processes, mounts and cgroups that name `mark`
-/// (its data folder, or a pod's UID), each as a line of text.
-///
-/// # Panics
-/// When `/proc` cannot be read.
-pub fn left_behind(mark: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
-        if pid == std::process::id() {
-            continue;
-        }
-        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        if line.contains(mark) {
-            found.push(format!("process {pid}: {line}"));
-        }
-    }
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    found.extend(mounts.lines().filter(|l| l.contains(mark)).map(|l| format!("mount {l}")));
-    find_cgroups(Path::new("/sys/fs/cgroup"), mark, 0, &mut found);
-    found
-}
-
-fn find_cgroups(folder: &Path, mark: &str, depth: usize, found: &mut Vec<String>) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        if entry.file_type().is_ok_and(|t| t.is_dir()) && depth < 8 {
-            if entry.file_name().to_string_lossy().contains(mark) {
-                found.push(format!("cgroup {}", entry.path().display()));
-            }
-            find_cgroups(&entry.path(), mark, depth + 1, found);
-        }
-    }
 }
