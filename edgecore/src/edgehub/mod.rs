@@ -4,8 +4,12 @@
 //! Called by: `app.rs`; modules speak to the cloud through [`ToCloud`] and [`Requests`].
 //! Never: keeps objects (that is the metamanager's) or decides what to run.
 
+pub(crate) mod dispatch;
+pub(crate) mod link;
 pub(crate) mod outbox;
+mod pace;
 pub(crate) mod requests;
+mod session;
 pub(crate) mod to_cloud;
 
 pub(crate) use requests::{RequestError, Requests};

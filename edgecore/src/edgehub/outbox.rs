@@ -255,15 +255,31 @@ impl Outbox {
         }
     }
 
-    /// When something becomes due by itself.
-    pub(crate) fn next_due(&self) -> Option<Instant> {
+    /// When something becomes due by itself, after `now`.
+    pub(crate) fn next_due(&self, now: Instant) -> Option<Instant> {
         self.pods
             .values()
             .filter_map(|line| match &line.flight {
                 Some(flight) => Some(flight.since + ANSWER_WITHIN),
                 None => line.not_before,
             })
+            .filter(|at| *at > now)
             .min()
+    }
+
+    /// Whether a report could be sent now.
+    pub(crate) fn has_report(&self, now: Instant) -> bool {
+        self.in_flight.len() < IN_FLIGHT
+            && self.pods.values().any(|line| {
+                line.flight.is_none()
+                    && line.not_before.is_none_or(|at| at <= now)
+                    && line.subject().is_some()
+            })
+    }
+
+    /// Whether an event waits.
+    pub(crate) fn has_event(&self) -> bool {
+        !self.events.is_empty()
     }
 
     /// What was dropped since the start.
@@ -371,7 +387,7 @@ mod tests {
         assert!(outbox.next_report(now).is_some());
         let later = now + ANSWER_WITHIN;
         outbox.expire(later);
-        assert!(outbox.next_due().is_some_and(|due| due > later));
+        assert!(outbox.next_due(later).is_some_and(|due| due > later));
         assert!(outbox.next_report(later + AGAIN.ceiling).is_some());
     }
 

@@ -217,6 +217,11 @@ impl Requests {
         Some((id, Upstream::Request(request)))
     }
 
+    /// Whether a question waits to be sent.
+    pub(crate) fn has_something(&self) -> bool {
+        !self.inner.table.lock().to_send.is_empty()
+    }
+
     /// The object that an answer to this question brings, if the question was a query.
     pub(crate) fn object_asked_for(&self, question: &MessageId) -> Option<ObjectKey> {
         self.inner.table.lock().waiting.get(question)?.object.clone()

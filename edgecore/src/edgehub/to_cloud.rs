@@ -6,15 +6,16 @@
 
 use std::sync::Arc;
 
-use api::names::{Kind, Namespace, ObjectKey, Uid};
+use api::names::{Kind, MessageId, Namespace, ObjectKey, Uid};
 use api::raw::RawJson;
 use api::wire::upstream::{EventOp, EventReport};
 use k8s_openapi::api::core::v1::{Event, Pod, PodStatus};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use super::outbox::{Outbox, PodId};
+use super::outbox::{Outbox, PodId, Verdict};
 use crate::metamanager::{ObjectError, Store, apply};
 
 /// A handle on what the cloud must be told; clones share it.
@@ -76,6 +77,23 @@ impl ToCloud {
         self.outbox.lock().mirror_pod(id, object);
         self.wake.notify_one();
         Ok(())
+    }
+
+    /// The answer to a report.
+    pub(crate) fn answered(&self, id: &MessageId, verdict: Verdict, now: Instant) {
+        self.outbox.lock().answered(id, verdict, now);
+        self.wake.notify_one();
+    }
+
+    /// The link is up.
+    pub(crate) fn link_up(&self) {
+        self.outbox.lock().link_up();
+        self.wake.notify_one();
+    }
+
+    /// The link is cut.
+    pub(crate) fn link_cut(&self) {
+        self.outbox.lock().link_cut();
     }
 
     /// The outbox itself, for the session.

@@ -1,0 +1,248 @@
+//! What comes down: into the metamanager, then to its owner, then acknowledged.
+//!
+//! Owns: the way of a message after it was decoded.
+//! Called by: the session, with all messages that had arrived at that moment.
+//! Never: acknowledges before the commit, or lets one message that makes no sense stop the others.
+//!
+//! All that has arrived is stored in one transaction, in the order of its arrival. edged is told
+//! afterwards; if its channel is full, the session waits and reads no further.
+
+use api::names::{MessageId, NodeName, ObjectKey};
+use api::raw::RawJson;
+use api::wire::downstream::{Downstream, ObjectPush, Reply, ReplyBody};
+use api::wire::message::Message;
+use api::wire::upstream::{Ack, Upstream};
+use service::telemetry::HOP;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::outbox::{PodId, Subject, Verdict};
+use super::requests::{Refusal, Requests, object_of};
+use super::to_cloud::ToCloud;
+use crate::metamanager::{Store, StoreError, WantedChange, apply};
+
+/// Where messages go. One for the life of the process; the session borrows it.
+pub(crate) struct Dispatch {
+    pub(crate) node: NodeName,
+    pub(crate) store: Store,
+    pub(crate) requests: Requests,
+    pub(crate) to_cloud: ToCloud,
+    /// `None`: edged is switched off.
+    pub(crate) wanted: Option<mpsc::Sender<WantedChange>>,
+}
+
+/// A message on its way through the store.
+enum Stored {
+    Object(ObjectPush),
+    /// The answer to a query.
+    Answer(ObjectKey, RawJson),
+    /// The answer to a status patch.
+    Patched(ObjectKey, RawJson),
+    /// The pod is unknown to the cloud: its patch is not needed any more.
+    Forget(ObjectKey),
+}
+
+impl Stored {
+    fn write(&self, tx: &crate::metamanager::store::Tx<'_>) -> Result<Option<WantedChange>, StoreError> {
+        match self {
+            Stored::Object(push) => apply::push(tx, push),
+            Stored::Answer(key, object) => apply::answer(tx, key, object),
+            Stored::Patched(key, object) => apply::patched_pod(tx, key, object),
+            Stored::Forget(key) => apply::forget_patch(tx, key).map(|()| None),
+        }
+    }
+}
+
+/// What happens to a message once the store has what it brought.
+#[derive(Default)]
+struct Then {
+    ack: Option<(MessageId, Ack)>,
+    reply: Option<Reply>,
+    verdict: Option<(MessageId, Verdict)>,
+}
+
+impl Dispatch {
+    /// Handles what has arrived. What goes back is put into `up`.
+    pub(crate) async fn arrived(
+        &self,
+        messages: Vec<Message>,
+        up: &mpsc::Sender<(MessageId, Upstream)>,
+    ) {
+        let mut stored = Vec::with_capacity(messages.len());
+        let mut thens = Vec::with_capacity(messages.len());
+        for message in messages {
+            let ack = ack_for(&message);
+            match Downstream::decode(message) {
+                Ok(Downstream::Object(push)) => {
+                    tracing::trace!(target: HOP, msg = ?ack.as_ref().map(|a| &a.of), key = %push.key, at = "metamanager.apply");
+                    stored.push(Stored::Object(push));
+                    thens.push((true, Then { ack: with_id(ack), ..Then::default() }));
+                }
+                Ok(Downstream::Reply(reply)) => {
+                    let (write, then) = self.reply(reply, ack);
+                    thens.push((write.is_some(), then));
+                    stored.extend(write);
+                }
+                Ok(other) => self.unowned(other, up).await,
+                Err(e) => {
+                    tracing::warn!("{e}");
+                    if let Some(ack) = ack {
+                        let refused = Upstream::Refused { of: ack.of, why: e.fault.to_string() };
+                        let _ = up.send((MessageId::random(), refused)).await;
+                    }
+                }
+            }
+        }
+        self.finish(stored, thens, up).await;
+    }
+
+    /// Stores, then does what follows for each message, in order.
+    async fn finish(
+        &self,
+        stored: Vec<Stored>,
+        thens: Vec<(bool, Then)>,
+        up: &mpsc::Sender<(MessageId, Upstream)>,
+    ) {
+        let written = if stored.is_empty() {
+            Ok(Vec::new())
+        } else {
+            let work = move |tx: &crate::metamanager::store::Tx<'_>| {
+                stored.iter().map(|s| s.write(tx)).collect::<Result<Vec<_>, _>>()
+            };
+            self.store.write(work).await
+        };
+        let (mut told, failed) = match written {
+            Ok(told) => (told.into_iter(), false),
+            Err(e) => {
+                tracing::error!(
+                    error = service::error_chain(&e),
+                    "what the cloud sent is not stored; it is not acknowledged and will be sent again"
+                );
+                (Vec::new().into_iter(), true)
+            }
+        };
+        for (writes, then) in thens {
+            let change = if writes { told.next().flatten() } else { None };
+            if let Some(reply) = then.reply
+                && let Err(reply) = self.requests.answered(reply)
+            {
+                tracing::debug!(of = %reply.parent, "an answer came for which nobody waits");
+            }
+            if let Some((id, verdict)) = then.verdict {
+                self.to_cloud.answered(&id, verdict, Instant::now());
+            }
+            if failed && writes {
+                continue;
+            }
+            if let Some((id, ack)) = then.ack {
+                // Fails only when the session is ending; then the cloud sends it again.
+                let _ = up.send((id, Upstream::Ack(ack))).await;
+            }
+            if let (Some(change), Some(wanted)) = (change, &self.wanted) {
+                // edged gone means that the process is stopping.
+                let _ = wanted.send(change).await;
+            }
+        }
+    }
+
+    /// Whose answer it is, and what of it is stored.
+    fn reply(&self, reply: Reply, ack: Option<Ack>) -> (Option<Stored>, Then) {
+        let report = self.to_cloud.outbox().in_flight(&reply.parent).map(|(p, s)| (p.clone(), s));
+        if let Some((pod, subject)) = report {
+            let parent = reply.parent;
+            let (write, verdict) = judge(&pod, subject, reply.body);
+            return (write, Then { verdict: Some((parent, verdict)), ..Then::default() });
+        }
+        let object = match &reply.body {
+            ReplyBody::Plain(object) => Some(object.clone()),
+            _ => None,
+        };
+        let asked = self.requests.object_asked_for(&reply.parent);
+        let write = match (object, asked) {
+            (Some(object), Some(key)) => Some(Stored::Answer(key, object)),
+            _ => None,
+        };
+        // A late answer is acknowledged too, or it would be sent again in vain.
+        let ack = if reply.version.is_some() && matches!(reply.body, ReplyBody::Plain(_)) {
+            with_id(ack)
+        } else {
+            None
+        };
+        (write, Then { ack, reply: Some(reply), verdict: None })
+    }
+
+    /// Messages for modules that this edgecore does not have.
+    async fn unowned(&self, message: Downstream, up: &mpsc::Sender<(MessageId, Upstream)>) {
+        let what = match message {
+            Downstream::Volume(call) => {
+                let why = format!("node `{}` has no CSI driver", self.node);
+                let content = RawJson::of(&why).unwrap_or_else(|_| RawJson::null());
+                let answer = Upstream::Volume {
+                    parent: call.id,
+                    resource: call.resource,
+                    failed: true,
+                    content,
+                };
+                let _ = up.send((MessageId::random(), answer)).await;
+                "a CSI call"
+            }
+            Downstream::Membership(_)
+            | Downstream::MembershipDetail(_)
+            | Downstream::TwinConfirm(_)
+            | Downstream::TwinCloudUpdated { .. } => "news for the device twin",
+            Downstream::Application { .. } => "an answer for the MetaServer",
+            Downstream::Task(_) => "a node job",
+            Downstream::Rule(_) => "traffic of a rule",
+            _ => "a message",
+        };
+        tracing::warn!(what, "this edgecore has no module for what the cloud sent; it is ignored");
+    }
+}
+
+/// What the answer to a report means, and what of it is stored.
+fn judge(pod: &PodId, subject: Subject, body: ReplyBody) -> (Option<Stored>, Verdict) {
+    let key = pod.key.clone();
+    match object_of(body) {
+        Ok(Some(object)) if subject == Subject::Status => {
+            (Some(Stored::Patched(key, object)), Verdict::Done)
+        }
+        Ok(_) => (None, Verdict::Done),
+        Err(refusal) if subject == Subject::Mirror && refusal.already_exists() => {
+            (None, Verdict::Done)
+        }
+        Err(refusal) if refusal.is_not_found() || another_incarnation(&refusal) => {
+            let forget = (subject == Subject::Status).then_some(Stored::Forget(key));
+            (forget, Verdict::PodGone)
+        }
+        Err(refusal) if refusal.code == 422 => {
+            tracing::error!(pod = %key, ?subject, "the API server finds a report invalid, it is dropped: {refusal}");
+            (None, Verdict::Done)
+        }
+        Err(refusal) => {
+            tracing::warn!(pod = %key, ?subject, "the cloud did not take a report, it is sent again: {refusal}");
+            (None, Verdict::Again)
+        }
+    }
+}
+
+/// Whether the API server has another pod of that name.
+fn another_incarnation(refusal: &Refusal) -> bool {
+    (refusal.code == 409 || refusal.reason == "Conflict")
+        && refusal.message.contains("UID in precondition")
+}
+
+/// The acknowledgement of `message`, should it need one. `None`: it has no usable id.
+fn ack_for(message: &Message) -> Option<Ack> {
+    let of: MessageId = message.header.msg_id.parse().ok()?;
+    let route = &message.route;
+    Some(Ack {
+        of,
+        source: route.source.as_str().into(),
+        group: route.group.as_str().into(),
+        resource: route.resource.as_str().into(),
+    })
+}
+
+fn with_id(ack: Option<Ack>) -> Option<(MessageId, Ack)> {
+    ack.map(|ack| (MessageId::random(), ack))
+}
