@@ -8,3 +8,6 @@
 pub mod edged;
 mod edgehub;
 mod metamanager;
+
+pub use edgehub::certs;
+pub use edgehub::link::LinkError;

@@ -9,6 +9,7 @@
 
 use api::names::{MessageId, NodeName, ObjectKey};
 use api::raw::RawJson;
+use api::wire::DecodeError;
 use api::wire::downstream::{Downstream, ObjectPush, Reply, ReplyBody};
 use api::wire::message::Message;
 use api::wire::upstream::{Ack, Upstream};
@@ -43,7 +44,10 @@ enum Stored {
 }
 
 impl Stored {
-    fn write(&self, tx: &crate::metamanager::store::Tx<'_>) -> Result<Option<WantedChange>, StoreError> {
+    fn write(
+        &self,
+        tx: &crate::metamanager::store::Tx<'_>,
+    ) -> Result<Option<WantedChange>, StoreError> {
         match self {
             Stored::Object(push) => apply::push(tx, push),
             Stored::Answer(key, object) => apply::answer(tx, key, object),
@@ -71,26 +75,24 @@ impl Dispatch {
         let mut stored = Vec::with_capacity(messages.len());
         let mut thens = Vec::with_capacity(messages.len());
         for message in messages {
-            let ack = ack_for(&message);
             match Downstream::decode(message) {
-                Ok(Downstream::Object(push)) => {
-                    tracing::trace!(target: HOP, msg = ?ack.as_ref().map(|a| &a.of), key = %push.key, at = "metamanager.apply");
-                    stored.push(Stored::Object(push));
-                    thens.push((true, Then { ack: with_id(ack), ..Then::default() }));
-                }
-                Ok(Downstream::Reply(reply)) => {
-                    let (write, then) = self.reply(reply, ack);
-                    thens.push((write.is_some(), then));
-                    stored.extend(write);
-                }
-                Ok(other) => self.unowned(other, up).await,
-                Err(e) => {
-                    tracing::warn!("{e}");
-                    if let Some(ack) = ack {
-                        let refused = Upstream::Refused { of: ack.of, why: e.fault.to_string() };
-                        let _ = up.send((MessageId::random(), refused)).await;
+                Ok((id, message)) => {
+                    let ack = message.ack(&id).map(|ack| (MessageId::random(), ack));
+                    match message {
+                        Downstream::Object(push) => {
+                            tracing::trace!(target: HOP, msg = %id, at = "metamanager.apply");
+                            stored.push(Stored::Object(push));
+                            thens.push((true, Then { ack, ..Then::default() }));
+                        }
+                        Downstream::Reply(reply) => {
+                            let (write, then) = self.reply(reply, ack);
+                            thens.push((write.is_some(), then));
+                            stored.extend(write);
+                        }
+                        other => self.unowned(id, other, up).await,
                     }
                 }
+                Err(e) => refuse(&e, up).await,
             }
         }
         self.finish(stored, thens, up).await;
@@ -146,7 +148,7 @@ impl Dispatch {
     }
 
     /// Whose answer it is, and what of it is stored.
-    fn reply(&self, reply: Reply, ack: Option<Ack>) -> (Option<Stored>, Then) {
+    fn reply(&self, reply: Reply, ack: Option<(MessageId, Ack)>) -> (Option<Stored>, Then) {
         let report = self.to_cloud.outbox().in_flight(&reply.parent).map(|(p, s)| (p.clone(), s));
         if let Some((pod, subject)) = report {
             let parent = reply.parent;
@@ -163,26 +165,22 @@ impl Dispatch {
             _ => None,
         };
         // A late answer is acknowledged too, or it would be sent again in vain.
-        let ack = if reply.version.is_some() && matches!(reply.body, ReplyBody::Plain(_)) {
-            with_id(ack)
-        } else {
-            None
-        };
         (write, Then { ack, reply: Some(reply), verdict: None })
     }
 
     /// Messages for modules that this edgecore does not have.
-    async fn unowned(&self, message: Downstream, up: &mpsc::Sender<(MessageId, Upstream)>) {
+    async fn unowned(
+        &self,
+        id: MessageId,
+        message: Downstream,
+        up: &mpsc::Sender<(MessageId, Upstream)>,
+    ) {
         let what = match message {
             Downstream::Volume(call) => {
                 let why = format!("node `{}` has no CSI driver", self.node);
                 let content = RawJson::of(&why).unwrap_or_else(|_| RawJson::null());
-                let answer = Upstream::Volume {
-                    parent: call.id,
-                    resource: call.resource,
-                    failed: true,
-                    content,
-                };
+                let answer =
+                    Upstream::Volume { parent: id, resource: call.resource, failed: true, content };
                 let _ = up.send((MessageId::random(), answer)).await;
                 "a CSI call"
             }
@@ -231,18 +229,13 @@ fn another_incarnation(refusal: &Refusal) -> bool {
         && refusal.message.contains("UID in precondition")
 }
 
-/// The acknowledgement of `message`, should it need one. `None`: it has no usable id.
-fn ack_for(message: &Message) -> Option<Ack> {
-    let of: MessageId = message.header.msg_id.parse().ok()?;
-    let route = &message.route;
-    Some(Ack {
-        of,
-        source: route.source.as_str().into(),
-        group: route.group.as_str().into(),
-        resource: route.resource.as_str().into(),
-    })
-}
-
-fn with_id(ack: Option<Ack>) -> Option<(MessageId, Ack)> {
-    ack.map(|ack| (MessageId::random(), ack))
+/// Says to the log, here and in the cloud, that a message makes no sense.
+async fn refuse(e: &DecodeError, up: &mpsc::Sender<(MessageId, Upstream)>) {
+    tracing::warn!("{e}");
+    if let Ok(of) = e.id.parse() {
+        let resource = e.route.resource.as_str().into();
+        let refused = Upstream::Refused { of, resource, why: e.fault.to_string() };
+        // Fails only when the session is ending.
+        let _ = up.send((MessageId::random(), refused)).await;
+    }
 }

@@ -184,7 +184,7 @@ fn said(reason: &str) -> String {
 
 impl LinkError {
     /// Whether knocking again soon is of no use.
-    fn is_refusal(&self) -> bool {
+    pub(super) fn is_refusal(&self) -> bool {
         !matches!(self, Self::Unreachable { .. } | Self::Slow { .. } | Self::BrokenOff { .. })
     }
 }
@@ -227,10 +227,7 @@ impl Link {
                 match self.dial(&tls).await {
                     Ok((socket, heard)) => self.session(socket, heard, &stopping).await,
                     Err(e) => {
-                        tracing::error!(
-                            error = service::error_chain(&e),
-                            "no link to the cloud"
-                        );
+                        tracing::error!(error = service::error_chain(&e), "no link to the cloud");
                         !e.is_refusal()
                     }
                 }
@@ -317,15 +314,14 @@ impl Link {
             .connect(name, Heard { inner: tcp, heard })
             .await
             .map_err(|e| tls_error(server, host, &self.settings.ca_file, e))?;
-        let request = self.request().ok_or_else(|| LinkError::Address { server: server.clone() })?;
+        let request =
+            self.request().ok_or_else(|| LinkError::Address { server: server.clone() })?;
         match tokio_tungstenite::client_async_with_config(request, stream, Some(limits())).await {
             Ok((socket, _)) => Ok(socket),
             Err(WsError::Http(response)) => Err(refused(server, *response)),
             // TLS 1.3 tells a client only now that its certificate is not liked.
             Err(WsError::Io(e)) => Err(tls_error(server, host, &self.settings.ca_file, e)),
-            Err(e) => {
-                Err(LinkError::BrokenOff { server: server.clone(), source: Box::new(e) })
-            }
+            Err(e) => Err(LinkError::BrokenOff { server: server.clone(), source: Box::new(e) }),
         }
     }
 
@@ -336,10 +332,8 @@ impl Link {
         let headers = request.headers_mut();
         headers.insert(handshake::NODE_ID, HeaderValue::from_str(node.as_str()).ok()?);
         headers.insert(handshake::PROJECT_ID, HeaderValue::from_str(project).ok()?);
-        headers.insert(
-            handshake::CONNECTION_USE,
-            HeaderValue::from_static(handshake::USE_MESSAGES),
-        );
+        headers
+            .insert(handshake::CONNECTION_USE, HeaderValue::from_static(handshake::USE_MESSAGES));
         Some(request)
     }
 }

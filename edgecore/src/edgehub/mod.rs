@@ -4,6 +4,7 @@
 //! Called by: `app.rs`; modules speak to the cloud through [`ToCloud`] and [`Requests`].
 //! Never: keeps objects (that is the metamanager's) or decides what to run.
 
+pub mod certs;
 pub(crate) mod dispatch;
 pub(crate) mod link;
 pub(crate) mod outbox;

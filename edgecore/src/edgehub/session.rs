@@ -52,7 +52,7 @@ pub(crate) struct Timing {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum End {
     /// The cloud closed it.
-    #[error("the cloud closed the connection{}", reason(.code, .reason))]
+    #[error("the cloud closed the connection{}", said(.code, .reason))]
     Closed {
         /// WebSocket close code.
         code: Option<u16>,
@@ -76,7 +76,7 @@ pub(crate) enum End {
     Stopping,
 }
 
-fn reason(code: &Option<u16>, text: &str) -> String {
+fn said(code: &Option<u16>, text: &str) -> String {
     match (code, text) {
         (_, text) if !text.is_empty() => format!(": {text}"),
         (Some(code), _) => format!(" with code {code} and no reason"),
@@ -182,7 +182,10 @@ fn decode(bytes: &[u8], into: &mut Vec<Message>) -> usize {
     match json::decode(bytes) {
         Ok(message) => into.push(message),
         Err(e @ JsonError::Malformed(_)) => {
-            tracing::warn!(error = service::error_chain(&e), "the cloud sent something that is no message");
+            tracing::warn!(
+                error = service::error_chain(&e),
+                "the cloud sent something that is no message"
+            );
         }
         Err(e) => tracing::warn!(error = %e, "the cloud sent something that is no message"),
     }
@@ -327,7 +330,8 @@ where
     where
         F: AsyncFnOnce(
             &mut SplitSink<WebSocketStream<S>, Frame>,
-        ) -> Result<(), <SplitSink<WebSocketStream<S>, Frame> as Sink<Frame>>::Error>,
+        )
+            -> Result<(), <SplitSink<WebSocketStream<S>, Frame> as Sink<Frame>>::Error>,
     {
         let limit = self.timing.write_limit;
         match tokio::time::timeout(limit, write(&mut self.sink)).await {
