@@ -6,4 +6,5 @@
 
 pub mod names;
 pub mod raw;
+pub mod status;
 pub mod wire;

@@ -1,0 +1,8 @@
+//! What a dashboard can show, and how it gets there.
+//!
+//! [`row`] has the rows, [`board`] the table with a sequence number per row, [`stream`] the JSON
+//! messages that carry it. docs/status-stream.md describes them for others.
+
+pub mod board;
+pub mod row;
+pub mod stream;
