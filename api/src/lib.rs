@@ -4,6 +4,7 @@
 //! Called by: every other crate of ours.
 //! Never: opens a socket or a file, spawns a task, or asks what time it is.
 
+pub mod config;
 pub mod names;
 pub mod raw;
 pub mod status;
