@@ -3,11 +3,32 @@
 //! Owns: everything that runs on an edge node.
 //! Called by: `keadm edgecore` and the tests.
 //! Never: speaks to an API server; what it needs comes through the link to cloudcore.
-#![allow(dead_code, unused_imports, reason = "the wiring in app.rs follows; it uses all of this")]
+#![allow(dead_code, unused_imports, reason = "edged, being wired in app.rs, uses the rest of this")]
 
+mod app;
 pub mod edged;
 mod edgehub;
+mod error;
 mod metamanager;
 
+pub use app::{EdgeCore, Options};
 pub use edgehub::certs;
 pub use edgehub::link::LinkError;
+pub use error::Error;
+pub use metamanager::StoreError;
+
+use api::config::edgecore::EdgeCoreConfig;
+
+/// Runs an edge node until the service is asked to stop, or a module that the others need fails.
+///
+/// # Errors
+/// When something cannot be opened, or a module failed; the error names it.
+pub async fn run(
+    config: EdgeCoreConfig,
+    options: Options,
+    mut svc: service::Service,
+) -> Result<(), Error> {
+    let app = EdgeCore::build(config, options).await?;
+    app.spawn(&mut svc)?;
+    Ok(svc.until_stopped().await?)
+}

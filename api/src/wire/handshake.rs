@@ -12,6 +12,9 @@ pub const NODE_ID: &str = "node_id";
 pub const PROJECT_ID: &str = "project_id";
 /// Header that says what the connection is for; must be [`USE_MESSAGES`].
 pub const CONNECTION_USE: &str = "connectionuse";
+/// Header with the id of the node's database, made with it. Ours alone: when it is another one than
+/// last time, the node has lost what it was sent, and is to be sent everything again.
+pub const STORE_ID: &str = "store_id";
 /// The value of [`CONNECTION_USE`] for messages. Without it the original never reads from the link.
 pub const USE_MESSAGES: &str = "msg";
 /// The project that a KubeEdge node belongs to unless its configuration says otherwise.

@@ -4,4 +4,5 @@
 //! Called by: `app.rs`, which hands over the wanted pods and takes what is reported.
 //! Never: speaks to the cloud, or keeps in memory alone what a restart would need.
 
+pub(crate) mod node;
 pub mod runtime;

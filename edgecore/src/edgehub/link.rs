@@ -68,6 +68,8 @@ pub(crate) struct LinkSettings {
     pub(crate) project: String,
     /// The node's name.
     pub(crate) node: NodeName,
+    /// The id of the node's database.
+    pub(crate) store_id: String,
     /// `tlsCaFile`; named in errors.
     pub(crate) ca_file: PathBuf,
     /// From TCP connection to open WebSocket.
@@ -326,12 +328,13 @@ impl Link {
     }
 
     fn request(&self) -> Option<Request> {
-        let LinkSettings { server, project, node, .. } = &self.settings;
+        let LinkSettings { server, project, node, store_id, .. } = &self.settings;
         let url = format!("wss://{server}{}", handshake::path(project, node));
         let mut request = url.into_client_request().ok()?;
         let headers = request.headers_mut();
         headers.insert(handshake::NODE_ID, HeaderValue::from_str(node.as_str()).ok()?);
         headers.insert(handshake::PROJECT_ID, HeaderValue::from_str(project).ok()?);
+        headers.insert(handshake::STORE_ID, HeaderValue::from_str(store_id).ok()?);
         headers
             .insert(handshake::CONNECTION_USE, HeaderValue::from_static(handshake::USE_MESSAGES));
         Some(request)

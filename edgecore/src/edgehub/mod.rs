@@ -10,7 +10,7 @@ pub(crate) mod link;
 pub(crate) mod outbox;
 mod pace;
 pub(crate) mod requests;
-mod session;
+pub(crate) mod session;
 pub(crate) mod to_cloud;
 
 pub(crate) use requests::{RequestError, Requests};

@@ -239,3 +239,70 @@ impl Requests {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    fn requests() -> Requests {
+        Requests::new(Arc::new(Notify::new()))
+    }
+
+    fn reply(parent: MessageId) -> Reply {
+        Reply { parent, resource: "k8s/ca.crt".into(), version: None, body: ReplyBody::Ok }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_link_a_question_fails_at_once() {
+        let answer = requests().ask(Request::ApiServerCa, LIMIT).await;
+        assert_eq!(answer, Err(RequestError::NotConnected));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_question_outlives_the_link() {
+        let requests = requests();
+        requests.link_up();
+        let start = tokio::time::Instant::now();
+        let (sent, unsent) = (requests.clone(), requests.clone());
+        let sent = tokio::spawn(async move { sent.ask(Request::ApiServerCa, LIMIT).await });
+        tokio::task::yield_now().await;
+        assert!(requests.next().is_some());
+        let unsent = tokio::spawn(async move { unsent.ask(Request::ApiServerCa, LIMIT).await });
+        tokio::task::yield_now().await;
+        requests.link_cut();
+        assert_eq!(sent.await.unwrap(), Err(RequestError::LinkLost));
+        assert_eq!(unsent.await.unwrap(), Err(RequestError::LinkLost));
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        assert!(requests.next().is_none(), "an unsent question does not go through the next link");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_finds_its_asker_and_a_late_one_nobody() {
+        let requests = requests();
+        requests.link_up();
+        let asker = requests.clone();
+        let asked = tokio::spawn(async move { asker.ask(Request::ApiServerCa, LIMIT).await });
+        tokio::task::yield_now().await;
+        let (id, _) = requests.next().unwrap();
+        assert!(requests.answered(reply(id.clone())).is_ok());
+        assert_eq!(asked.await.unwrap(), Ok(ReplyBody::Ok));
+        assert!(requests.answered(reply(id)).is_err());
+        let late = requests.ask(Request::ApiServerCa, Duration::from_secs(1)).await;
+        assert_eq!(late, Err(RequestError::TimedOut(Duration::from_secs(1))));
+        assert!(requests.next().is_none(), "what nobody waits for is not sent");
+    }
+
+    #[test]
+    fn refusals_come_in_four_forms() {
+        let status = || RawJson::parse(r#"{"code":404,"reason":"NotFound","message":"no"}"#.into());
+        let err = || ReplyError::Status(status().unwrap());
+        let object = ReplyBody::Object { object: RawJson::null(), err: Some(err()) };
+        assert!(object_of(object).unwrap_err().is_not_found());
+        assert!(object_of(ReplyBody::Error(err())).unwrap_err().is_not_found());
+        assert_eq!(object_of(ReplyBody::Text("no".into())).unwrap_err().to_string(), "no");
+        let unknown = object_of(ReplyBody::Error(ReplyError::Unknown)).unwrap_err();
+        assert_eq!(unknown.to_string(), "the cloud refused and did not say why");
+    }
+}

@@ -274,3 +274,7 @@ fn with_type(
     fields.insert("kind".to_owned(), RawJson::of(kind)?);
     RawJson::of(&fields)
 }
+
+#[cfg(test)]
+#[path = "apply_tests.rs"]
+mod tests;

@@ -11,4 +11,5 @@ pub(crate) mod store;
 
 pub(crate) use apply::WantedChange;
 pub(crate) use objects::{ObjectError, Objects};
-pub(crate) use store::{Store, StoreError};
+pub(crate) use store::Store;
+pub use store::StoreError;

@@ -22,9 +22,13 @@ const QUEUE: usize = 256;
 /// Pieces of work that share a commit at most.
 const BATCH: usize = 64;
 
+/// The row with the database's own id. No object has a key of two parts.
+const STORE_ID: &str = "store/id";
+
 /// Why the database could not do what it was asked to.
 #[derive(Debug, Clone, thiserror::Error)]
-pub(crate) enum StoreError {
+#[non_exhaustive]
+pub enum StoreError {
     /// The file or its folder cannot be used.
     #[error("cannot open the edge's database `{path}`")]
     Open {
@@ -125,6 +129,23 @@ impl Store {
             .spawn(move || file.serve(jobs))
             .map_err(|e| StoreError::Open { path: path.to_owned(), source: Arc::new(e) })?;
         Ok(Self { work })
+    }
+
+    /// The id of this database, made when it is first asked for. It goes with the file, so that the
+    /// cloud can tell a node that was set up anew from one that was away.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) async fn id(&self) -> Result<String, StoreError> {
+        self.write(|tx| match tx.get(STORE_ID)? {
+            Some(id) if !id.is_empty() => Ok(id),
+            _ => {
+                let id = uuid::Uuid::new_v4().to_string();
+                tx.put(STORE_ID, "store", &id)?;
+                Ok(id)
+            }
+        })
+        .await
     }
 
     /// Runs `f` in a transaction; returns after the commit. An error of `f` undoes what it wrote.
@@ -442,3 +463,7 @@ fn prepare(conn: &Connection) -> Result<bool, rusqlite::Error> {
     conn.execute_batch("COMMIT")?;
     Ok(old)
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

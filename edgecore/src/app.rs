@@ -1,0 +1,355 @@
+//! The wiring of edgecore: what is opened, which task is told what through which channel.
+//!
+//! Owns: nothing once it has spawned. Reads as a table of contents.
+//! Called by: [`run`](crate::run).
+//! Never: waits for the cloud; an edge node starts without it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::config::edgecore::EdgeCoreConfig;
+use service::tls::{self, ServerTrust};
+use service::{Admin, Policy, Service};
+use tokio::sync::{Notify, watch};
+
+use crate::certs::{CertSettings, Token};
+use crate::edged::node::lease::LeaseKeeper;
+use crate::edged::node::status::{self, NodeSettings, Threshold, Thresholds};
+use crate::edged::node::{AddressSource, NodeReporter, NodeTiming};
+use crate::edged::runtime::ContainerRuntime;
+use crate::edgehub::certs::Keeper;
+use crate::edgehub::dispatch::Dispatch;
+use crate::edgehub::link::{Link, LinkSettings, LinkState};
+use crate::edgehub::session::Timing;
+use crate::edgehub::{Requests, ToCloud};
+use crate::error::Error;
+use crate::metamanager::remote::Remote;
+use crate::metamanager::{Objects, Store};
+
+/// What is not in `edgecore.yaml`.
+#[derive(Clone)]
+pub struct Options {
+    /// The file from which a used token is removed.
+    pub config_file: Option<PathBuf>,
+    /// A file whose content, if there is one, is a token.
+    pub bootstrap_file: PathBuf,
+    /// Where `/healthz`, `/readyz` and `/metrics` are served, if anywhere.
+    pub admin: Option<SocketAddr>,
+    /// Instead of the container runtime that the configuration names.
+    pub runtime: Option<Arc<dyn ContainerRuntime>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            config_file: None,
+            bootstrap_file: "/etc/kubeedge/bootstrap-edgecore.conf".into(),
+            admin: None,
+            runtime: None,
+        }
+    }
+}
+
+/// An edgecore with all files open and no task running.
+pub struct EdgeCore {
+    config: EdgeCoreConfig,
+    options: Options,
+    certs: CertSettings,
+    admin: Option<Admin>,
+    runtime: Option<Arc<dyn ContainerRuntime>>,
+    store: Store,
+    store_id: String,
+}
+
+impl EdgeCore {
+    /// Opens and checks what can be opened and checked without the cloud.
+    ///
+    /// # Errors
+    /// The first thing that cannot be used.
+    pub async fn build(config: EdgeCoreConfig, options: Options) -> Result<Self, Error> {
+        let certs = cert_settings(&config, &options)?;
+        let runtime = runtime(&config, &options)?;
+        let store = Store::open(&config.database.data_source)?;
+        let store_id = store.id().await?;
+        let admin = match options.admin {
+            Some(address) => Some(Admin::bind(address, None).await?),
+            None => None,
+        };
+        Ok(Self { config, options, certs, admin, runtime, store, store_id })
+    }
+
+    /// Where the admin port listens; useful after binding port 0.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref()?.local_addr().ok()
+    }
+
+    /// Starts the tasks.
+    ///
+    /// # Errors
+    /// When a value of the configuration turns out to be of no use.
+    pub fn spawn(self, svc: &mut Service) -> Result<(), Error> {
+        let hub = &self.config.modules.edge_hub;
+        let wake = Arc::new(Notify::new());
+        let requests = Requests::new(Arc::clone(&wake));
+        let to_cloud = ToCloud::new(self.store.clone(), Arc::clone(&wake));
+        let limit = seconds(self.config.modules.meta_manager.remote_query_timeout);
+        let remote = Remote::new(self.store.clone(), requests.clone(), limit);
+        let node = self.config.modules.edged.hostname_override.clone();
+        let objects = Objects::new(remote, node.clone());
+        let dispatch = Dispatch {
+            node,
+            store: self.store.clone(),
+            requests: requests.clone(),
+            to_cloud,
+            wanted: None,
+        };
+        let link = if hub.enable {
+            self.spawn_edgehub(svc, dispatch, wake)
+        } else {
+            watch::channel(LinkState::default()).1
+        };
+        if let Some(runtime) = self.runtime.clone() {
+            self.spawn_node(svc, runtime, requests, objects, link)?;
+        }
+        self.spawn_store_watch(svc);
+        if let Some(admin) = self.admin {
+            admin.spawn(svc);
+        }
+        Ok(())
+    }
+
+    /// The certificate first, then the link and the certificate's renewal.
+    fn spawn_edgehub(
+        &self,
+        svc: &mut Service,
+        dispatch: Dispatch,
+        wake: Arc<Notify>,
+    ) -> watch::Receiver<LinkState> {
+        let hub = &self.config.modules.edge_hub;
+        let renewed = Arc::new(Notify::new());
+        let settings = LinkSettings {
+            server: hub.websocket.server.clone(),
+            project: hub.project_id.clone(),
+            node: dispatch.node.clone(),
+            store_id: self.store_id.clone(),
+            ca_file: hub.tls_ca_file.clone(),
+            handshake_limit: seconds(hub.websocket.handshake_timeout),
+            timing: Timing {
+                heartbeat: seconds(hub.heartbeat),
+                write_limit: seconds(hub.websocket.write_deadline),
+                qps: hub.message_qps,
+                burst: hub.message_burst,
+            },
+        };
+        let link = Link::new(settings, dispatch, wake, Arc::clone(&renewed));
+        let state = link.state();
+        let keeper = Keeper {
+            settings: self.certs.clone(),
+            rotate: hub.rotate_certificates,
+            config_file: self.options.config_file.clone(),
+            renewed,
+        };
+        let (stopping, up) = (svc.stopping(), svc.readiness().part("edgehub"));
+        let mut seen = link.state();
+        svc.spawn("edgehub", Policy::StopAll, async move {
+            keeper.obtain(&stopping).await?;
+            let certs = keeper.settings.clone();
+            let first_link = async move {
+                // Fails only when the link's task has ended.
+                let _ = seen.wait_for(|state| state.up).await;
+                drop(up);
+            };
+            let renewal_stop = stopping.clone();
+            tokio::join!(
+                link.run(move || mutual_tls(&certs), stopping),
+                keeper.keep(&renewal_stop),
+                first_link,
+            );
+            Ok(())
+        });
+        state
+    }
+
+    /// Registration, status and lease.
+    fn spawn_node(
+        &self,
+        svc: &mut Service,
+        runtime: Arc<dyn ContainerRuntime>,
+        requests: Requests,
+        objects: Objects,
+        link: watch::Receiver<LinkState>,
+    ) -> Result<(), Error> {
+        let edged = &self.config.modules.edged;
+        let kubelet = &edged.tailored_kubelet_config;
+        let answer = seconds(self.config.modules.meta_manager.remote_query_timeout);
+        let (node_uid, uid) = watch::channel(None);
+        let reporter = NodeReporter {
+            settings: node_settings(&self.config)?,
+            timing: NodeTiming {
+                compute: kubelet.node_status_update_frequency.0,
+                report: kubelet.node_status_report_frequency.0,
+                answer,
+            },
+            address: AddressSource {
+                fixed: node_ip(&edged.node_ip)?,
+                interface: edged.custom_interface_name.clone(),
+                server: self.config.modules.edge_hub.websocket.server.clone(),
+            },
+            root: edged.root_directory.clone(),
+            register: kubelet.register_node,
+            runtime,
+            requests: requests.clone(),
+            objects,
+            store: self.store.clone(),
+            link: link.clone(),
+            node_uid,
+        };
+        let lease = LeaseKeeper {
+            node: edged.hostname_override.clone(),
+            seconds: kubelet.node_lease_duration_seconds,
+            answer,
+            requests,
+            link,
+            node_uid: uid,
+        };
+        let ready = svc.readiness().part("node");
+        let stopping = svc.stopping();
+        svc.spawn("node", Policy::StopAll, async move {
+            reporter.run(ready, stopping).await;
+            Ok(())
+        });
+        let stopping = svc.stopping();
+        svc.spawn("lease", Policy::StopAll, async move {
+            lease.run(stopping).await;
+            Ok(())
+        });
+        Ok(())
+    }
+
+    /// Without its database edgecore is of no use.
+    fn spawn_store_watch(&self, svc: &mut Service) {
+        let (store, stopping) = (self.store.clone(), svc.stopping());
+        svc.spawn("metamanager", Policy::StopAll, async move {
+            tokio::select! {
+                () = store.closed() => Err("the thread of the edge's database has ended".into()),
+                () = stopping.cancelled() => Ok(()),
+            }
+        });
+    }
+}
+
+fn seconds(n: u32) -> Duration {
+    Duration::from_secs(u64::from(n))
+}
+
+/// The node's certificate as it is on the disk now.
+fn mutual_tls(certs: &CertSettings) -> Result<Arc<rustls::ClientConfig>, tls::TlsError> {
+    let roots = tls::roots(tls::load_certificates(&certs.ca_file)?)?;
+    let identity = tls::Identity::from_files(&certs.cert_file, &certs.key_file)?;
+    // HTTP/1.1 only: a Go server would choose h2 if it were offered, and h2 has no upgrade.
+    tls::client_config(ServerTrust::Roots(roots), Some(&identity), &[b"http/1.1"]).map(Arc::new)
+}
+
+fn cert_settings(config: &EdgeCoreConfig, options: &Options) -> Result<CertSettings, Error> {
+    let hub = &config.modules.edge_hub;
+    let token = match hub.token.expose() {
+        "" => None,
+        text => Some(text.parse::<Token>().map_err(Error::Token)?),
+    };
+    Ok(CertSettings {
+        http_server: hub.http_server.clone(),
+        node: config.modules.edged.hostname_override.clone(),
+        ca_file: hub.tls_ca_file.clone(),
+        cert_file: hub.tls_cert_file.clone(),
+        key_file: hub.tls_private_key_file.clone(),
+        bootstrap_file: options.bootstrap_file.clone(),
+        token,
+        limit: seconds(hub.websocket.handshake_timeout),
+    })
+}
+
+fn runtime(
+    config: &EdgeCoreConfig,
+    options: &Options,
+) -> Result<Option<Arc<dyn ContainerRuntime>>, Error> {
+    if !config.modules.edged.enable {
+        return Ok(None);
+    }
+    if let Some(runtime) = &options.runtime {
+        return Ok(Some(Arc::clone(runtime)));
+    }
+    let endpoint = config.modules.edged.tailored_kubelet_config.container_runtime_endpoint.clone();
+    Err(Error::Config {
+        key: "modules.edged.tailoredKubeletConfig.containerRuntimeEndpoint",
+        value: endpoint,
+        why: "this build has no client for it",
+    })
+}
+
+fn node_ip(text: &str) -> Result<Option<std::net::IpAddr>, Error> {
+    match text {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| Error::Config {
+            key: "modules.edged.nodeIP",
+            value: text.to_owned(),
+            why: "it should be an IP address",
+        }),
+    }
+}
+
+fn node_settings(config: &EdgeCoreConfig) -> Result<NodeSettings, Error> {
+    let edged = &config.modules.edged;
+    let kubelet = &edged.tailored_kubelet_config;
+    let hard = |signal: &str| match kubelet.eviction_hard.get(signal) {
+        None => Ok(Threshold::Off),
+        Some(text) => Threshold::parse(text).ok_or_else(|| Error::Config {
+            key: "modules.edged.tailoredKubeletConfig.evictionHard",
+            value: format!("{signal}: {text}"),
+            why: "it should be an amount like `100Mi` or a share like `10%`",
+        }),
+    };
+    let reserved = |what: &str, scale: u64| {
+        [&kubelet.system_reserved, &kubelet.kube_reserved]
+            .into_iter()
+            .filter_map(|of| of.get(what))
+            .map(|text| reserved_amount(text, scale))
+            .sum::<Result<u64, Error>>()
+    };
+    Ok(NodeSettings {
+        name: edged.hostname_override.clone(),
+        labels: edged.node_labels.clone(),
+        taints: kubelet.register_with_taints.clone().unwrap_or_default(),
+        schedulable: edged.register_schedulable,
+        attach_detach: kubelet.enable_controller_attach_detach,
+        max_pods: kubelet.max_pods,
+        pods_per_core: kubelet.pods_per_core,
+        max_images: kubelet.node_status_max_images,
+        thresholds: Thresholds {
+            memory: hard("memory.available")?,
+            node_fs: hard("nodefs.available")?,
+            node_inodes: hard("nodefs.inodesFree")?,
+            image_fs: hard("imagefs.available")?,
+            image_inodes: hard("imagefs.inodesFree")?,
+            pids: hard("pid.available")?,
+        },
+        reserved_memory: reserved("memory", 1)?,
+        reserved_milli_cpu: reserved("cpu", 1000)?,
+    })
+}
+
+/// `200m` or `1` with a scale of 1000, `100Mi` with a scale of 1.
+fn reserved_amount(text: &str, scale: u64) -> Result<u64, Error> {
+    let amount = match text.strip_suffix('m') {
+        Some(milli) => milli.parse::<u64>().ok().map(|m| m * scale / 1000),
+        // A thousand times `0.5` is `0.5k`.
+        None if scale == 1000 => status::quantity(&format!("{text}k")),
+        None => status::quantity(text),
+    };
+    amount.ok_or_else(|| Error::Config {
+        key: "modules.edged.tailoredKubeletConfig.systemReserved or kubeReserved",
+        value: text.to_owned(),
+        why: "it should be an amount like `100Mi` or `200m`",
+    })
+}
