@@ -5,6 +5,7 @@
 //! Never: opens a socket or a file, spawns a task, or asks what time it is.
 
 pub mod config;
+pub mod crd;
 pub mod names;
 pub mod raw;
 pub mod status;
