@@ -9,4 +9,6 @@ pub mod crd;
 pub mod names;
 pub mod raw;
 pub mod status;
+pub mod tunnel;
+pub mod twin;
 pub mod wire;
