@@ -1,1 +1,165 @@
-//! completions
+//! Shell completions, man pages and the command reference, made from the clap tree.
+//!
+//! Owns: how they are made; what was made last is checked in under `generated/`.
+//! Called by: `keadm completion`, and the test that holds `generated/` fresh.
+//! Never: knows a command by name.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io;
+
+use clap::{Arg, Command};
+pub use clap_complete::Shell;
+
+const SHELLS: [Shell; 5] = [Shell::Bash, Shell::Zsh, Shell::Fish, Shell::PowerShell, Shell::Elvish];
+
+/// The completion script for a shell.
+pub fn script(shell: Shell, command: &mut Command) -> Vec<u8> {
+    let mut script = Vec::new();
+    let name = command.get_name().to_owned();
+    clap_complete::generate(shell, command, name, &mut script);
+    script
+}
+
+/// A man page for the command and one for each of its visible subcommands, by file name.
+///
+/// # Errors
+/// Writing to memory does not fail; the renderer's signature says it could.
+pub fn man(mut command: Command) -> io::Result<BTreeMap<String, Vec<u8>>> {
+    command.build();
+    let mut pages = BTreeMap::new();
+    man_into(&command, &mut pages)?;
+    Ok(pages)
+}
+
+fn man_into(command: &Command, pages: &mut BTreeMap<String, Vec<u8>>) -> io::Result<()> {
+    let name = command.get_display_name().unwrap_or_else(|| command.get_name());
+    let man = clap_mangen::Man::new(command.clone().disable_help_subcommand(true)).title(name);
+    let mut page = Vec::new();
+    man.render(&mut page)?;
+    pages.insert(format!("{name}.1"), page);
+    for sub in command.get_subcommands().filter(|c| !c.is_hide_set()) {
+        man_into(sub, pages)?;
+    }
+    Ok(())
+}
+
+/// All commands with their flags, as one Markdown page.
+pub fn reference(mut command: Command) -> String {
+    command.build();
+    let mut text = String::from("# Commands\n\nMade from the program; do not edit.\n");
+    reference_into(&command, command.get_name(), &mut text);
+    text
+}
+
+fn reference_into(command: &Command, path: &str, text: &mut String) {
+    let about = command.get_long_about().or_else(|| command.get_about());
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "\n## `{path}`\n");
+    if let Some(about) = about {
+        let _ = writeln!(text, "{about}\n");
+    }
+    let shown = |a: &&Arg| !a.is_hide_set() && !matches!(a.get_id().as_str(), "help" | "version");
+    let arguments: Vec<&Arg> = command
+        .get_arguments()
+        .filter(shown)
+        .filter(|a| path == command.get_name() || !a.is_global_set())
+        .collect();
+    if !arguments.is_empty() {
+        text.push_str("| Argument | Default | Meaning |\n|---|---|---|\n");
+        for argument in arguments {
+            let _ = writeln!(text, "{}", row(argument));
+        }
+    }
+    for sub in command.get_subcommands().filter(|c| !c.is_hide_set()) {
+        reference_into(sub, &format!("{path} {}", sub.get_name()), text);
+    }
+}
+
+fn row(argument: &Arg) -> String {
+    let mut name = String::new();
+    if let Some(short) = argument.get_short() {
+        let _ = write!(name, "-{short}, ");
+    }
+    let value = argument
+        .get_value_names()
+        .map(|names| names.iter().map(|n| format!("<{n}>")).collect::<Vec<_>>().join(" "));
+    match (argument.get_long(), value) {
+        (Some(long), Some(value)) if argument.get_action().takes_values() => {
+            let _ = write!(name, "--{long} {value}");
+        }
+        (Some(long), _) => {
+            let _ = write!(name, "--{long}");
+        }
+        (None, value) => name = name.trim_end_matches(", ").to_owned() + &value.unwrap_or_default(),
+    }
+    let default: Vec<_> =
+        argument.get_default_values().iter().map(|v| v.to_string_lossy()).collect();
+    let default = match argument.get_action().takes_values() {
+        true if !default.is_empty() => format!("`{}`", default.join(",")),
+        _ => String::new(),
+    };
+    let mut help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+    let values: Vec<String> = argument
+        .get_possible_values()
+        .iter()
+        .filter(|v| !v.is_hide_set())
+        .map(|v| format!("`{}`", v.get_name()))
+        .collect();
+    if !values.is_empty() && argument.get_action().takes_values() {
+        let _ = write!(help, " ({})", values.join(", "));
+    }
+    format!("| `{name}` | {default} | {} |", help.replace('|', "\\|").replace('\n', " "))
+}
+
+/// Everything that is checked in, by file name.
+///
+/// # Errors
+/// As [`man`].
+pub fn all(command: Command) -> io::Result<BTreeMap<String, Vec<u8>>> {
+    let name = command.get_name().to_owned();
+    let mut files = man(command.clone())?;
+    for shell in SHELLS {
+        let file = match shell {
+            Shell::Zsh => format!("_{name}"),
+            Shell::Fish => format!("{name}.fish"),
+            Shell::PowerShell => format!("_{name}.ps1"),
+            Shell::Elvish => format!("{name}.elv"),
+            _ => format!("{name}.bash"),
+        };
+        files.insert(file, script(shell, &mut command.clone()));
+    }
+    files.insert("reference.md".to_owned(), reference(command).into_bytes());
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree() -> Command {
+        Command::new("prog")
+            .disable_help_subcommand(true)
+            .arg(Arg::new("node").short('n').long("node").value_name("NAME").help("The node"))
+            .subcommand(Command::new("join").about("Join").arg(Arg::new("at").required(true)))
+            .subcommand(Command::new("secret").hide(true))
+    }
+
+    #[test]
+    fn every_shell_gets_a_script_that_knows_the_subcommands() {
+        for shell in SHELLS {
+            let script = String::from_utf8(script(shell, &mut tree())).unwrap();
+            assert!(script.contains("join"), "{shell}");
+        }
+    }
+
+    #[test]
+    fn pages_and_reference_leave_out_what_is_hidden() {
+        let pages = man(tree()).unwrap();
+        assert_eq!(pages.keys().collect::<Vec<_>>(), ["prog-join.1", "prog.1"]);
+        let reference = reference(tree());
+        assert!(reference.contains("## `prog join`"), "{reference}");
+        assert!(reference.contains("| `-n, --node <NAME>` |  | The node |"), "{reference}");
+        assert!(!reference.contains("secret"), "{reference}");
+    }
+}

@@ -1,1 +1,89 @@
-//! keadm
+//! keadm: install, join, run, look.
+//!
+//! Owns: the command line, and nothing else; every command is a file in `commands/`.
+//! Called by: `main.rs`, and the tests.
+//! Never: is depended on by another crate of ours, apart from the tests.
+
+pub mod checks;
+mod cli;
+#[cfg(feature = "cloud")]
+pub mod cloud;
+pub mod commands;
+pub mod context;
+pub mod errors;
+pub mod host;
+pub mod https;
+pub mod made;
+pub mod phases;
+pub mod printer;
+#[cfg(test)]
+mod testing;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{CommandFactory, FromArgMatches};
+
+pub use cli::Cli;
+use context::{Context, Logging, Paths};
+use errors::{CommandError, Kind};
+use printer::{Manner, Printer};
+
+/// The clap tree, for completions, man pages and tests.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    // TLS configurations of libraries look for the process's default; ours name it themselves.
+    // It fails only if it was done before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let arguments = cli::arguments(std::env::args_os());
+    let cli = match parse(arguments) {
+        Ok(cli) => cli,
+        Err(ending) => return ending,
+    };
+    let manner =
+        Manner::of(cli.global.color, cli.global.progress, cli.global.ascii, cli.global.quiet);
+    let printer = Printer::standard(manner);
+    let paths = Paths::below(&cli.global.root);
+    let context = Context {
+        printer: printer.clone(),
+        host: Arc::new(host::Linux::new(paths.clone())),
+        paths,
+        logging: Logging {
+            verbose: cli.global.verbosity(),
+            json: cli.global.log_format == cli::LogFormat::Json,
+        },
+    };
+    finish(commands::run(&cli.command, &context), &printer)
+}
+
+fn finish(result: Result<(), CommandError>, printer: &Printer) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            if e.kind != Kind::BrokenPipe {
+                printer.shout(e.render(printer.manner().colour).trim_end());
+            }
+            ExitCode::from(e.kind as u8)
+        }
+    }
+}
+
+/// Parses; on a mistake, or when help was asked for, prints and returns the exit code.
+fn parse(arguments: Vec<OsString>) -> Result<Cli, ExitCode> {
+    let matches = command().try_get_matches_from(&arguments);
+    matches.and_then(|m| Cli::from_arg_matches(&m)).map_err(|e| {
+        if !e.use_stderr() {
+            return match e.print() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::from(Kind::BrokenPipe as u8),
+            };
+        }
+        let manner = Manner::of(Default::default(), Default::default(), false, false);
+        finish(Err(cli::usage_error(&e)), &Printer::standard(manner))
+    })
+}

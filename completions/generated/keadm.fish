@@ -1,0 +1,337 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_keadm_global_optspecs
+    string join \n q/quiet v v= log-format= color= progress= ascii root= h/help V/version
+end
+
+function __fish_keadm_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_keadm_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_keadm_using_subcommand
+    set -l cmd (__fish_keadm_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c keadm -n "__fish_keadm_needs_command" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_needs_command" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_needs_command" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_needs_command" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_needs_command" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_needs_command" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_needs_command" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_needs_command" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_needs_command" -s V -l version -d 'Print version'
+complete -c keadm -n "__fish_keadm_needs_command" -f -a "join" -d 'Make this machine an edge node'
+complete -c keadm -n "__fish_keadm_needs_command" -f -a "check" -d 'Check this machine, and the cloud or edge side on it'
+complete -c keadm -n "__fish_keadm_needs_command" -f -a "reset" -d 'Remove what `init` or `join` has made on this machine, and nothing else'
+complete -c keadm -n "__fish_keadm_needs_command" -f -a "config" -d 'Print or check configuration files'
+complete -c keadm -n "__fish_keadm_needs_command" -f -a "edgecore" -d 'Run the edge half in the foreground'
+complete -c keadm -n "__fish_keadm_needs_command" -f -a "version" -d 'Print the version'
+complete -c keadm -n "__fish_keadm_needs_command" -f -a "completion" -d 'Print the completion script of a shell'
+complete -c keadm -n "__fish_keadm_needs_command" -f -a "help" -d 'Print the help of a command, or of a topic: `exit-codes`'
+complete -c keadm -n "__fish_keadm_needs_command" -f -a "supervise" -d 'Run an installed service and start it again whenever it ends'
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -s e -l cloudcore-ipport -d 'Address and port of cloudcore\'s message link' -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -s t -l token -d 'What `keadm gettoken` printed on the cloud side; better given in the environment' -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -s i -l edgenode-name -d 'The node\'s name [default: the host name]' -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -s s -l certport -d 'Port of cloudcore\'s certificate service' -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -s p -l remote-runtime-endpoint -d 'Socket of the container runtime, or `embedded` for our own [default: containerd\'s socket if it is there, else `embedded`]' -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -l cgroupdriver -d 'Who manages cgroups' -r -f -a "cgroupfs\t''
+systemd\t''"
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -l hub-protocol -d 'The protocol of the link' -r -f -a "websocket\t''
+quic\t''"
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -s l -l labels -d 'Labels of the node: `key=value,key2=value2`' -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -l set -d 'A setting of edgecore.yaml, in Helm\'s syntax: `modules.edgeStream.enable=true`' -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -l skip-phases -d 'Phases to leave out' -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -l ignore-preflight-errors -d 'Checks whose failure is only a warning; `all` for all' -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -l timeout -d 'How long to wait for the node' -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -l certPath -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -l tarballpath -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -l kubeedge-version -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -l image-repository -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -l dry-run -d 'Only show what would be done'
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -l clean -d 'Remove what an earlier join has left behind first'
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -f -a "phase" -d 'Run one phase; without a name, list them'
+complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -s e -l cloudcore-ipport -d 'Address and port of cloudcore\'s message link' -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -s t -l token -d 'What `keadm gettoken` printed on the cloud side; better given in the environment' -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -s i -l edgenode-name -d 'The node\'s name [default: the host name]' -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -s s -l certport -d 'Port of cloudcore\'s certificate service' -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -s p -l remote-runtime-endpoint -d 'Socket of the container runtime, or `embedded` for our own [default: containerd\'s socket if it is there, else `embedded`]' -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -l cgroupdriver -d 'Who manages cgroups' -r -f -a "cgroupfs\t''
+systemd\t''"
+complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -l hub-protocol -d 'The protocol of the link' -r -f -a "websocket\t''
+quic\t''"
+complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -s l -l labels -d 'Labels of the node: `key=value,key2=value2`' -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -l set -d 'A setting of edgecore.yaml, in Helm\'s syntax: `modules.edgeStream.enable=true`' -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -l skip-phases -d 'Phases to leave out' -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -l ignore-preflight-errors -d 'Checks whose failure is only a warning; `all` for all' -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -l timeout -d 'How long to wait for the node' -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -l certPath -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -l tarballpath -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -l kubeedge-version -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -l image-repository -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -l dry-run -d 'Only show what would be done'
+complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -l clean -d 'Remove what an earlier join has left behind first'
+complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand check" -s o -l output -d 'The form of the result' -r -f -a "json\t'A documented shape that scripts can rely on'"
+complete -c keadm -n "__fish_keadm_using_subcommand check" -l kube-config -l kubeconfig -d 'The kubeconfig to use [default: ~/.kube/config, else that of `keadm init --embedded`]' -r
+complete -c keadm -n "__fish_keadm_using_subcommand check" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand check" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand check" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand check" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand check" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand check" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand check" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand check" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and not __fish_seen_subcommand_from cloud edge" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and not __fish_seen_subcommand_from cloud edge" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and not __fish_seen_subcommand_from cloud edge" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and not __fish_seen_subcommand_from cloud edge" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and not __fish_seen_subcommand_from cloud edge" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and not __fish_seen_subcommand_from cloud edge" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and not __fish_seen_subcommand_from cloud edge" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and not __fish_seen_subcommand_from cloud edge" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and not __fish_seen_subcommand_from cloud edge" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and not __fish_seen_subcommand_from cloud edge" -f -a "cloud" -d 'Stop cloudcore and remove what `keadm init` made'
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and not __fish_seen_subcommand_from cloud edge" -f -a "edge" -d 'Stop edgecore and its containers and remove what `keadm join` made'
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from cloud" -l kube-config -d 'Also delete the namespace `kubeedge` in Kubernetes' -r
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from cloud" -l remote-runtime-endpoint -r
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from cloud" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from cloud" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from cloud" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from cloud" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from cloud" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from cloud" -s y -l force -l yes -d 'Do not ask'
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from cloud" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from cloud" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from cloud" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from cloud" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from edge" -l kube-config -d 'Also delete the namespace `kubeedge` in Kubernetes' -r
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from edge" -l remote-runtime-endpoint -r
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from edge" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from edge" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from edge" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from edge" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from edge" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from edge" -s y -l force -l yes -d 'Do not ask'
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from edge" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from edge" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from edge" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from edge" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand config; and not __fish_seen_subcommand_from default minimal check" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand config; and not __fish_seen_subcommand_from default minimal check" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand config; and not __fish_seen_subcommand_from default minimal check" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand config; and not __fish_seen_subcommand_from default minimal check" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand config; and not __fish_seen_subcommand_from default minimal check" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand config; and not __fish_seen_subcommand_from default minimal check" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand config; and not __fish_seen_subcommand_from default minimal check" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand config; and not __fish_seen_subcommand_from default minimal check" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand config; and not __fish_seen_subcommand_from default minimal check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand config; and not __fish_seen_subcommand_from default minimal check" -f -a "default" -d 'Print the configuration with all its defaults'
+complete -c keadm -n "__fish_keadm_using_subcommand config; and not __fish_seen_subcommand_from default minimal check" -f -a "minimal" -d 'Print the part of the configuration that somebody starting out needs'
+complete -c keadm -n "__fish_keadm_using_subcommand config; and not __fish_seen_subcommand_from default minimal check" -f -a "check" -d 'Check a file: all that is wrong with it, and what in it changes nothing'
+complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from default" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from default" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from default" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from default" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from default" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from default" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from default" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from default" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from default" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from minimal" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from minimal" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from minimal" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from minimal" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from minimal" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from minimal" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from minimal" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from minimal" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from minimal" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from check" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from check" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from check" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from check" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from check" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from check" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from check" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from check" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand edgecore" -l config -d 'The configuration [default: /etc/kubeedge/config/edgecore.yaml]' -r
+complete -c keadm -n "__fish_keadm_using_subcommand edgecore" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand edgecore" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand edgecore" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand edgecore" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand edgecore" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand edgecore" -l minconfig -d 'Print the part of the configuration that somebody starting out needs'
+complete -c keadm -n "__fish_keadm_using_subcommand edgecore" -l defaultconfig -d 'Print the configuration with all its defaults'
+complete -c keadm -n "__fish_keadm_using_subcommand edgecore" -l version -d 'Print the version'
+complete -c keadm -n "__fish_keadm_using_subcommand edgecore" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand edgecore" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand edgecore" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand edgecore" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand version" -s o -l output -d 'The form; without it, one line for people' -r -f -a "yaml\t'All fields'
+json\t'All fields'
+short\t'Only the version'"
+complete -c keadm -n "__fish_keadm_using_subcommand version" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand version" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand version" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand version" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand version" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand version" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand version" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand version" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand version" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand completion" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand completion" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand completion" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand completion" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand completion" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand completion" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand completion" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand completion" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand completion" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand help" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand help" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand help" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand help" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand help" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand help" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand help" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand help" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand help" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand supervise" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand supervise" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand supervise" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand supervise" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand supervise" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand supervise" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand supervise" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand supervise" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand supervise" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -1,0 +1,248 @@
+//! The clap tree: the flags that every command has, and one variant per command.
+
+use std::ffi::OsString;
+
+use camino::Utf8PathBuf;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::commands;
+use crate::errors::{CommandError, Kind};
+use crate::printer::{ColourChoice, ProgressChoice};
+
+/// Bring Kubernetes to the edge: install, join, run and look
+///
+/// `keadm up` tries it all on this machine.
+#[derive(Parser, Debug)]
+#[command(name = "keadm", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// The flags that every command has.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The flags that every command has.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Say nothing but data, warnings and errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Log more; repeat for even more
+    #[arg(short, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+    /// The verbosity as KubeEdge writes it
+    #[arg(long = "v", value_name = "N", global = true, hide = true)]
+    pub klog: Option<u8>,
+    /// The log lines of the programs run by this command
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT", global = true)]
+    pub log_format: LogFormat,
+    /// When to use colour; `NO_COLOR` is heeded
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN", global = true)]
+    pub color: ColourChoice,
+    /// How steps are shown
+    #[arg(long, value_enum, default_value_t, value_name = "HOW", global = true)]
+    pub progress: ProgressChoice,
+    /// Write `ok`, `FAIL` and `warn` instead of symbols
+    #[arg(long, global = true)]
+    pub ascii: bool,
+    /// The folder below which the installation lies
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/",
+        env = "KEADM_ROOT",
+        global = true,
+        hide = true
+    )]
+    pub root: Utf8PathBuf,
+}
+
+impl Global {
+    /// How many `-v`, or what KubeEdge's `--v=N` means.
+    pub fn verbosity(&self) -> u8 {
+        let klog = match self.klog.unwrap_or(0) {
+            0..=2 => 0,
+            3..=4 => 1,
+            5..=7 => 2,
+            _ => 3,
+        };
+        self.verbose.max(klog)
+    }
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    #[cfg(any())]
+    #[command(name = "up")]
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Up(commands::up::UpArgs),
+    #[cfg(any())]
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Init(commands::init::InitArgs),
+    #[cfg(feature = "edge")]
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Join(Box<commands::join::JoinArgs>),
+    #[cfg(any())]
+    #[command(name = "gettoken")]
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    GetToken(commands::gettoken::GetTokenArgs),
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Check(commands::check::CheckArgs),
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Reset(commands::reset::ResetArgs),
+    #[cfg(any())]
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Manifest(commands::manifest::ManifestArgs),
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Config(commands::config::ConfigArgs),
+    #[cfg(any())]
+    #[command(name = "cloudcore")]
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    CloudCore(commands::cloudcore::CloudCoreArgs),
+    #[cfg(feature = "edge")]
+    #[command(name = "edgecore")]
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    EdgeCore(commands::edgecore::EdgeCoreArgs),
+    #[cfg(any())]
+    #[command(name = "control-plane")]
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    ControlPlane(commands::control_plane::ControlPlaneArgs),
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Version(commands::version::VersionArgs),
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Completion(commands::completion::CompletionArgs),
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Help(commands::help::HelpArgs),
+    #[command(hide = true)]
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Supervise(commands::supervise::SuperviseArgs),
+}
+
+/// The commands of all builds, with the feature that each needs.
+const FEATURES: [(&str, &str); 7] = [
+    ("up", "cloud"),
+    ("init", "cloud"),
+    ("gettoken", "cloud"),
+    ("manifest", "cloud"),
+    ("cloudcore", "cloud"),
+    ("join", "edge"),
+    ("edgecore", "edge"),
+];
+
+/// The arguments; called through a link named `cloudcore` or `edgecore`, the binary is that command.
+pub(crate) fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut given: Vec<OsString> = given.collect();
+    let called = given.first().and_then(|p| std::path::Path::new(p).file_name()?.to_str());
+    if let Some(name @ ("cloudcore" | "edgecore")) = called {
+        let name = name.into();
+        given[0] = "keadm".into();
+        given.insert(1, name);
+    }
+    // KubeEdge's flags are Go's, where one dash is as good as two for these.
+    for argument in given.iter_mut().skip(2) {
+        match argument.to_str() {
+            Some("-version") => *argument = "--version".into(),
+            Some(text) if text.starts_with("-config=") => *argument = format!("-{text}").into(),
+            _ => {}
+        }
+    }
+    given
+}
+
+/// A mistake on the command line, in our own form.
+pub(crate) fn usage_error(e: &clap::Error) -> CommandError {
+    if let (ErrorKind::InvalidSubcommand, Some(ContextValue::String(name))) =
+        (e.kind(), e.get(ContextKind::InvalidSubcommand))
+        && let Some((_, feature)) = FEATURES.iter().find(|(n, _)| n == name)
+    {
+        return CommandError::new(Kind::Unsupported, format!("this build has no `keadm {name}`"))
+            .because(format!("it was made without the feature `{feature}`"))
+            .hint(format!("`cargo build --release --features {feature}` makes one that has it"));
+    }
+    let text = e.render().to_string();
+    let mut error: Option<CommandError> = None;
+    let mut missing = Vec::new();
+    for line in text.lines() {
+        let trimmed = line.trim();
+        error = Some(match (error, trimmed) {
+            (None, _) => CommandError::new(
+                Kind::Usage,
+                trimmed.trim_start_matches("error: ").replace('\'', "`"),
+            ),
+            (Some(error), "") => error,
+            (Some(error), _) => match trimmed.split_once(": ") {
+                Some(("tip", tip)) => error.hint(tip.replace('\'', "`")),
+                Some(("Usage", usage)) => error.hint(format!("usage: {usage}")),
+                Some(("For more information, try '--help'.", _)) => error,
+                _ if trimmed.starts_with("For more information") => error,
+                _ => {
+                    missing.push(trimmed.to_owned());
+                    error
+                }
+            },
+        });
+    }
+    let error = error.unwrap_or_else(|| CommandError::new(Kind::Usage, "a usage error"));
+    let missing = missing.join(" ");
+    match missing.trim_matches(['[', ']']) {
+        "" => error,
+        values => error.hint(values),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_tree_is_consistent() {
+        crate::command().debug_assert();
+    }
+
+    #[test]
+    fn a_link_named_edgecore_is_edgecore() {
+        let given = arguments(words("/usr/local/bin/edgecore --config /x").into_iter());
+        assert_eq!(given, words("keadm edgecore --config /x"));
+        let given = arguments(words("cloudcore -config=/x").into_iter());
+        assert_eq!(given, words("keadm cloudcore --config=/x"));
+        assert_eq!(arguments(words("./keadm up").into_iter()), words("./keadm up"));
+    }
+
+    fn mistake(line: &str) -> String {
+        let e = crate::command().try_get_matches_from(words(line)).unwrap_err();
+        usage_error(&e).render(false)
+    }
+
+    #[test]
+    fn a_mistake_is_told_with_what_was_meant() {
+        insta::assert_snapshot!(
+            [
+                mistake("keadm chekc"),
+                mistake("keadm version --ouput json"),
+                mistake("keadm version -o toml"),
+                mistake("keadm reset moon"),
+            ]
+            .join("\n")
+        );
+    }
+}

@@ -1,0 +1,182 @@
+//! The Kubernetes API, as `init`, `gettoken`, `reset` and `check` need it.
+//!
+//! Owns: which kubeconfig is meant, and what an error of the API means to a person.
+//! Called by: the commands of the cloud side.
+//! Never: keeps anything between two calls.
+
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Client, Config};
+use serde_json::Value;
+
+use crate::context::Context;
+use crate::errors::{CommandError, Kind};
+
+/// Which API server.
+#[derive(clap::Args, Debug, Clone, Default)]
+pub struct KubeConfigArg {
+    /// The kubeconfig to use [default: ~/.kube/config, else that of `keadm init --embedded`]
+    #[arg(
+        long = "kube-config",
+        visible_alias = "kubeconfig",
+        value_name = "FILE",
+        env = "KUBECONFIG"
+    )]
+    pub kube_config: Option<Utf8PathBuf>,
+}
+
+impl KubeConfigArg {
+    /// The file that is meant.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn file(&self, cx: &Context) -> Result<Utf8PathBuf, CommandError> {
+        let embedded = cx.paths.config().join("admin.kubeconfig");
+        match &self.kube_config {
+            // Empty, as `KUBECONFIG=` in a shell, is as good as none.
+            Some(file) if !file.as_str().is_empty() => {
+                if cx.host.exists(file) {
+                    return Ok(file.clone());
+                }
+                Err(CommandError::new(Kind::NotFound, format!("there is no kubeconfig `{file}`"))
+                    .hint("give another with `--kube-config FILE`"))
+            }
+            _ => {
+                let home = std::env::var("HOME").unwrap_or_else(|_| "/root".to_owned());
+                let usual = Utf8PathBuf::from(home).join(".kube/config");
+                [usual, embedded].into_iter().find(|f| cx.host.exists(f)).ok_or_else(|| {
+                    CommandError::new(Kind::NotFound, "there is no kubeconfig on this machine")
+                        .hint("give one with `--kube-config FILE`")
+                        .hint("without a Kubernetes: `keadm init --embedded` makes one")
+                })
+            }
+        }
+    }
+
+    /// A client, and the address it speaks to.
+    ///
+    /// # Errors
+    /// When there is no kubeconfig or it makes no sense.
+    pub async fn client(&self, cx: &Context) -> Result<Cloud, CommandError> {
+        let file = self.file(cx)?;
+        let wrong = |e: &(dyn std::error::Error + 'static)| {
+            CommandError::new(Kind::Failed, format!("the kubeconfig `{file}` cannot be used"))
+                .caused_by(e)
+        };
+        let parsed = Kubeconfig::read_from(&file).map_err(|e| wrong(&e))?;
+        let options = KubeConfigOptions::default();
+        let mut config =
+            Config::from_custom_kubeconfig(parsed, &options).await.map_err(|e| wrong(&e))?;
+        config.connect_timeout = Some(Duration::from_secs(5));
+        config.read_timeout = Some(Duration::from_secs(15));
+        config.write_timeout = Some(Duration::from_secs(15));
+        let server = config.cluster_url.to_string();
+        let client = Client::try_from(config).map_err(|e| wrong(&e))?;
+        Ok(Cloud { client, server: server.trim_end_matches('/').to_owned(), file })
+    }
+}
+
+/// An API server that somebody's kubeconfig leads to.
+#[derive(Clone)]
+pub struct Cloud {
+    /// The client.
+    pub client: Client,
+    /// Its address, for messages.
+    pub server: String,
+    /// The kubeconfig.
+    pub file: Utf8PathBuf,
+}
+
+impl Cloud {
+    /// What a failed call means. `what` was tried: "read the secret `kubeedge/tokensecret`".
+    pub fn error(&self, what: &str, e: &kube::Error) -> CommandError {
+        api_error(&self.server, what, e)
+    }
+
+    /// Creates an object, or makes an existing one like it.
+    ///
+    /// # Errors
+    /// What the API server says.
+    pub async fn apply(&self, object: &Value) -> Result<(), CommandError> {
+        apply(&self.client, object)
+            .await
+            .map_err(|e| self.error(&format!("apply {}", describe(object)), &e))
+    }
+}
+
+/// See [`Cloud::error`].
+pub fn api_error(server: &str, what: &str, e: &kube::Error) -> CommandError {
+    let failed = |kind| CommandError::new(kind, format!("cannot {what}"));
+    match e {
+        kube::Error::Api(status) => {
+            let kind = match status.code {
+                401 | 403 => Kind::Refused,
+                404 => Kind::NotFound,
+                409 => Kind::Conflict,
+                408 | 504 => Kind::TimedOut,
+                429 | 503 => Kind::Unreachable,
+                _ => Kind::Failed,
+            };
+            let error = failed(kind)
+                .because(format!("the API server at `{server}` says: {}", status.message));
+            match status.code {
+                401 => {
+                    error.hint("the credentials of the kubeconfig are not accepted; get new ones")
+                }
+                403 => error.hint("use the kubeconfig of a cluster administrator"),
+                _ => error,
+            }
+        }
+        kube::Error::Service(_) | kube::Error::HyperError(_) | kube::Error::ReadEvents(_) => {
+            failed(Kind::Unreachable)
+                .because(format!("the API server at `{server}` does not answer"))
+                .because(innermost(e))
+                .hint(format!(
+                    "is it running, and reachable from here? try `curl -k {server}/readyz`"
+                ))
+        }
+        other => failed(Kind::Failed).caused_by(other),
+    }
+}
+
+fn innermost(e: &(dyn std::error::Error + 'static)) -> String {
+    let mut at = e;
+    while let Some(source) = at.source() {
+        at = source;
+    }
+    at.to_string()
+}
+
+/// `ClusterRole cloudcore`
+pub fn describe(object: &Value) -> String {
+    let text = |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or("?");
+    format!("{} `{}`", text("/kind"), text("/metadata/name"))
+}
+
+/// Creates an object, or merges it into the existing one. Every API server can do both, ours too.
+///
+/// # Errors
+/// What the API server says.
+pub async fn apply(client: &Client, object: &Value) -> Result<(), kube::Error> {
+    let object: DynamicObject =
+        serde_json::from_value(object.clone()).map_err(kube::Error::SerdeError)?;
+    let types = object.types.clone().unwrap_or_default();
+    let gvk = GroupVersionKind::try_from(&types)
+        .map_err(|e| kube::Error::SerdeError(serde::de::Error::custom(e)))?;
+    let resource = ApiResource::from_gvk(&gvk);
+    let api: Api<DynamicObject> = match object.metadata.namespace.as_deref() {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    };
+    let name = object.metadata.name.clone().unwrap_or_default();
+    match api.create(&PostParams::default(), &object).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => {
+            api.patch(&name, &PatchParams::default(), &Patch::Merge(&object)).await.map(|_| ())
+        }
+        other => other.map(|_| ()),
+    }
+}

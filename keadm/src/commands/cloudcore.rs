@@ -1,0 +1,47 @@
+//! `keadm cloudcore`: what the service file of the cloud side calls.
+
+use camino::Utf8PathBuf;
+
+use super::config::{self, Program};
+use crate::context::Context;
+use crate::errors::CommandError;
+
+/// Run the cloud half in the foreground
+#[derive(clap::Args, Debug)]
+#[command(disable_version_flag = true)]
+pub struct CloudCoreArgs {
+    /// The configuration [default: /etc/kubeedge/config/cloudcore.yaml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<Utf8PathBuf>,
+    /// Print the part of the configuration that somebody starting out needs
+    #[arg(long)]
+    minconfig: bool,
+    /// Print the configuration with all its defaults
+    #[arg(long, conflicts_with = "minconfig")]
+    defaultconfig: bool,
+    /// Print the version
+    #[arg(long)]
+    version: bool,
+}
+
+/// Runs cloudcore until it is told to stop.
+///
+/// # Errors
+/// When the configuration is wrong, or a part that the others need fails.
+pub fn cloudcore(args: &CloudCoreArgs, cx: &Context) -> Result<(), CommandError> {
+    if args.version {
+        return Ok(cx.printer.data(format!("KubeEdge {}", super::version::KUBEEDGE_VERSION))?);
+    }
+    if args.minconfig || args.defaultconfig {
+        let print = if args.minconfig { config::minimal } else { config::default };
+        return Ok(cx.printer.data(print(Program::Cloudcore, &config::facts(cx)).trim_end())?);
+    }
+    let path = args.config.clone().unwrap_or_else(|| cx.paths.cloudcore_yaml());
+    let (config, warnings) = config::read_cloudcore(cx, &path)?;
+    let level = super::log_to_stderr(cx, "info")?;
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let options = cloudcore::Options { log_level: Some(level), ..cloudcore::Options::default() };
+    super::run_service("cloudcore", cx, |svc| cloudcore::run(config, options, svc))
+}

@@ -1,0 +1,55 @@
+//! `keadm edgecore`: what the service file of an edge node calls.
+
+use std::net::SocketAddr;
+
+use camino::Utf8PathBuf;
+
+use super::config::{self, Program};
+use crate::context::Context;
+use crate::errors::CommandError;
+
+/// Run the edge half in the foreground
+#[derive(clap::Args, Debug)]
+#[command(disable_version_flag = true)]
+pub struct EdgeCoreArgs {
+    /// The configuration [default: /etc/kubeedge/config/edgecore.yaml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<Utf8PathBuf>,
+    /// Print the part of the configuration that somebody starting out needs
+    #[arg(long)]
+    minconfig: bool,
+    /// Print the configuration with all its defaults
+    #[arg(long, conflicts_with = "minconfig")]
+    defaultconfig: bool,
+    /// Print the version
+    #[arg(long)]
+    version: bool,
+}
+
+/// Runs edgecore until it is told to stop.
+///
+/// # Errors
+/// When the configuration is wrong, or a part that the others need fails.
+pub fn edgecore(args: &EdgeCoreArgs, cx: &Context) -> Result<(), CommandError> {
+    if args.version {
+        return Ok(cx.printer.data(format!("KubeEdge {}", super::version::KUBEEDGE_VERSION))?);
+    }
+    if args.minconfig || args.defaultconfig {
+        let print = if args.minconfig { config::minimal } else { config::default };
+        return Ok(cx.printer.data(print(Program::Edgecore, &config::facts(cx)).trim_end())?);
+    }
+    let path = args.config.clone().unwrap_or_else(|| cx.paths.edgecore_yaml());
+    let (config, warnings) = config::read_edgecore(cx, &path)?;
+    super::log_to_stderr(cx, "info")?;
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let kubelet = &config.modules.edged.tailored_kubelet_config;
+    let options = edgecore::Options {
+        config_file: Some(path.into()),
+        bootstrap_file: cx.paths.at("/etc/kubeedge/bootstrap-edgecore.conf").into(),
+        admin: Some(SocketAddr::new(kubelet.address, kubelet.read_only_port)),
+        runtime: None,
+    };
+    super::run_service("edgecore", cx, |svc| edgecore::run(config, options, svc))
+}

@@ -1,0 +1,223 @@
+//! `keadm gettoken`
+
+use std::time::{Duration, SystemTime};
+
+use cloudcore::apiserver::ApiError;
+use cloudcore::cloudhub::secrets::{self, SecretError};
+use cloudcore::cloudhub::tokens::{Issued, TokenId};
+
+use crate::cloud::{Cloud, KubeConfigArg};
+use crate::context::Context;
+use crate::errors::{CommandError, Kind};
+use crate::https::utc;
+use crate::pki::api_server;
+
+/// Print a token with which an edge node can join
+///
+/// The token is bound to the CA of this cloudcore and valid for 24 hours; with `--ttl` a new one
+/// is made that is valid for as long as you say.
+#[derive(clap::Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct GetTokenArgs {
+    #[command(flatten)]
+    kube: KubeConfigArg,
+    /// Make a new token that is valid for this long, for example `30m`, `12h`, `7d`
+    #[arg(long, value_name = "DURATION", value_parser = parse_ttl)]
+    ttl: Option<Duration>,
+    #[command(subcommand)]
+    action: Option<TokenAction>,
+}
+
+/// What else can be done with tokens.
+#[derive(clap::Subcommand, Debug)]
+pub enum TokenAction {
+    /// List the tokens by their identifiers, with the time they end
+    List {
+        #[command(flatten)]
+        #[allow(missing_docs, reason = "documented at its type")]
+        kube: KubeConfigArg,
+        /// The form of the list
+        #[arg(short, long, value_enum, value_name = "FORMAT")]
+        output: Option<super::JsonOutput>,
+    },
+    /// Refuse a token from now on
+    Revoke {
+        #[command(flatten)]
+        #[allow(missing_docs, reason = "documented at its type")]
+        kube: KubeConfigArg,
+        /// The identifier, as `keadm gettoken list` shows it
+        id: String,
+    },
+}
+
+/// Prints, lists or revokes.
+///
+/// # Errors
+/// When the API server does not answer or cloudcore has made no token yet.
+pub fn gettoken(args: &GetTokenArgs, cx: &Context) -> Result<(), CommandError> {
+    cx.block_on(async {
+        match &args.action {
+            Some(TokenAction::List { kube, output }) => {
+                list(cx, &kube.client(cx).await?, *output).await
+            }
+            Some(TokenAction::Revoke { kube, id }) => revoke(cx, &kube.client(cx).await?, id).await,
+            None => {
+                let cloud = args.kube.client(cx).await?;
+                let token = match args.ttl {
+                    Some(ttl) => make(&cloud, ttl).await?,
+                    None => current(cx, &cloud).await?,
+                };
+                Ok(cx.printer.data(token)?)
+            }
+        }
+    })
+}
+
+/// The token that cloudcore keeps ready.
+///
+/// # Errors
+/// When there is none yet, or it has expired.
+pub(crate) async fn current(cx: &Context, cloud: &Cloud) -> Result<String, CommandError> {
+    let api = api_server(cloud);
+    let none = || {
+        CommandError::new(Kind::NotFound, format!("there is no token at `{}` yet", cloud.server))
+            .because("cloudcore makes it when it starts")
+            .hint("`keadm check cloud` tells whether cloudcore is running")
+    };
+    let said = |e: &SecretError| failed(cloud, "read the token", e);
+    let token = secrets::stored_token(&api).await.map_err(|e| said(&e))?.ok_or_else(none)?;
+    match expires(&token) {
+        Some(end) if end <= seconds(cx.host.now()) => Err(CommandError::new(
+            Kind::Refused,
+            format!("the token at `{}` has expired", cloud.server),
+        )
+        .because(format!("it was valid until {}", utc(end.max(0) as u64)))
+        .hint("cloudcore renews it every 12 hours: is it running? see `keadm check cloud`")
+        .hint("`keadm gettoken --ttl 24h` makes one now")),
+        _ => Ok(token),
+    }
+}
+
+/// When a token says that it ends.
+fn expires(token: &str) -> Option<i64> {
+    use base64::Engine as _;
+    let claims = token.split('.').nth(2)?;
+    let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(claims).ok()?;
+    serde_json::from_slice::<serde_json::Value>(&claims).ok()?.get("exp")?.as_i64()
+}
+
+async fn make(cloud: &Cloud, ttl: Duration) -> Result<String, CommandError> {
+    let api = api_server(cloud);
+    let made = async {
+        let Some(ca) = secrets::stored_ca(&api).await? else { return Ok(None) };
+        secrets::issue_token(&api, &ca, ttl, "keadm gettoken").await.map(Some)
+    };
+    let (token, _) =
+        made.await.map_err(|e| failed(cloud, "make a token", &e))?.ok_or_else(|| {
+            CommandError::new(Kind::NotFound, format!("there is no CA at `{}` yet", cloud.server))
+                .hint(
+                    "cloudcore makes it when it starts: `keadm check cloud` tells whether it runs",
+                )
+        })?;
+    Ok(token.as_str().to_owned())
+}
+
+async fn list(
+    cx: &Context,
+    cloud: &Cloud,
+    output: Option<super::JsonOutput>,
+) -> Result<(), CommandError> {
+    let ledger = secrets::list_tokens(&api_server(cloud))
+        .await
+        .map_err(|e| failed(cloud, "list the tokens", &e))?;
+    if output.is_some() {
+        let text = serde_json::to_string_pretty(&ledger.0).unwrap_or_default();
+        return Ok(cx.printer.data(text)?);
+    }
+    cx.printer.data(format!("{:<18}{:<10}{:<26}{}", "ID", "STATE", "VALID UNTIL", "PURPOSE"))?;
+    for (id, Issued { expires, purpose, revoked, .. }) in ledger.0 {
+        let state = if revoked { "revoked" } else { "valid" };
+        let until = utc(expires.max(0) as u64);
+        cx.printer.data(format!("{:<18}{state:<10}{until:<26}{purpose}", id.0))?;
+    }
+    Ok(())
+}
+
+async fn revoke(cx: &Context, cloud: &Cloud, id: &str) -> Result<(), CommandError> {
+    secrets::revoke_token(&api_server(cloud), &TokenId(id.to_owned())).await.map_err(|e| {
+        if matches!(e, SecretError::NoToken(_)) {
+            CommandError::new(Kind::NotFound, format!("there is no token `{id}`"))
+                .hint("`keadm gettoken list` shows them")
+        } else {
+            failed(cloud, "revoke the token", &e)
+        }
+    })?;
+    cx.printer.say(format!("token `{id}` is refused from now on; nodes that have joined stay"));
+    Ok(())
+}
+
+fn failed(cloud: &Cloud, doing: &str, e: &SecretError) -> CommandError {
+    let kind = match e {
+        SecretError::Api { source: ApiError::Unreachable(_), .. } => Kind::Unreachable,
+        SecretError::Api { source: ApiError::Refused(status), .. }
+            if matches!(status.code, 401 | 403) =>
+        {
+            Kind::Refused
+        }
+        _ => Kind::Failed,
+    };
+    let error =
+        CommandError::new(kind, format!("cannot {doing} at `{}`", cloud.server)).caused_by(e);
+    match kind {
+        Kind::Unreachable => {
+            error.hint(format!("is it running? try `curl -k {}/readyz`", cloud.server))
+        }
+        Kind::Refused => error.hint("use the kubeconfig of a cluster administrator"),
+        _ => error,
+    }
+}
+
+fn seconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    i64::try_from(since).unwrap_or(i64::MAX)
+}
+
+fn parse_ttl(text: &str) -> Result<Duration, String> {
+    let wrong = || "a duration is a number with `m`, `h` or `d`, for example `12h`".to_owned();
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let unit = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    match number.checked_mul(unit) {
+        Some(1..=315_360_000) => Ok(Duration::from_secs(number * unit)),
+        _ => Err("a token is valid for at most ten years".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_token_is_read_from_its_claims() {
+        assert_eq!(
+            expires("77c3.eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjE3OTU0MDc1NzR9.x"),
+            Some(1795407574)
+        );
+        assert_eq!(expires("77c3.a.!!.x"), None);
+    }
+
+    #[test]
+    fn a_ttl_has_a_unit_and_an_end() {
+        assert_eq!(parse_ttl("90m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(parse_ttl("7d"), Ok(Duration::from_secs(604_800)));
+        for wrong in ["", "h", "5", "5x", "-1h", "99999999999999999999d", "0h", "11000d", "5é"] {
+            assert!(parse_ttl(wrong).is_err(), "{wrong}");
+        }
+    }
+}

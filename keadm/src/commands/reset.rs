@@ -1,0 +1,129 @@
+//! `keadm reset`: takes away what `init` or `join` made.
+
+use camino::Utf8PathBuf;
+
+use crate::context::Context;
+use crate::errors::CommandError;
+use crate::made::{self, Made, Role};
+
+/// Remove what `init` or `join` has made on this machine, and nothing else
+///
+/// Asks first. Running it twice does no harm.
+#[derive(clap::Args, Debug)]
+pub struct ResetArgs {
+    #[command(subcommand)]
+    role: ResetRole,
+}
+
+/// What to remove.
+#[derive(clap::Subcommand, Debug)]
+pub enum ResetRole {
+    /// Stop cloudcore and remove what `keadm init` made
+    Cloud(ResetFlags),
+    /// Stop edgecore and its containers and remove what `keadm join` made
+    ///
+    /// The Node object stays in the cloud: `kubectl delete node NAME` removes it.
+    Edge(ResetFlags),
+}
+
+/// The flags of both.
+#[derive(clap::Args, Debug)]
+pub struct ResetFlags {
+    /// Do not ask
+    #[arg(long, visible_alias = "yes", short = 'y')]
+    force: bool,
+    /// Also delete the namespace `kubeedge` in Kubernetes
+    #[arg(long, hide = true)]
+    kube_config: Option<Utf8PathBuf>,
+    #[arg(long, hide = true)]
+    remote_runtime_endpoint: Option<String>,
+}
+
+/// Removes.
+///
+/// # Errors
+/// When it is not confirmed, or something cannot be removed.
+pub fn reset(args: &ResetArgs, cx: &Context) -> Result<(), CommandError> {
+    let (role, flags) = match &args.role {
+        ResetRole::Cloud(flags) => (Role::Cloud, flags),
+        ResetRole::Edge(flags) => (Role::Edge, flags),
+    };
+    let made = match Made::load(cx, role)? {
+        Some(made) => made,
+        None => left_by_kubeedge(cx, role),
+    };
+    if made.paths.is_empty() && made.services.is_empty() {
+        cx.printer.say(format!("nothing of the {} side is on this machine", role.name()));
+        return Ok(());
+    }
+    let mut question = format!("[reset] this removes from this machine ({} side):", role.name());
+    for name in &made.services {
+        question.push_str(&format!("\n  service {name}"));
+    }
+    for path in made::outermost(&made.paths) {
+        question.push_str(&format!("\n  {path}"));
+    }
+    cx.confirm(&question, flags.force)?;
+    let removed = made::remove(cx, role, &made)?;
+    for thing in &removed {
+        cx.printer.say(format!("removed {thing}"));
+    }
+    Ok(())
+}
+
+/// What KubeEdge's own keadm makes, for a machine without our record of it.
+pub(crate) fn left_by_kubeedge(cx: &Context, role: Role) -> Made {
+    let (program, folders): (&str, &[&str]) = match role {
+        Role::Cloud => ("cloudcore", &["/var/lib/kubeedge", "/var/log/kubeedge"]),
+        Role::Edge => ("edgecore", &["/var/lib/kubeedge", "/var/log/kubeedge", "/var/lib/edged"]),
+    };
+    let configuration = cx.paths.config().join(format!("{program}.yaml"));
+    if !cx.host.exists(&configuration) {
+        return Made::default();
+    }
+    let unit = cx.paths.units().join(format!("{program}.service"));
+    let services = cx.host.exists(&unit).then(|| program.to_owned()).into_iter().collect();
+    let mut paths = vec![cx.paths.etc()];
+    paths.extend(folders.iter().map(|f| cx.paths.at(f)));
+    paths.push(cx.paths.bin().join(program));
+    paths.retain(|p| cx.host.exists(p));
+    Made { paths, services, complete: true }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::host::fake::Fake;
+    use crate::testing::keadm;
+
+    fn joined() -> Fake {
+        Fake::new(|state| {
+            let record = r#"{"paths":["/etc/kubeedge","/usr/local/bin/edgecore"],"services":[],"complete":true}"#;
+            state.files.insert(
+                "/etc/kubeedge/keadm-edge.json".into(),
+                (0o600, record.as_bytes().to_vec()),
+            );
+            state.links.insert("/usr/local/bin/edgecore".into(), "keadm".into());
+            state.files.insert("/etc/hosts".into(), (0o644, vec![]));
+        })
+    }
+
+    #[test]
+    fn reset_asks_and_takes_no_for_an_answer() {
+        let fake = joined();
+        fake.0.lock().answers = vec!["n".into()];
+        insta::assert_snapshot!(keadm("keadm reset edge", &fake));
+        assert_eq!(fake.state().files.len(), 2);
+        insta::assert_snapshot!("reset_without_a_terminal", keadm("keadm reset edge", &fake));
+    }
+
+    #[test]
+    fn reset_removes_what_was_made_and_can_be_run_twice() {
+        let fake = joined();
+        let text = [
+            keadm("keadm reset edge --yes", &fake),
+            fake.tree(),
+            keadm("keadm reset edge --force", &fake),
+        ];
+        insta::assert_snapshot!(text.join("\n"));
+    }
+}

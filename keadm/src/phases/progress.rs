@@ -1,0 +1,193 @@
+//! How steps are shown: a moving line on a terminal, plain lines otherwise, or JSON events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::Event;
+use crate::errors::CommandError;
+use crate::printer::{Mark, Printer, ProgressChoice};
+
+/// Without a terminal a step that takes long says so, so that nothing hangs in silence.
+const FIRST_WORD: Duration = Duration::from_secs(3);
+const NEXT_WORD: Duration = Duration::from_secs(10);
+
+/// Shows the steps of one command.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    printer: Option<Printer>,
+    started: Instant,
+}
+
+/// The line of one step. Clones are the same line.
+#[derive(Clone)]
+pub struct Step(Arc<Inner>);
+
+struct Inner {
+    name: String,
+    printer: Option<Printer>,
+    started: Instant,
+    bar: Option<ProgressBar>,
+    waiting: Mutex<Waiting>,
+}
+
+struct Waiting {
+    message: String,
+    next_word: Duration,
+}
+
+impl Progress {
+    /// With the manner of this printer.
+    pub fn new(printer: &Printer) -> Self {
+        Self { printer: Some(printer.clone()), started: Instant::now() }
+    }
+
+    /// Says nothing.
+    #[cfg(test)]
+    pub(crate) fn silent() -> Self {
+        Self { printer: None, started: Instant::now() }
+    }
+
+    /// Since the first step could begin.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Says that a step begins.
+    pub fn begin(&self, name: &str) -> Step {
+        let printer = self.printer.clone();
+        let choice = printer.as_ref().map(|p| p.manner().progress);
+        let bar = (choice == Some(ProgressChoice::Auto)).then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            let ascii = printer.as_ref().is_some_and(|p| p.manner().ascii);
+            let ticks = if ascii { "-\\|/ " } else { "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ " };
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {wide_msg}") {
+                bar.set_style(style.tick_chars(ticks));
+            }
+            bar.set_prefix(format!("{name:<13}"));
+            bar.enable_steady_tick(Duration::from_millis(80));
+            bar
+        });
+        let step = Step(Arc::new(Inner {
+            name: name.to_owned(),
+            printer,
+            started: Instant::now(),
+            bar,
+            waiting: Mutex::new(Waiting { message: String::new(), next_word: FIRST_WORD }),
+        }));
+        step.event(|name, _| Event::Started { step: name });
+        step
+    }
+
+    /// All steps have ended well: an event for `jsonl`; other manners print their own ending.
+    pub fn ready(&self, next: &[String]) {
+        let Some(printer) = &self.printer else { return };
+        if printer.manner().progress == ProgressChoice::Jsonl {
+            print_event(printer, &Event::Ready { next, seconds: seconds(self.elapsed()) });
+        }
+    }
+}
+
+impl Step {
+    /// Says what the step is waiting for; shown while it waits.
+    pub fn waiting(&self, message: impl Into<String>) {
+        let message = message.into();
+        {
+            let mut waiting = self.0.waiting.lock();
+            if waiting.message == message {
+                return;
+            }
+            waiting.message.clone_from(&message);
+        }
+        match &self.0.bar {
+            Some(bar) => bar.set_message(message),
+            None => {
+                self.event(|step, seconds| Event::Waiting { step, message: &message, seconds });
+            }
+        }
+    }
+
+    /// Called now and then.
+    pub(super) fn tick(&self) {
+        let elapsed = self.0.started.elapsed();
+        let Some(printer) = &self.0.printer else { return };
+        if printer.manner().progress != ProgressChoice::Plain {
+            return;
+        }
+        let mut waiting = self.0.waiting.lock();
+        if elapsed >= waiting.next_word {
+            waiting.next_word = elapsed + NEXT_WORD;
+            let what = match waiting.message.as_str() {
+                "" => "still working",
+                message => message,
+            };
+            printer.say(format!("  {:<13} {what} ({})", self.0.name, human(elapsed)));
+        }
+    }
+
+    pub(super) fn done(&self, note: &str) {
+        self.end(Mark::Ok, note);
+        self.event(|step, seconds| Event::Done { step, message: note, seconds });
+    }
+
+    pub(super) fn failed(&self, error: &CommandError) {
+        self.end(Mark::Fail, "failed");
+        let message = error.message();
+        self.event(|step, seconds| Event::Failed { step, message, seconds });
+    }
+
+    fn end(&self, mark: Mark, note: &str) {
+        if let Some(bar) = &self.0.bar {
+            bar.finish_and_clear();
+        }
+        let Some(printer) = &self.0.printer else { return };
+        if matches!(printer.manner().progress, ProgressChoice::Auto | ProgressChoice::Plain) {
+            let time = human(self.0.started.elapsed());
+            let mark = printer.mark(mark);
+            printer.say(format!("{mark} {:<13} {time:>7}  {note}", self.0.name).trim_end());
+        }
+    }
+
+    fn event<'a>(&'a self, make: impl FnOnce(&'a str, f64) -> Event<'a>) {
+        let Some(printer) = &self.0.printer else { return };
+        if printer.manner().progress == ProgressChoice::Jsonl {
+            print_event(printer, &make(&self.0.name, seconds(self.0.started.elapsed())));
+        }
+    }
+}
+
+fn print_event(printer: &Printer, event: &Event<'_>) {
+    if let Ok(line) = serde_json::to_string(event) {
+        // Nobody reading the events is no reason to stop what they are about.
+        let _ = printer.data(line);
+    }
+}
+
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+/// `12 ms`, `3.4 s`, `2 min 5 s`.
+pub(crate) fn human(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    match ms {
+        0..=999 => format!("{ms} ms"),
+        1000..=59_999 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
+        _ => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_short() {
+        assert_eq!(human(Duration::from_millis(12)), "12 ms");
+        assert_eq!(human(Duration::from_millis(3450)), "3.4 s");
+        assert_eq!(human(Duration::from_secs(125)), "2 min 5 s");
+    }
+}
