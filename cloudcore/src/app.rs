@@ -1,0 +1,414 @@
+//! What cloudcore is made of. The table of contents.
+//!
+//! Owns: the wiring.
+//! Called by: `keadm`, tests.
+//! Never: ends the process; what fails is returned or told to the supervisor.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::config::cloudcore::{CloudCoreConfig, KubeApiConfig, Listener};
+use base64::Engine;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use parking_lot::Mutex;
+use service::backoff::Backoff;
+use service::telemetry::LogLevel;
+use service::tls::{self, ClientAuth};
+use service::{Admin, CancellationToken, Policy, Service};
+use tokio::net::TcpListener;
+use tokio::sync::broadcast::error::RecvError;
+use tracing::{info, warn};
+
+use crate::apiserver::{ApiError, ApiServer};
+use crate::cloudhub::budget::Budget;
+use crate::cloudhub::dispatch::{Dispatcher, InWork};
+use crate::cloudhub::listener::{self, Port};
+use crate::cloudhub::outbox::Limits;
+use crate::cloudhub::registry::{Origin, Registry};
+use crate::cloudhub::secrets::{self, Pki, SecretError};
+use crate::cloudhub::{bootstrap, server};
+use crate::edgecontroller::downstream::Downstream;
+use crate::edgecontroller::index::Index;
+use crate::edgecontroller::upstream::{Context, Job, Upstreams, Work};
+use crate::error::Error;
+use crate::metrics::Metrics;
+use crate::synccontroller::SyncController;
+use crate::synccontroller::records::Records;
+
+/// How long the API server may take to come up while cloudcore starts.
+const START_LIMIT: Duration = Duration::from_secs(30);
+const PAUSE: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+
+/// What the caller may bring.
+#[derive(Default)]
+pub struct Options {
+    /// A client of the API server, with its CA as PEM, instead of those of the kubeconfig.
+    pub client: Option<(kube::Client, String)>,
+    /// What `/log-level` on the admin port changes.
+    pub log_level: Option<LogLevel>,
+    /// The certificates, instead of those in files and Secrets; for tests.
+    pub pki: Option<Pki>,
+}
+
+/// Where it listens; with port 0 in the configuration, only this knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// Port 10000.
+    pub websocket: Option<SocketAddr>,
+    /// Port 10002.
+    pub https: Option<SocketAddr>,
+    /// Port 9091.
+    pub admin: Option<SocketAddr>,
+}
+
+/// cloudcore with all ports bound, and nothing running.
+pub struct CloudCore {
+    config: CloudCoreConfig,
+    api: ApiServer,
+    api_ca: String,
+    pki: Pki,
+    metrics: Metrics,
+    websocket: Option<TcpListener>,
+    https: Option<TcpListener>,
+    admin: Admin,
+    addresses: Addresses,
+}
+
+impl CloudCore {
+    /// Reaches the API server, has certificates and a token, and binds every port.
+    ///
+    /// # Errors
+    /// Whatever stands in the way; nothing is half-way up then.
+    pub async fn build(config: CloudCoreConfig, options: Options) -> Result<Self, Error> {
+        let metrics = Metrics::default();
+        let (client, api_ca) = match options.client {
+            Some(client) => client,
+            None => client(&config.kube_api_config).await?,
+        };
+        let api = ApiServer::new(client, metrics.clone());
+        let hub = &config.modules.cloud_hub;
+        // Ports first: whoever finds one taken has touched nothing else yet.
+        let websocket = bind(hub.websocket, "modules.cloudHub.websocket.port").await?;
+        let https = bind(hub.https, "modules.cloudHub.https.port").await?;
+        let admin =
+            Admin::bind(config.common_config.monitor_server.bind_address, options.log_level)
+                .await?;
+        let pki = match options.pki {
+            Some(pki) => pki,
+            None => patiently(|| secrets::load_or_create(&api, hub)).await?,
+        };
+        let refresh = hours(hub.token_refresh_duration);
+        patiently(|| secrets::refresh_token(&api, &pki.ca, refresh)).await?;
+        let local = |l: &Option<TcpListener>| l.as_ref().and_then(|l| l.local_addr().ok());
+        let addresses = Addresses {
+            websocket: local(&websocket),
+            https: local(&https),
+            admin: admin.local_addr().ok(),
+        };
+        Ok(Self { config, api, api_ca, pki, metrics, websocket, https, admin, addresses })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// The CA and the server certificate.
+    pub fn pki(&self) -> &Pki {
+        &self.pki
+    }
+
+    /// The API server, for whoever wants a token.
+    pub fn api(&self) -> &ApiServer {
+        &self.api
+    }
+
+    /// Starts everything.
+    pub fn spawn(self, svc: &mut Service) {
+        let Self { config, api, api_ca, pki, metrics, websocket, https, admin, .. } = self;
+        let hub = config.modules.cloud_hub;
+        let stopping = svc.stopping();
+        metrics.register(svc.metrics());
+        admin.spawn(svc);
+
+        let records = Arc::new(Mutex::new(Records::default()));
+        let index = Arc::new(Mutex::new(Index::default()));
+        let node_limit = usize::try_from(hub.node_limit).unwrap_or(usize::MAX);
+        let registry = Arc::new(Registry::new(
+            node_limit,
+            Limits::default(),
+            Arc::clone(&records),
+            metrics.clone(),
+        ));
+        let upstreams = Upstreams::spawn(
+            svc,
+            Arc::new(Context {
+                api: api.clone(),
+                registry: Arc::clone(&registry),
+                index: Arc::clone(&index),
+                address: hub.subject_names().next().unwrap_or("127.0.0.1").to_owned(),
+                api_ca,
+                metrics: metrics.clone(),
+            }),
+        );
+        let (downstream, joining) = Downstream::new(
+            api.clone(),
+            Arc::clone(&index),
+            Arc::clone(&registry),
+            Arc::clone(&records),
+            metrics.clone(),
+        );
+        let sync = SyncController {
+            api: api.clone(),
+            records: Arc::clone(&records),
+            index: Arc::clone(&index),
+            registry: Arc::clone(&registry),
+            downstream: downstream.clone(),
+            metrics: metrics.clone(),
+        };
+        let ready = svc.readiness().part("edgecontroller");
+        let synced = downstream.clone();
+        run(svc, "readiness", stopping.clone(), async move {
+            synced.synced().await;
+            drop(ready);
+            std::future::pending::<()>().await;
+        });
+        spawn(svc, "edgecontroller", downstream.run(joining, stopping.clone()));
+        spawn(svc, "synccontroller", sync.run(stopping.clone()));
+        run(svc, "served", stopping.clone(), tell_served(Arc::clone(&registry), upstreams.clone()));
+
+        let pki = Arc::new(pki);
+        let refresh = hours(hub.token_refresh_duration);
+        run(svc, "tokens", stopping.clone(), keep_token(api.clone(), Arc::clone(&pki), refresh));
+        let dispatcher = Dispatcher { registry, index, upstreams, metrics: metrics.clone() };
+        if let Some(listener) = websocket {
+            let shared = Arc::new(server::Shared {
+                dispatcher,
+                budget: Budget::new(server::MEMORY),
+                keepalive: Duration::from_secs(hub.keepalive_interval.max(1).into()),
+                stopping: stopping.clone(),
+            });
+            serve_websocket(svc, listener, &pki, shared, metrics.clone());
+        }
+        if let Some(listener) = https {
+            let days = i32::try_from(hub.edge_cert_signing_duration).unwrap_or(i32::MAX);
+            serve_bootstrap(svc, listener, pki, days, api, records, metrics);
+        }
+    }
+}
+
+fn serve_websocket(
+    svc: &mut Service,
+    listener: TcpListener,
+    pki: &Pki,
+    shared: Arc<server::Shared>,
+    metrics: Metrics,
+) {
+    let stopping = svc.stopping();
+    let tls = websocket_tls(pki);
+    svc.spawn("cloudhub", Policy::StopAll, async move {
+        let port = Port { listener, name: "cloudhub" };
+        listener::accept(port, tls?, server::CAPS, metrics, stopping, move |stream, peer, seat| {
+            server::serve(stream, peer, seat, Arc::clone(&shared))
+        })
+        .await;
+        Ok(())
+    });
+}
+
+fn serve_bootstrap(
+    svc: &mut Service,
+    listener: TcpListener,
+    pki: Arc<Pki>,
+    days: i32,
+    api: ApiServer,
+    records: Arc<Mutex<Records>>,
+    metrics: Metrics,
+) {
+    let stopping = svc.stopping();
+    svc.spawn("bootstrap", Policy::StopAll, async move {
+        let roots = tls::roots([pki.ca.certificate().clone()])?;
+        let identity = pki.server.identity("the server certificate")?;
+        let tls = Arc::new(tls::server_config(&identity, ClientAuth::Requested, &[b"http/1.1"])?);
+        let shared = Arc::new(bootstrap::Shared {
+            pki,
+            roots,
+            days,
+            api,
+            records,
+            metrics: metrics.clone(),
+            stopping: stopping.clone(),
+            limits: Mutex::default(),
+        });
+        let port = Port { listener, name: "bootstrap" };
+        listener::accept(
+            port,
+            tls,
+            bootstrap::CAPS,
+            metrics,
+            stopping,
+            move |stream, peer, seat| bootstrap::serve(stream, peer, seat, Arc::clone(&shared)),
+        )
+        .await;
+        Ok(())
+    });
+}
+
+fn websocket_tls(pki: &Pki) -> Result<Arc<rustls::ServerConfig>, Error> {
+    let identity = pki
+        .server
+        .identity("the server certificate")
+        .map_err(|e| Error::Secrets(SecretError::Certificate(e)))?;
+    let roots = tls::roots([pki.ca.certificate().clone()])?;
+    Ok(Arc::new(tls::server_config(&identity, ClientAuth::Required(roots), &[b"http/1.1"])?))
+}
+
+/// A part that sees `stopping` itself.
+fn spawn(svc: &mut Service, name: &str, part: impl Future<Output = ()> + Send + 'static) {
+    svc.spawn(name, Policy::StopAll, async move {
+        part.await;
+        Ok(())
+    });
+}
+
+/// A part that may be dropped at any await.
+fn run(
+    svc: &mut Service,
+    name: &str,
+    stopping: CancellationToken,
+    part: impl Future<Output = ()> + Send + 'static,
+) {
+    spawn(svc, name, async move {
+        tokio::select! {
+            () = part => {}
+            () = stopping.cancelled() => {}
+        }
+    });
+}
+
+fn hours(n: u32) -> Duration {
+    Duration::from_secs(u64::from(n.max(1)) * 3600)
+}
+
+async fn bind(at: Listener, setting: &'static str) -> Result<Option<TcpListener>, Error> {
+    if !at.enable {
+        return Ok(None);
+    }
+    let address = at.socket_addr();
+    let bound = TcpListener::bind(address).await;
+    bound.map(Some).map_err(|source| Error::Bind { address, setting, source })
+}
+
+/// Tries again while the API server comes up.
+async fn patiently<T, F>(mut what: impl FnMut() -> F) -> Result<T, SecretError>
+where
+    F: Future<Output = Result<T, SecretError>>,
+{
+    let until = tokio::time::Instant::now() + START_LIMIT;
+    let mut attempt = 0;
+    loop {
+        match what().await {
+            Err(SecretError::Api { what, source: ApiError::Unreachable(why) })
+                if tokio::time::Instant::now() < until =>
+            {
+                warn!(what, why, "the API server is not there yet");
+                tokio::time::sleep(PAUSE.next_delay(attempt)).await;
+                attempt += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Sees to it that there is always a token with which a node can join.
+async fn keep_token(api: ApiServer, pki: Arc<Pki>, refresh: Duration) {
+    let mut attempt = 0;
+    loop {
+        let pause = match secrets::refresh_token(&api, &pki.ca, refresh).await {
+            Ok(made) => {
+                attempt = 0;
+                if let Some(id) = made {
+                    info!(%id, "a new token is in the Secret `kubeedge/tokensecret`");
+                }
+                refresh.min(Duration::from_secs(600))
+            }
+            Err(error) => {
+                warn!(error = service::error_chain(&error), "the token could not be refreshed");
+                attempt += 1;
+                PAUSE.next_delay(attempt)
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Whenever a node connects, its Node object is to say which cloudcore serves it.
+async fn tell_served(registry: Arc<Registry>, upstreams: Upstreams) {
+    let mut connections = registry.connections();
+    loop {
+        let node = match connections.recv().await {
+            Ok(node) => node,
+            Err(RecvError::Lagged(_)) => continue,
+            Err(RecvError::Closed) => return,
+        };
+        let job = Job {
+            origin: Origin { node, session: 0 },
+            id: api::names::MessageId::random(),
+            resource: Box::default(),
+            work: Work::Served,
+            memory: None,
+            in_work: InWork::own(),
+        };
+        // A full queue means thousands of requests in work: the annotation can wait for the next
+        // connect.
+        drop(upstreams.submit(job));
+    }
+}
+
+/// A client for the configured API server, and its CA as PEM.
+async fn client(config: &KubeApiConfig) -> Result<(kube::Client, String), Error> {
+    let path = &config.kube_config;
+    let bad = |e: service::BoxError| Error::Kubeconfig { path: path.clone(), source: e };
+    let mut kube = if path.as_os_str().is_empty() {
+        kube::Config::incluster().map_err(|e| Error::NotInCluster(e.into()))?
+    } else {
+        let file = Kubeconfig::read_from(path).map_err(|e| bad(e.into()))?;
+        kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+            .await
+            .map_err(|e| bad(e.into()))?
+    };
+    if !config.master.is_empty() {
+        kube.cluster_url =
+            config.master.parse().map_err(|e: http::uri::InvalidUri| bad(e.into()))?;
+    }
+    kube.connect_timeout = Some(Duration::from_secs(5));
+    kube.write_timeout = Some(Duration::from_secs(30));
+    // `ApiServer` repeats requests itself, within a limit.
+    kube.default_retry = false;
+    let ca = api_ca(&kube);
+    let client = kube::Client::try_from(kube).map_err(|e| bad(e.into()))?;
+    Ok((client, ca))
+}
+
+fn api_ca(config: &kube::Config) -> String {
+    if let Some(Ok(pem)) = config.root_cert_file.as_deref().map(read_text) {
+        return pem;
+    }
+    let mut out = String::new();
+    for der in config.root_cert.iter().flatten() {
+        out.push_str("-----BEGIN CERTIFICATE-----\n");
+        let text = base64::engine::general_purpose::STANDARD.encode(der);
+        for line in text.as_bytes().chunks(64) {
+            out.push_str(&String::from_utf8_lossy(line));
+            out.push('\n');
+        }
+        out.push_str("-----END CERTIFICATE-----\n");
+    }
+    out
+}
+
+fn read_text(path: &Path) -> std::io::Result<String> {
+    std::fs::read_to_string(path)
+}

@@ -1,0 +1,365 @@
+//! What nodes hold: written down behind the messages, compared with what they should hold.
+//!
+//! The original reads and writes an ObjectSync for every message, and so waits for the API server
+//! twice. Here the record in memory is ahead, and the writer follows; several changes of one record
+//! become one write. A crash loses at most the last moments of it, which costs a message that is
+//! sent twice.
+//!
+//! Owns: ObjectSync and ClusterObjectSync objects.
+//! Called by: `app.rs`.
+//! Never: holds up a message.
+
+pub mod compare;
+pub mod records;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::names::{NodeName, ObjectKey, ResourceVersion};
+use api::raw::RawJson;
+use parking_lot::Mutex;
+use serde::Deserialize;
+use service::CancellationToken;
+use service::backoff::Backoff;
+use tokio::sync::Semaphore;
+use tokio::sync::broadcast::error::RecvError;
+use tracing::{debug, info, warn};
+
+use self::compare::{Difference, compare};
+use self::records::{Change, Failed, RecordId, Records, Write};
+use crate::apiserver::{ApiError, ApiServer, Patch, Path};
+use crate::cloudhub::registry::Registry;
+use crate::edgecontroller::downstream::Downstream;
+use crate::edgecontroller::index::{Index, deletion};
+use crate::metrics::Metrics;
+use crate::object::gvk;
+
+/// Between two comparisons of all connected nodes.
+const EVERY: Duration = Duration::from_secs(5);
+/// Between two looks for records to write: changes of one record in this time are one write.
+const WRITE_EVERY: Duration = Duration::from_millis(250);
+/// Writes at one time.
+const WRITERS: usize = 8;
+/// Objects that are read again at one time.
+const READERS: usize = 16;
+const PAUSE: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(30));
+const GROUP: &str = "reliablesyncs.kubeedge.io/v1alpha1";
+
+/// See the module.
+#[derive(Clone)]
+pub struct SyncController {
+    /// The API server.
+    pub api: ApiServer,
+    /// What nodes hold.
+    pub records: Arc<Mutex<Records>>,
+    /// What nodes should hold.
+    pub index: Arc<Mutex<Index>>,
+    /// Who is connected.
+    pub registry: Arc<Registry>,
+    /// Reads objects again.
+    pub downstream: Downstream,
+    /// Counts.
+    pub metrics: Metrics,
+}
+
+#[derive(Deserialize)]
+struct List {
+    metadata: ListMeta,
+    items: Option<Vec<Item>>,
+}
+
+#[derive(Deserialize, Default)]
+struct ListMeta {
+    #[serde(rename = "continue")]
+    more: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    metadata: ItemMeta,
+    #[serde(default)]
+    spec: Spec,
+    #[serde(default)]
+    status: Status,
+}
+
+#[derive(Deserialize)]
+struct ItemMeta {
+    name: String,
+    namespace: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Spec {
+    object_kind: String,
+    object_name: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Status {
+    object_resource_version: String,
+}
+
+impl SyncController {
+    /// Reads the records, then compares and writes until told to stop.
+    pub async fn run(self, stopping: CancellationToken) {
+        let work = async {
+            let mut attempt = 0;
+            while let Err(error) = self.load().await {
+                if attempt == 0 {
+                    warn!(%error, "the ObjectSyncs cannot be read; what nodes hold is not known yet");
+                }
+                tokio::time::sleep(PAUSE.next_delay(attempt)).await;
+                attempt += 1;
+            }
+            self.downstream.synced().await;
+            self.forget_strangers();
+            tokio::join!(self.compare_loop(), self.write_loop());
+        };
+        tokio::select! {
+            () = work => {}
+            () = stopping.cancelled() => {}
+        }
+        // What was acknowledged in the last moments; a server that is away is not waited for.
+        let last = self.write_some();
+        let _ = tokio::time::timeout(Duration::from_secs(3), last).await;
+    }
+
+    async fn load(&self) -> Result<(), ApiError> {
+        let mut count = 0;
+        for plural in ["objectsyncs", "clusterobjectsyncs"] {
+            let mut more = String::new();
+            loop {
+                let mut path = Path::of(GROUP, plural, None)?.query("limit=500");
+                if !more.is_empty() {
+                    path = path.query(&format!("continue={}", encoded(&more)));
+                }
+                let page = match self.api.get(&path).await {
+                    Ok(page) => page,
+                    Err(error) if error.is_not_found() => {
+                        warn!(
+                            plural,
+                            "the API server does not know this resource: what edge nodes hold is \
+                             forgotten when cloudcore stops; `keadm init` installs it"
+                        );
+                        break;
+                    }
+                    Err(error) => return Err(error),
+                };
+                let list: List = page
+                    .to()
+                    .map_err(|e| ApiError::Unreachable(format!("not a list of {plural}: {e}")))?;
+                for item in list.items.unwrap_or_default() {
+                    count += usize::from(self.load_one(item));
+                }
+                match list.metadata.more.filter(|m| !m.is_empty()) {
+                    Some(next) => more = next,
+                    None => break,
+                }
+            }
+        }
+        info!(records = count, "read what nodes hold");
+        Ok(())
+    }
+
+    fn load_one(&self, item: Item) -> bool {
+        let Ok(id) = item.metadata.name.parse::<RecordId>() else { return false };
+        let kind = item.spec.object_kind.to_ascii_lowercase();
+        let namespace = item.metadata.namespace.filter(|n| !n.is_empty());
+        let Ok(namespace) = namespace.map(|n| n.parse()).transpose() else { return false };
+        if item.spec.object_name.is_empty() {
+            return false;
+        }
+        let key =
+            ObjectKey { namespace, kind: kind.as_str().into(), name: item.spec.object_name.into() };
+        // An empty version is one that was never acknowledged, too.
+        let version = item.status.object_resource_version.parse().unwrap_or_default();
+        self.records.lock().load(id, key, version);
+        true
+    }
+
+    /// Records of nodes that were deleted while cloudcore was away.
+    fn forget_strangers(&self) {
+        let index = self.index.lock();
+        let mut records = self.records.lock();
+        for node in records.nodes() {
+            if !index.is_edge_node(&node) && !self.registry.is_connected(&node) {
+                info!(%node, "the node is gone, so are its records");
+                records.forget(&node);
+            }
+        }
+    }
+
+    async fn compare_loop(&self) {
+        let mut connections = self.registry.connections();
+        let readers = Arc::new(Semaphore::new(READERS));
+        let mut tick = tokio::time::interval(EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let nodes: HashSet<NodeName> = tokio::select! {
+                _ = tick.tick() => self.registry.connected_nodes().into_iter().collect(),
+                node = connections.recv() => match node {
+                    Ok(node) => HashSet::from([node]),
+                    Err(RecvError::Lagged(_)) => {
+                        self.registry.connected_nodes().into_iter().collect()
+                    }
+                    Err(RecvError::Closed) => return,
+                },
+            };
+            for node in nodes {
+                self.compare_node(&node, &readers).await;
+            }
+            self.metrics
+                .records_waiting
+                .set(i64::try_from(self.records.lock().waiting()).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Finds and repairs what differs. Objects are read again side by side, and waited for, so that
+    /// no comparison starts before the last one's reads are done.
+    async fn compare_node(&self, node: &NodeName, readers: &Arc<Semaphore>) {
+        let mut reads = tokio::task::JoinSet::new();
+        {
+            let index = self.index.lock();
+            let held = self.records.lock().held(node);
+            let differences = compare(&index.wanted(node), &held, |key| index.uid_of(key).cloned());
+            for difference in differences {
+                match difference {
+                    Difference::Delete { key, uid } => {
+                        if !self.registry.covers(node, &key, &uid, None) {
+                            debug!(%node, object = %key, "is gone, and the node still holds it");
+                        }
+                        self.registry.offer(node, deletion(&key, &uid, None));
+                    }
+                    Difference::Send { key, uid, op } => {
+                        if self.registry.covers(node, &key, &uid, Some(ResourceVersion(1))) {
+                            continue;
+                        }
+                        debug!(%node, object = %key, "is missing or old at the node");
+                        let (downstream, node) = (self.downstream.clone(), node.clone());
+                        let readers = Arc::clone(readers);
+                        reads.spawn(async move {
+                            let Ok(_one) = readers.acquire().await else { return };
+                            downstream.resend(&node, &key, &uid, op).await;
+                        });
+                    }
+                }
+            }
+        }
+        while reads.join_next().await.is_some() {}
+    }
+
+    async fn write_loop(&self) {
+        let mut attempt = 0;
+        loop {
+            let pause = if self.write_some().await {
+                attempt = 0;
+                WRITE_EVERY
+            } else {
+                attempt += 1;
+                PAUSE.next_delay(attempt)
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Writes all that waits; false if the server is away.
+    async fn write_some(&self) -> bool {
+        let mut running = tokio::task::JoinSet::new();
+        let mut well = true;
+        loop {
+            while well && running.len() < WRITERS {
+                let Some(write) = self.records.lock().take() else { break };
+                let this = self.clone();
+                running.spawn(async move {
+                    let outcome = this.write(&write).await;
+                    (write, outcome)
+                });
+            }
+            let Some(ended) = running.join_next().await else { return well };
+            let Ok((write, outcome)) = ended else { continue };
+            let failed = outcome.map_err(|error| judge(&write, &error));
+            well &= failed != Err(Failed::Later);
+            if failed.is_ok() {
+                self.metrics.records_written.inc();
+            }
+            self.records.lock().wrote(&write, failed);
+        }
+    }
+
+    async fn write(&self, write: &Write) -> Result<(), ApiError> {
+        let namespace = write.key.namespace.as_ref().map(|n| n.as_str());
+        let plural = if namespace.is_some() { "objectsyncs" } else { "clusterobjectsyncs" };
+        let collection = Path::of(GROUP, plural, namespace)?;
+        let name = write.id.to_string();
+        let path = collection.clone().named(&name)?;
+        let version = match write.change {
+            Change::Delete => return self.api.delete(&path, &RawJson::null()).await.map(drop),
+            Change::Set(version) => version,
+            Change::Create(version) => {
+                let Some((api_version, kind, _)) = gvk(&write.key.kind) else { return Ok(()) };
+                let object = json(&serde_json::json!({
+                    "apiVersion": GROUP,
+                    "kind": if namespace.is_some() { "ObjectSync" } else { "ClusterObjectSync" },
+                    "metadata": { "name": name },
+                    "spec": {
+                        "objectAPIVersion": api_version,
+                        "objectKind": kind,
+                        "objectName": write.key.name,
+                    },
+                }));
+                match self.api.create(&collection, &object).await {
+                    Err(error) if !error.already_exists() => return Err(error),
+                    _ => version,
+                }
+            }
+        };
+        let status = serde_json::json!({
+            "status": { "objectResourceVersion": version.to_string() },
+        });
+        self.api.patch(&path.named("status")?, Patch::Merge, &json(&status)).await.map(drop)
+    }
+}
+
+fn json(value: &serde_json::Value) -> RawJson {
+    // Maps with string keys always have a JSON form.
+    RawJson::of(value).unwrap_or_else(|_| RawJson::null())
+}
+
+fn judge(write: &Write, error: &ApiError) -> Failed {
+    debug!(record = %write.id, %error, "a record could not be written");
+    if error.is_transient() {
+        Failed::Later
+    } else if error.is_not_found() {
+        Failed::Missing
+    } else {
+        Failed::Hopeless
+    }
+}
+
+/// A continue token in a query: it is base64 of any alphabet.
+fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_continue_token_is_safe_in_a_query() {
+        assert_eq!(encoded("aZ0-_.~"), "aZ0-_.~");
+        assert_eq!(encoded("a+/=&"), "a%2B%2F%3D%26");
+    }
+}
