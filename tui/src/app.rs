@@ -1,0 +1,225 @@
+//! The loop: wait for keys, stream and clock; update; carry out effects; draw.
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use api::status::stream::FromReader;
+use crossterm::event::{Event as TermEvent, EventStream};
+use futures::StreamExt;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::conn::{self, Endpoint, StreamEvent};
+use crate::record::{self, Line, Recorder};
+use crate::state::{Replay, State};
+use crate::term::Guard;
+use crate::update::{Effect, Event, Steer, update};
+use crate::view::{self, styles::Look};
+
+/// The shortest time between two drawings: 30 a second at most.
+const FRAME: Duration = Duration::from_millis(33);
+
+/// How the dashboard is to be.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Colours and signs.
+    pub look: Look,
+    /// Take mouse events, so that the wheel scrolls.
+    pub mouse: bool,
+    /// Write the stream to this file.
+    pub record: Option<PathBuf>,
+    /// Play this file instead of a stream.
+    pub replay: Option<PathBuf>,
+    /// Leave when this is cancelled (SIGTERM, or the end of what is watched).
+    pub stop: CancellationToken,
+}
+
+/// Why there is no dashboard.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Standard output is a file or a pipe.
+    #[error("the dashboard needs a terminal; `keadm get` prints the same as text")]
+    NoTerminal,
+    /// The terminal does not do what it should.
+    #[error("the terminal failed")]
+    Terminal(#[source] io::Error),
+    /// The file for the recording cannot be made.
+    #[error("cannot write the recording `{path}`")]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The recording cannot be played.
+    #[error("cannot play `{path}`")]
+    Replay {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: record::ReadError,
+    },
+}
+
+struct Wires {
+    events: mpsc::Receiver<StreamEvent>,
+    position: mpsc::Receiver<Replay>,
+    requests: mpsc::Sender<FromReader>,
+    steer: mpsc::Sender<Steer>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Wires {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn connect(endpoint: Option<Endpoint>, replay: Option<Vec<Line>>) -> Wires {
+    let (events_in, events) = mpsc::channel(64); // full: the connection waits
+    let (requests, requests_out) = mpsc::channel(64); // full: the request is refused
+    let (position_in, position) = mpsc::channel(1); // full: the replay waits
+    let (steer, steer_out) = mpsc::channel(16); // full: the key is lost
+    let task = match (replay, endpoint) {
+        (Some(lines), _) => {
+            tokio::spawn(conn::replay::run(lines, events_in, steer_out, position_in))
+        }
+        (None, Some(endpoint)) => tokio::spawn(conn::run(endpoint, events_in, requests_out)),
+        (None, None) => tokio::spawn(std::future::pending()),
+    };
+    Wires { events, position, requests, steer, task }
+}
+
+/// Shows the dashboard until the user leaves it. `endpoint` may be `None` with a replay only.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn run(endpoint: Option<Endpoint>, options: Options) -> Result<(), Error> {
+    if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+        return Err(Error::NoTerminal);
+    }
+    let replay = options
+        .replay
+        .as_ref()
+        .map(|path| {
+            record::read(path).map_err(|source| Error::Replay { path: path.clone(), source })
+        })
+        .transpose()?;
+    let recorder = options
+        .record
+        .as_ref()
+        .map(|path| {
+            Recorder::create(path).map_err(|source| Error::Record { path: path.clone(), source })
+        })
+        .transpose()?;
+    let source = match (&options.replay, &endpoint) {
+        (Some(path), _) => format!("replay of {}", path.display()),
+        (None, Some(endpoint)) => endpoint.to_string(),
+        (None, None) => String::from("-"),
+    };
+    let mut app = App {
+        state: State::new(&source, now()),
+        wires: connect(endpoint, replay),
+        recorder,
+        began: Instant::now(),
+        look: options.look,
+        guard: Guard::enter(options.mouse).map_err(Error::Terminal)?,
+    };
+    app.until_left(options.stop).await.map_err(Error::Terminal)
+}
+
+fn now() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+struct App {
+    state: State,
+    wires: Wires,
+    recorder: Option<Recorder>,
+    began: Instant,
+    look: Look,
+    guard: Guard,
+}
+
+impl App {
+    async fn until_left(&mut self, stop: CancellationToken) -> io::Result<()> {
+        let mut keys = EventStream::new();
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut drawn = Instant::now() - FRAME;
+        loop {
+            let due = drawn + FRAME;
+            let event = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                key = keys.next() => match key {
+                    // The terminal has vanished.
+                    None => return Ok(()),
+                    Some(Err(e)) => return Err(e),
+                    Some(Ok(TermEvent::Key(key))) => Event::Key(key),
+                    Some(Ok(TermEvent::Mouse(mouse))) => Event::Mouse(mouse),
+                    Some(Ok(TermEvent::Paste(text))) => Event::Paste(text),
+                    Some(Ok(TermEvent::Resize(..))) => Event::Resize,
+                    Some(Ok(_)) => continue,
+                },
+                Some(event) = self.wires.events.recv() => self.stream_event(event),
+                Some(replay) = self.wires.position.recv() => Event::Replay(replay),
+                _ = second.tick() => Event::Second,
+                () = tokio::time::sleep_until(due), if self.state.dirty => {
+                    self.state.dirty = false;
+                    drawn = Instant::now();
+                    let (state, look) = (&self.state, &self.look);
+                    self.guard.terminal().draw(|frame| view::draw(state, look, frame))?;
+                    continue;
+                }
+            };
+            update(&mut self.state, Event::Clock(now()));
+            for effect in update(&mut self.state, event) {
+                if self.carry_out(effect)? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn stream_event(&mut self, event: StreamEvent) -> Event {
+        match event {
+            StreamEvent::Lost(why) => Event::Lost(why),
+            StreamEvent::Message(message) => {
+                if let Some(recorder) = &mut self.recorder {
+                    let at = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    if let Err(e) = recorder.write(at, &message) {
+                        self.recorder = None;
+                        update(&mut self.state, Event::RecordFailed(e.to_string()));
+                    }
+                }
+                Event::Message(message)
+            }
+        }
+    }
+
+    /// Whether the user leaves.
+    fn carry_out(&mut self, effect: Effect) -> io::Result<bool> {
+        let message = match effect {
+            Effect::Quit => return Ok(true),
+            Effect::Copy(text) => {
+                self.guard.copy(&text)?;
+                return Ok(false);
+            }
+            Effect::Steer(steer) => {
+                let _ = self.wires.steer.try_send(steer);
+                return Ok(false);
+            }
+            Effect::Flow(on) => FromReader::Flow { on },
+            Effect::Stop(id) => FromReader::Stop { id },
+            Effect::Request { id, request } => FromReader::Request { id, request },
+        };
+        if self.state.replay.is_none() && self.wires.requests.try_send(message).is_err() {
+            self.state.say("the stream does not take requests now", true);
+        }
+        Ok(false)
+    }
+}

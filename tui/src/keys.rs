@@ -1,0 +1,245 @@
+//! Key to action, per place. The help screen is made from this table.
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+use crate::state::Screen;
+
+/// What a key does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Leave the topmost layer, or the dashboard.
+    Back,
+    /// Leave the dashboard.
+    Quit,
+    /// To a screen.
+    Go(Screen),
+    /// To the next screen.
+    Next,
+    /// To the one before.
+    Previous,
+    /// So many lines down.
+    Down(isize),
+    /// A page down, or up with -1.
+    Page(isize),
+    /// To the first line.
+    Top,
+    /// To the last line.
+    Bottom,
+    /// Details of the chosen row.
+    Open,
+    /// Its log.
+    Logs,
+    /// Its YAML.
+    Yaml,
+    /// Write a filter.
+    Filter,
+    /// Write a command.
+    Command,
+    /// Search in a log.
+    Search,
+    /// The next hit.
+    NextHit,
+    /// The hit before.
+    PreviousHit,
+    /// Sort by the next column.
+    SortNext,
+    /// Turn the order round.
+    SortReverse,
+    /// More columns.
+    Wide,
+    /// Hold the screen still, or a replay.
+    Pause,
+    /// Follow a log.
+    Follow,
+    /// One message further in a replay.
+    Step,
+    /// Faster.
+    Faster,
+    /// Slower.
+    Slower,
+    /// Five seconds forward.
+    Forward,
+    /// Five seconds back.
+    Rewind,
+    /// Delete the pod.
+    Delete,
+    /// Restart the pod.
+    Restart,
+    /// Cordon the node, or the reverse.
+    Cordon,
+    /// Drain the node.
+    Drain,
+    /// Edit a desired value.
+    Edit,
+    /// Copy the name.
+    Copy,
+    /// Namespace number.
+    Namespace(u8),
+    /// The keys.
+    Help,
+}
+
+/// Where a key is pressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// On a screen.
+    On(Screen),
+    /// In details, YAML or help.
+    Reading,
+    /// In a log.
+    Log,
+}
+
+/// When a line of the table holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum When {
+    Always,
+    Tables,
+    Rows,
+    Only(Screen),
+    Log,
+    Replay,
+}
+
+struct Binding {
+    keys: &'static [KeyCode],
+    shown: &'static str,
+    what: &'static str,
+    when: When,
+    action: Action,
+}
+
+const fn bind(
+    keys: &'static [KeyCode],
+    shown: &'static str,
+    what: &'static str,
+    when: When,
+    action: Action,
+) -> Binding {
+    Binding { keys, shown, what, when, action }
+}
+
+use KeyCode::{BackTab, Char, Down, End, Enter, Esc, Home, Left, PageDown, PageUp, Right, Tab, Up};
+
+const TABLE: &[Binding] = &[
+    bind(&[Char('j'), Down], "j ↓", "down", When::Always, Action::Down(1)),
+    bind(&[Char('k'), Up], "k ↑", "up", When::Always, Action::Down(-1)),
+    bind(&[PageDown], "PgDn ^F", "page down", When::Always, Action::Page(1)),
+    bind(&[PageUp], "PgUp ^B", "page up", When::Always, Action::Page(-1)),
+    bind(&[Char('g'), Home], "g", "first line", When::Always, Action::Top),
+    bind(&[Char('G'), End], "G", "last line", When::Always, Action::Bottom),
+    bind(&[Tab], "Tab", "next screen", When::Always, Action::Next),
+    bind(&[BackTab], "S-Tab", "screen before", When::Always, Action::Previous),
+    bind(&[Enter], "Enter", "details", When::Rows, Action::Open),
+    bind(&[Esc], "Esc", "back; clear the filter", When::Always, Action::Back),
+    bind(&[Char('q')], "q", "back; leave", When::Always, Action::Back),
+    bind(&[Char('/')], "/", "filter, -l a=b for labels", When::Tables, Action::Filter),
+    bind(
+        &[Char(':')],
+        ":",
+        "go to: nodes pods devices flow events q",
+        When::Always,
+        Action::Command,
+    ),
+    bind(&[Char('?')], "?", "these keys", When::Always, Action::Help),
+    bind(&[Char('s')], "s", "sort by the next column", When::Rows, Action::SortNext),
+    bind(&[Char('S')], "S", "turn the order round", When::Rows, Action::SortReverse),
+    bind(&[Char('w')], "w", "more columns", When::Rows, Action::Wide),
+    bind(&[Char(' ')], "Space", "hold the screen still", When::Always, Action::Pause),
+    bind(&[Char('y')], "y", "YAML", When::Rows, Action::Yaml),
+    bind(&[Char('c')], "c", "copy the name", When::Rows, Action::Copy),
+    bind(&[Char('l')], "l", "log", When::Only(Screen::Pods), Action::Logs),
+    bind(&[Char('d')], "d", "delete the pod", When::Only(Screen::Pods), Action::Delete),
+    bind(&[Char('r')], "r", "restart the pod", When::Only(Screen::Pods), Action::Restart),
+    bind(&[Char('o')], "o", "cordon, uncordon", When::Only(Screen::Nodes), Action::Cordon),
+    bind(&[Char('D')], "D", "drain", When::Only(Screen::Nodes), Action::Drain),
+    bind(&[Char('e')], "e", "set a desired value", When::Only(Screen::Devices), Action::Edit),
+    bind(&[Char('f')], "f", "follow", When::Log, Action::Follow),
+    bind(&[Char('/')], "/", "search", When::Log, Action::Search),
+    bind(&[Char('n')], "n", "next hit", When::Log, Action::NextHit),
+    bind(&[Char('N')], "N", "hit before", When::Log, Action::PreviousHit),
+    bind(&[Char('.')], ".", "replay: one message", When::Replay, Action::Step),
+    bind(&[Char('+')], "+", "replay: faster", When::Replay, Action::Faster),
+    bind(&[Char('-')], "-", "replay: slower", When::Replay, Action::Slower),
+    bind(&[Right], "→", "replay: 5 s forward", When::Replay, Action::Forward),
+    bind(&[Left], "←", "replay: 5 s back", When::Replay, Action::Rewind),
+];
+
+fn holds(when: When, place: Place, replay: bool) -> bool {
+    match (when, place) {
+        (When::Always, _) => true,
+        (When::Tables, Place::On(s)) => s != Screen::Overview,
+        (When::Rows, Place::On(s)) => s.rows().is_some(),
+        (When::Only(screen), Place::On(s)) => s == screen,
+        (When::Log, Place::Log) => true,
+        (When::Replay, _) => replay,
+        _ => false,
+    }
+}
+
+/// What a key does at a place.
+pub fn lookup(key: KeyEvent, place: Place, replay: bool) -> Option<Action> {
+    if key.modifiers.contains(KeyModifiers::CONTROL) {
+        return match key.code {
+            Char('c') => Some(Action::Quit),
+            Char('f') => Some(Action::Page(1)),
+            Char('b') => Some(Action::Page(-1)),
+            Char('d') => Some(Action::Down(10)),
+            Char('u') => Some(Action::Down(-10)),
+            _ => None,
+        };
+    }
+    if let (Char(c @ '0'..='9'), Place::On(_)) = (key.code, place) {
+        return Some(Action::Namespace(c as u8 - b'0'));
+    }
+    TABLE
+        .iter()
+        .find(|b| holds(b.when, place, replay) && b.keys.contains(&key.code))
+        .map(|b| b.action)
+}
+
+/// The keys of a place and what they do, for the help screen.
+pub fn help(place: Place, replay: bool) -> Vec<(&'static str, &'static str)> {
+    let mut lines: Vec<_> =
+        TABLE.iter().filter(|b| holds(b.when, place, replay)).map(|b| (b.shown, b.what)).collect();
+    if matches!(place, Place::On(_)) {
+        lines.push(("1-9", "only that namespace; 0 for all"));
+    }
+    lines.push(("^C", "leave"));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(c: char) -> KeyEvent {
+        KeyEvent::new(Char(c), KeyModifiers::NONE)
+    }
+
+    #[test]
+    fn a_key_does_one_thing_at_a_place() {
+        let places =
+            [Place::Reading, Place::Log].into_iter().chain(Screen::ALL.into_iter().map(Place::On));
+        for place in places {
+            for replay in [false, true] {
+                let mut seen = Vec::new();
+                for b in TABLE.iter().filter(|b| holds(b.when, place, replay)) {
+                    for k in b.keys {
+                        assert!(!seen.contains(k), "{k:?} twice at {place:?}");
+                        seen.push(*k);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn verbs_hold_only_where_their_rows_are() {
+        let on = |s| lookup(key('d'), Place::On(s), false);
+        assert_eq!(on(Screen::Pods), Some(Action::Delete));
+        assert_eq!(on(Screen::Nodes), None);
+        assert_eq!(lookup(key('3'), Place::On(Screen::Pods), false), Some(Action::Namespace(3)));
+        assert_eq!(lookup(key('3'), Place::Log, false), None);
+    }
+}

@@ -1,0 +1,178 @@
+//! A row as cells of text: ages, sizes, counts, health. Pure.
+
+use api::status::row::{DeviceRow, Millis, NodeRow, PodRow, TwinRow};
+
+/// How something is, for its colour and its sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Health {
+    /// As it should be.
+    Good,
+    /// Nothing to say.
+    Plain,
+    /// On its way, or not known.
+    Uncertain,
+    /// Not as it should be.
+    Bad,
+}
+
+/// Text from the network, fit for a terminal: control characters become `·`.
+///
+/// Nothing that came over a wire may reach the terminal without passing here.
+pub fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\t' => ' ',
+            c if c.is_control() => '·',
+            // Bidirectional overrides and invisible joiners can make a name look like another.
+            '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{2069}'
+            | '\u{feff}' => '·',
+            c => c,
+        })
+        .collect()
+}
+
+/// A time span as kubectl writes ages: `5s`, `3m20s`, `5h`, `3d4h`, `2y30d`.
+pub fn span(millis: i64) -> String {
+    let s = millis.max(0) / 1000;
+    let (m, h, d) = (s / 60, s / 3600, s / 86400);
+    let two = |a: i64, an: &str, b: i64, bn: &str| {
+        if b == 0 { format!("{a}{an}") } else { format!("{a}{an}{b}{bn}") }
+    };
+    match () {
+        () if s < 120 => format!("{s}s"),
+        () if m < 10 => two(m, "m", s % 60, "s"),
+        () if m < 180 => format!("{m}m"),
+        () if h < 8 => two(h, "h", m % 60, "m"),
+        () if h < 48 => format!("{h}h"),
+        () if d < 8 => two(d, "d", h % 24, "h"),
+        () if d < 730 => format!("{d}d"),
+        () => two(d / 365, "y", d % 365, "d"),
+    }
+}
+
+/// How long ago, or `-`.
+pub fn age(then: Option<Millis>, now: Millis) -> String {
+    then.map_or_else(|| "-".to_owned(), |t| span(now - t))
+}
+
+/// Microseconds as `340µs`, `12ms`, `1.4s`.
+pub fn micros(us: i64) -> String {
+    match us.unsigned_abs() {
+        n if n < 1000 => format!("{us}us"),
+        n if n < 1_000_000 => format!("{}ms", us / 1000),
+        #[expect(clippy::cast_precision_loss, reason = "for the eye")]
+        _ => format!("{:.1}s", us as f64 / 1e6),
+    }
+}
+
+/// Bytes as `812`, `14Ki`, `3.2Mi`, `1.5Gi`.
+pub fn bytes(n: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "for the eye")]
+    let f = n as f64;
+    match n {
+        0..1024 => n.to_string(),
+        1024..1_048_576 => format!("{:.0}Ki", f / 1024.0),
+        1_048_576..1_073_741_824 => format!("{:.1}Mi", f / 1_048_576.0),
+        _ => format!("{:.1}Gi", f / 1_073_741_824.0),
+    }
+}
+
+/// What a node's READY column says, and how that is.
+pub fn node_status(n: &NodeRow) -> (String, Health) {
+    let (mut text, health) = match n.ready.as_str() {
+        "True" => ("Ready".to_owned(), Health::Good),
+        "False" => ("NotReady".to_owned(), Health::Bad),
+        "Unknown" => ("Unknown".to_owned(), Health::Bad),
+        _ => ("Pending".to_owned(), Health::Uncertain),
+    };
+    if n.cordoned {
+        text.push_str(",Cordoned");
+    }
+    (text, if n.cordoned { health.max(Health::Uncertain) } else { health })
+}
+
+/// What a node's LINK column says, and how that is.
+pub fn node_link(n: &NodeRow, now: Millis) -> (String, Health) {
+    match (&n.link, n.lost_at) {
+        (Some(link), _) => (format!("up {}", span(now - link.since)), Health::Good),
+        (None, Some(at)) => (format!("down {}", span(now - at)), Health::Bad),
+        (None, None) => ("never".to_owned(), Health::Uncertain),
+    }
+}
+
+/// How a pod is.
+pub fn pod_health(p: &PodRow) -> Health {
+    match p.status.as_str() {
+        "Running" if p.ready == p.containers => Health::Good,
+        "Succeeded" | "Completed" => Health::Plain,
+        "Running" | "Pending" | "ContainerCreating" | "PodInitializing" | "Terminating" => {
+            Health::Uncertain
+        }
+        s if s.starts_with("Init:") && !s.contains("Err") && !s.contains("Back") => {
+            Health::Uncertain
+        }
+        "" | "Unknown" => Health::Uncertain,
+        _ => Health::Bad,
+    }
+}
+
+/// How a device is.
+pub fn device_health(d: &DeviceRow) -> Health {
+    match d.state.as_str() {
+        "online" | "ok" if d.in_sync() => Health::Good,
+        "offline" | "unhealthy" => Health::Bad,
+        _ if !d.in_sync() => Health::Uncertain,
+        _ => Health::Plain,
+    }
+}
+
+/// `23`, or `23 (want 25)`.
+pub fn twin(t: &TwinRow) -> String {
+    let reported = t.reported.as_deref().unwrap_or("-");
+    match &t.desired {
+        Some(d) if !t.in_sync() => format!("{} (want {})", clean(reported), clean(d)),
+        _ => clean(reported),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_read_as_kubectl_writes_them() {
+        let cases = [
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (200, "3m20s"),
+            (3600, "60m"),
+            (5 * 3600 + 60, "5h1m"),
+            (9 * 3600, "9h"),
+            (3 * 86400 + 4 * 3600, "3d4h"),
+            (40 * 86400, "40d"),
+            (800 * 86400, "2y70d"),
+        ];
+        for (s, text) in cases {
+            assert_eq!(span(s * 1000), text);
+        }
+        assert_eq!(span(-5), "0s");
+    }
+
+    #[test]
+    fn control_characters_never_reach_the_terminal() {
+        assert_eq!(clean("a\x1b[31mb\nc\u{202e}d\u{9b}"), "a·[31mb·c·d·");
+        assert_eq!(clean("ü 网 🚀"), "ü 网 🚀");
+    }
+
+    #[test]
+    fn sizes_and_times_are_short() {
+        assert_eq!(
+            [bytes(812), bytes(14 << 10), bytes(3_355_443)],
+            ["812", "14Ki", "3.2Mi"].map(String::from)
+        );
+        assert_eq!([micros(340), micros(12_400), micros(1_400_000)], ["340us", "12ms", "1.4s"]);
+    }
+}

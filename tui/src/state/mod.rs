@@ -1,0 +1,542 @@
+//! What the dashboard knows and where the user is. Knows no colour and no width.
+//!
+//! Changed by `update.rs` alone; drawn by `view`.
+
+pub mod table;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use api::status::row::{DeviceRow, EventRow, MessageRow, Millis, NodeRow, PodRow, RowKey, RowKind};
+use api::status::stream::{Behind, Hello, Totals, Update};
+
+use self::table::{Sort, Table};
+
+/// Events that are kept.
+const EVENTS: usize = 512;
+/// Messages that are kept.
+const MESSAGES: usize = 4096;
+/// Lines of a log that are kept.
+const LOG_LINES: usize = 20_000;
+/// Samples of a sparkline.
+pub const SAMPLES: usize = 120;
+/// For how long a row is marked as new, changed or gone, in milliseconds.
+pub const MARK: Millis = 2_000;
+
+/// The screens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Screen {
+    /// Fleet health at a glance.
+    Overview,
+    /// The table of nodes.
+    Nodes,
+    /// The table of pods.
+    Pods,
+    /// The table of devices.
+    Devices,
+    /// The message flow.
+    Flow,
+    /// The newest events.
+    Events,
+}
+
+impl Screen {
+    /// All, in the order of Tab.
+    pub const ALL: [Screen; 6] = [
+        Screen::Overview,
+        Screen::Nodes,
+        Screen::Pods,
+        Screen::Devices,
+        Screen::Flow,
+        Screen::Events,
+    ];
+
+    /// Its name, as the palette takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Screen::Overview => "overview",
+            Screen::Nodes => "nodes",
+            Screen::Pods => "pods",
+            Screen::Devices => "devices",
+            Screen::Flow => "flow",
+            Screen::Events => "events",
+        }
+    }
+
+    /// The kind of its rows, if it is a table of rows.
+    pub fn rows(self) -> Option<RowKind> {
+        match self {
+            Screen::Nodes => Some(RowKind::Node),
+            Screen::Pods => Some(RowKind::Pod),
+            Screen::Devices => Some(RowKind::Device),
+            _ => None,
+        }
+    }
+}
+
+/// Whether the stream is live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Link {
+    /// The first connection is being made.
+    Connecting,
+    /// Rows are what the server knows now.
+    Live,
+    /// Rows are stale.
+    Lost {
+        /// Since when, on our clock.
+        since: Millis,
+        /// Why.
+        why: String,
+    },
+}
+
+/// What a row went through lately.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// It was not there before.
+    New,
+    /// Something about it changed.
+    Changed,
+    /// It is gone; shown for a moment still.
+    Gone,
+}
+
+/// A row with what happened to it.
+#[derive(Debug, Clone)]
+pub struct Entry<T> {
+    /// The row.
+    pub row: T,
+    /// What happened last.
+    pub mark: Mark,
+    /// When, on our clock. 0 for rows of the first update.
+    pub marked: Millis,
+    /// Values for sparklines, oldest first.
+    pub history: VecDeque<Sample>,
+}
+
+/// One sample of a row's history.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Sample {
+    /// When, on our clock.
+    pub at: Millis,
+    /// What was true then: `up`, `down`, `Running` ..
+    pub state: String,
+    /// Thousandths of a core.
+    pub cpu: u64,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Restarts, or the value of the first numeric property of a device.
+    pub value: u64,
+}
+
+impl<T> Entry<T> {
+    /// The mark, while it is fresh.
+    pub fn fresh(&self, now: Millis) -> Option<Mark> {
+        (now - self.marked < MARK).then_some(self.mark)
+    }
+}
+
+/// What lies over the screen.
+#[derive(Debug, Clone)]
+pub enum Layer {
+    /// Everything about one row.
+    Detail {
+        /// Which.
+        key: RowKey,
+        /// Lines scrolled down.
+        scroll: usize,
+    },
+    /// An object as YAML.
+    Yaml {
+        /// The request.
+        id: u64,
+        /// Of what.
+        title: String,
+        /// The text, once it is there; or why not.
+        text: Option<Result<String, String>>,
+        /// Lines scrolled down.
+        scroll: usize,
+    },
+    /// A log.
+    Logs(Logs),
+    /// The keys.
+    Help {
+        /// Lines scrolled down.
+        scroll: usize,
+    },
+}
+
+/// A log on the screen.
+#[derive(Debug, Clone, Default)]
+pub struct Logs {
+    /// The request.
+    pub id: u64,
+    /// Of what.
+    pub title: String,
+    /// The newest lines, fit for a terminal.
+    pub lines: VecDeque<String>,
+    /// Lines that were let go.
+    pub dropped: u64,
+    /// Why it ended, if it did; empty for a clean end.
+    pub ended: Option<String>,
+    /// Stay at the end.
+    pub follow: bool,
+    /// First line shown, when not following.
+    pub top: usize,
+    /// What is searched for.
+    pub search: String,
+}
+
+impl Logs {
+    /// Adds lines; keeps the newest.
+    pub fn push(&mut self, lines: Vec<String>) {
+        for line in lines {
+            if self.lines.len() == LOG_LINES {
+                self.lines.pop_front();
+                self.dropped += 1;
+                self.top = self.top.saturating_sub(1);
+            }
+            self.lines.push_back(crate::rows::clean(&line));
+        }
+    }
+}
+
+/// A line that the user is writing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    /// What for.
+    pub purpose: Purpose,
+    /// What is there so far.
+    pub text: String,
+}
+
+/// What a line is written for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Purpose {
+    /// `/`: rows that contain it.
+    Filter,
+    /// `:`: go somewhere, do something.
+    Command,
+    /// A search in a log.
+    Search,
+    /// The desired value of a property.
+    Desired {
+        /// Of which device.
+        device: RowKey,
+        /// Which property.
+        property: String,
+    },
+}
+
+/// Something to do that needs a yes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirm {
+    /// What will happen, in words.
+    pub question: String,
+    /// The command that would do the same.
+    pub command: String,
+    /// What to ask of the server.
+    pub request: api::status::stream::Request,
+}
+
+/// A line at the foot of the screen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// The line.
+    pub text: String,
+    /// Whether something failed.
+    pub failed: bool,
+    /// When, on our clock.
+    pub at: Millis,
+}
+
+/// A replay, and where it stands.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Replay {
+    /// Position, in milliseconds since the recording began.
+    pub at: u64,
+    /// Its length.
+    pub end: u64,
+    /// Times real time.
+    pub speed: f64,
+    /// Standing still.
+    pub paused: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct State {
+    /// Our clock.
+    pub now: Millis,
+    /// What to add to our clock to get the server's.
+    pub skew: Millis,
+    /// Whether the stream is live.
+    pub link: Link,
+    /// Who serves it.
+    pub hello: Option<Hello>,
+    /// Where it comes from, for the header.
+    pub source: String,
+    /// Nodes by name.
+    pub nodes: BTreeMap<String, Entry<NodeRow>>,
+    /// Pods by `namespace/name`.
+    pub pods: BTreeMap<String, Entry<PodRow>>,
+    /// Devices by `namespace/name`.
+    pub devices: BTreeMap<String, Entry<DeviceRow>>,
+    /// Newest last.
+    pub events: VecDeque<EventRow>,
+    /// Newest last.
+    pub messages: VecDeque<MessageRow>,
+    /// Messages that were never shown because the server had to leave them out.
+    pub missed_messages: u64,
+    /// Totals since the server started.
+    pub totals: Totals,
+    /// Messages a second up and down, oldest first.
+    pub rates: VecDeque<(u64, u64)>,
+    /// Totals and time at the last sample.
+    pub rate_base: (Totals, Millis),
+    /// How far behind we were at the last update, and when.
+    pub behind: Option<(Behind, Millis)>,
+    /// The screen.
+    pub screen: Screen,
+    /// What lies over it, topmost last.
+    pub layers: Vec<Layer>,
+    /// The line being written.
+    pub prompt: Option<Prompt>,
+    /// The question being asked.
+    pub confirm: Option<Confirm>,
+    /// A line at the foot.
+    pub notice: Option<Notice>,
+    /// Only this namespace.
+    pub namespace: Option<String>,
+    /// Tables, by screen.
+    pub tables: BTreeMap<&'static str, Table>,
+    /// Rows are collected but not shown.
+    pub paused: bool,
+    /// More columns.
+    pub wide: bool,
+    /// The replay, if it is one.
+    pub replay: Option<Replay>,
+    /// The number of the last request.
+    pub last_request: u64,
+    /// Something changed since the last drawing.
+    pub dirty: bool,
+    /// First update is still coming in.
+    pub loading: bool,
+}
+
+impl State {
+    /// Before the first message.
+    pub fn new(source: &str, now: Millis) -> Self {
+        let mut tables = BTreeMap::new();
+        for screen in Screen::ALL {
+            tables.insert(screen.name(), Table::new(Sort::default()));
+        }
+        Self {
+            now,
+            skew: 0,
+            link: Link::Connecting,
+            hello: None,
+            source: source.to_owned(),
+            nodes: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            devices: BTreeMap::new(),
+            events: VecDeque::new(),
+            messages: VecDeque::new(),
+            missed_messages: 0,
+            totals: Totals::default(),
+            rates: VecDeque::new(),
+            rate_base: (Totals::default(), 0),
+            behind: None,
+            screen: Screen::Overview,
+            layers: Vec::new(),
+            prompt: None,
+            confirm: None,
+            notice: None,
+            namespace: None,
+            tables,
+            paused: false,
+            wide: false,
+            replay: None,
+            last_request: 0,
+            dirty: true,
+            loading: true,
+        }
+    }
+
+    /// The server's clock now: ages are of its time.
+    pub fn server_now(&self) -> Millis {
+        self.now + self.skew
+    }
+
+    /// The table of a screen.
+    ///
+    /// # Panics
+    /// Never: every screen has one.
+    pub fn table(&self) -> &Table {
+        &self.tables[self.screen.name()]
+    }
+
+    /// The table of the present screen.
+    pub fn table_mut(&mut self) -> &mut Table {
+        self.tables.entry(self.screen.name()).or_insert_with(|| Table::new(Sort::default()))
+    }
+
+    /// Whether the server answers a kind of request.
+    pub fn can(&self, request: &str) -> bool {
+        self.hello.as_ref().is_some_and(|h| h.requests.iter().any(|r| r == request))
+    }
+
+    /// All namespaces that pods or devices are in, sorted.
+    pub fn namespaces(&self) -> Vec<&str> {
+        let mut all: Vec<&str> = self
+            .pods
+            .values()
+            .map(|e| e.row.namespace.as_str())
+            .chain(self.devices.values().map(|e| e.row.namespace.as_str()))
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Takes in what changed.
+    pub fn apply(&mut self, update: Update) {
+        self.skew = update.now - self.now;
+        let first = update.full;
+        if update.full {
+            self.nodes.clear();
+            self.pods.clear();
+            self.devices.clear();
+            self.events.clear();
+            self.messages.clear();
+        }
+        let marked = if first || self.loading { 0 } else { self.now };
+        self.loading = update.more;
+        for key in &update.gone {
+            match key.kind {
+                RowKind::Node => mark_gone(&mut self.nodes, &key.key, self.now),
+                RowKind::Pod => mark_gone(&mut self.pods, &key.key, self.now),
+                RowKind::Device => mark_gone(&mut self.devices, &key.key, self.now),
+            }
+        }
+        let now = self.now;
+        for row in update.nodes {
+            put(&mut self.nodes, row.name.clone(), sample_node(&row, now), row, marked);
+        }
+        for row in update.pods {
+            let key = format!("{}/{}", row.namespace, row.name);
+            put(&mut self.pods, key, sample_pod(&row, now), row, marked);
+        }
+        for row in update.devices {
+            let key = format!("{}/{}", row.namespace, row.name);
+            put(&mut self.devices, key, sample_device(&row, now), row, marked);
+        }
+        extend(&mut self.events, update.events, EVENTS);
+        extend(&mut self.messages, update.messages, MESSAGES);
+        self.totals = update.totals;
+        if let Some(behind) = update.behind {
+            self.missed_messages += behind.missed_messages;
+            self.behind = Some((behind, self.now));
+        }
+        self.dirty = true;
+    }
+
+    /// A second has passed: takes a sample of the rates, lets go of rows that are gone.
+    pub fn second(&mut self) {
+        let (base, at) = self.rate_base;
+        let elapsed = u64::try_from(self.now - at).unwrap_or(0).max(1);
+        if at != 0 {
+            let rate = |new: u64, old: u64| new.saturating_sub(old) * 1000 / elapsed;
+            let sample = (rate(self.totals.up, base.up), rate(self.totals.down, base.down));
+            if self.rates.len() == SAMPLES {
+                self.rates.pop_front();
+            }
+            self.rates.push_back(sample);
+        }
+        self.rate_base = (self.totals, self.now);
+        let now = self.now;
+        self.nodes.retain(|_, e| keep(e, now));
+        self.pods.retain(|_, e| keep(e, now));
+        self.devices.retain(|_, e| keep(e, now));
+        if self.notice.as_ref().is_some_and(|n| now - n.at > 8_000) {
+            self.notice = None;
+        }
+        self.dirty = true;
+    }
+
+    /// Says something at the foot of the screen.
+    pub fn say(&mut self, text: impl Into<String>, failed: bool) {
+        self.notice = Some(Notice { text: crate::rows::clean(&text.into()), failed, at: self.now });
+        self.dirty = true;
+    }
+}
+
+fn keep<T>(entry: &Entry<T>, now: Millis) -> bool {
+    entry.mark != Mark::Gone || now - entry.marked < MARK
+}
+
+fn mark_gone<T>(rows: &mut BTreeMap<String, Entry<T>>, key: &str, now: Millis) {
+    if let Some(entry) = rows.get_mut(key) {
+        entry.mark = Mark::Gone;
+        entry.marked = now;
+    }
+}
+
+fn put<T: PartialEq>(
+    rows: &mut BTreeMap<String, Entry<T>>,
+    key: String,
+    sample: Sample,
+    row: T,
+    marked: Millis,
+) {
+    match rows.get_mut(&key) {
+        Some(entry) => {
+            entry.mark = if entry.mark == Mark::Gone { Mark::New } else { Mark::Changed };
+            entry.marked = marked;
+            entry.row = row;
+            if entry.history.len() == SAMPLES {
+                entry.history.pop_front();
+            }
+            entry.history.push_back(sample);
+        }
+        None => {
+            let history = VecDeque::from([sample]);
+            rows.insert(key, Entry { row, mark: Mark::New, marked, history });
+        }
+    }
+}
+
+fn extend<T>(to: &mut VecDeque<T>, new: Vec<T>, limit: usize) {
+    to.extend(new);
+    let over = to.len().saturating_sub(limit);
+    to.drain(..over);
+}
+
+fn sample_node(row: &NodeRow, at: Millis) -> Sample {
+    let usage = row.usage.unwrap_or_default();
+    let state = if row.link.is_some() { "up" } else { "down" };
+    Sample {
+        at,
+        state: state.to_owned(),
+        cpu: usage.cpu_millis,
+        memory: usage.memory,
+        value: row.queue.unacknowledged,
+    }
+}
+
+fn sample_pod(row: &PodRow, at: Millis) -> Sample {
+    let usage = row.usage.unwrap_or_default();
+    Sample {
+        at,
+        state: row.status.clone(),
+        cpu: usage.cpu_millis,
+        memory: usage.memory,
+        value: u64::from(row.restarts),
+    }
+}
+
+fn sample_device(row: &DeviceRow, at: Millis) -> Sample {
+    let number = row.twins.iter().find_map(|t| t.reported.as_ref()?.parse::<f64>().ok());
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "for a sparkline")]
+    let value = (number.unwrap_or(0.0).clamp(0.0, 1e12) * 100.0) as u64;
+    Sample { at, state: row.state.clone(), value, ..Sample::default() }
+}

@@ -1,0 +1,598 @@
+//! (State, Event) to Effects: the only place that changes the state. Pure.
+
+use api::status::row::{Millis, RowKey, RowKind};
+use api::status::stream::{Request, ToReader};
+use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseEvent, MouseEventKind};
+
+use crate::keys::{self, Action, Place};
+use crate::state::{Confirm, Layer, Link, Logs, Prompt, Purpose, Replay, Screen, State};
+use crate::view::table::visible_keys;
+
+/// Lines of a log that are asked for first.
+const LOG_TAIL: u32 = 1000;
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A key was pressed.
+    Key(KeyEvent),
+    /// The mouse did something.
+    Mouse(MouseEvent),
+    /// The terminal has another size.
+    Resize,
+    /// Text was pasted.
+    Paste(String),
+    /// Our clock.
+    Clock(Millis),
+    /// A second has passed.
+    Second,
+    /// A message of the stream.
+    Message(Box<ToReader>),
+    /// The stream is lost.
+    Lost(String),
+    /// Where a replay stands.
+    Replay(Replay),
+    /// A recording could not be written.
+    RecordFailed(String),
+}
+
+/// What is to be done outside.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Leave.
+    Quit,
+    /// Ask the server.
+    Request {
+        /// Named by the answer.
+        id: u64,
+        /// What.
+        request: Request,
+    },
+    /// Let go of a request.
+    Stop(u64),
+    /// Show messages of the flow, or not.
+    Flow(bool),
+    /// Put text on the clipboard.
+    Copy(String),
+    /// Steer a replay.
+    Steer(Steer),
+}
+
+/// How to steer a replay.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Steer {
+    /// Stand still, or go on.
+    Pause,
+    /// One message further.
+    Step,
+    /// Times real time.
+    Speed(f64),
+    /// By so many milliseconds.
+    Seek(i64),
+}
+
+/// Takes in an event.
+pub fn update(state: &mut State, event: Event) -> Vec<Effect> {
+    match event {
+        Event::Clock(now) => {
+            state.now = now;
+            Vec::new()
+        }
+        Event::Second => {
+            state.second();
+            Vec::new()
+        }
+        Event::Resize => {
+            state.dirty = true;
+            Vec::new()
+        }
+        Event::Paste(text) => {
+            if let Some(prompt) = &mut state.prompt {
+                prompt.text.extend(text.chars().filter(|c| !c.is_control()).take(256));
+                state.dirty = true;
+            }
+            Vec::new()
+        }
+        Event::Message(message) => message_came(state, *message),
+        Event::Lost(why) => {
+            if !matches!(state.link, Link::Lost { .. }) {
+                state.link = Link::Lost { since: state.now, why: crate::rows::clean(&why) };
+            } else if let Link::Lost { why: old, .. } = &mut state.link {
+                *old = crate::rows::clean(&why);
+            }
+            state.dirty = true;
+            Vec::new()
+        }
+        Event::Replay(replay) => {
+            state.replay = Some(replay);
+            state.dirty = true;
+            Vec::new()
+        }
+        Event::RecordFailed(why) => {
+            state.say(format!("the recording has ended: {why}"), true);
+            Vec::new()
+        }
+        Event::Mouse(mouse) => mouse_did(state, mouse),
+        Event::Key(key) if key.kind == KeyEventKind::Release => Vec::new(),
+        Event::Key(key) => {
+            state.dirty = true;
+            key_pressed(state, key)
+        }
+    }
+}
+
+fn message_came(state: &mut State, message: ToReader) -> Vec<Effect> {
+    match message {
+        ToReader::Hello(hello) => {
+            state.skew = hello.now - state.now;
+            state.link = Link::Live;
+            state.hello = Some(hello);
+            state.loading = true;
+            state.dirty = true;
+            return vec![Effect::Flow(state.screen == Screen::Flow)];
+        }
+        ToReader::Update(update) => state.apply(*update),
+        ToReader::Log(log) => {
+            for layer in &mut state.layers {
+                if let Layer::Logs(logs) = layer
+                    && logs.id == log.id
+                {
+                    logs.push(log.lines);
+                    state.dirty = true;
+                    break;
+                }
+            }
+        }
+        ToReader::Done(done) => request_done(state, done),
+        ToReader::Unknown => {}
+    }
+    Vec::new()
+}
+
+fn request_done(state: &mut State, done: api::status::stream::Done) {
+    state.dirty = true;
+    for layer in &mut state.layers {
+        match layer {
+            Layer::Logs(logs) if logs.id == done.id => {
+                logs.ended = Some(crate::rows::clean(&done.error));
+                return;
+            }
+            Layer::Yaml { id, text, .. } if *id == done.id => {
+                *text = Some(if done.error.is_empty() { Ok(done.text) } else { Err(done.error) });
+                return;
+            }
+            _ => {}
+        }
+    }
+    if !done.error.is_empty() {
+        state.say(done.error, true);
+    } else if !done.text.is_empty() {
+        state.say(done.text, false);
+    }
+}
+
+fn mouse_did(state: &mut State, mouse: MouseEvent) -> Vec<Effect> {
+    let by = match mouse.kind {
+        MouseEventKind::ScrollDown => 3,
+        MouseEventKind::ScrollUp => -3,
+        _ => return Vec::new(),
+    };
+    state.dirty = true;
+    act(state, Action::Down(by))
+}
+
+fn place(state: &State) -> Place {
+    match state.layers.last() {
+        None => Place::On(state.screen),
+        Some(Layer::Logs(_)) => Place::Log,
+        Some(_) => Place::Reading,
+    }
+}
+
+fn key_pressed(state: &mut State, key: KeyEvent) -> Vec<Effect> {
+    let control = key.modifiers.contains(KeyModifiers::CONTROL);
+    if control && key.code == KeyCode::Char('c') {
+        return vec![Effect::Quit];
+    }
+    if let Some(confirm) = state.confirm.take() {
+        return match key.code {
+            KeyCode::Char('y' | 'Y') => {
+                state.last_request += 1;
+                vec![Effect::Request { id: state.last_request, request: confirm.request }]
+            }
+            _ => {
+                state.say("nothing was changed", false);
+                Vec::new()
+            }
+        };
+    }
+    if state.prompt.is_some() {
+        return prompt_key(state, key);
+    }
+    match keys::lookup(key, place(state), state.replay.is_some()) {
+        Some(action) => act(state, action),
+        None => Vec::new(),
+    }
+}
+
+fn prompt_key(state: &mut State, key: KeyEvent) -> Vec<Effect> {
+    let Some(mut prompt) = state.prompt.take() else { return Vec::new() };
+    match key.code {
+        KeyCode::Esc => {
+            if prompt.purpose == Purpose::Filter {
+                state.table_mut().filter.clear();
+            }
+            return Vec::new();
+        }
+        KeyCode::Enter => return prompt_done(state, prompt),
+        KeyCode::Backspace if prompt.text.is_empty() => return Vec::new(),
+        KeyCode::Backspace => {
+            prompt.text.pop();
+        }
+        KeyCode::Char('u') if key.modifiers.contains(KeyModifiers::CONTROL) => prompt.text.clear(),
+        KeyCode::Tab if prompt.purpose == Purpose::Command => {
+            if let Some(found) =
+                Screen::ALL.iter().find(|s| s.name().starts_with(prompt.text.as_str()))
+            {
+                prompt.text = found.name().to_owned();
+            }
+        }
+        KeyCode::Char(c) if !c.is_control() && prompt.text.len() < 256 => prompt.text.push(c),
+        _ => {}
+    }
+    match prompt.purpose {
+        Purpose::Filter => state.table_mut().filter.clone_from(&prompt.text),
+        Purpose::Search => {
+            if let Some(Layer::Logs(logs)) = state.layers.last_mut() {
+                logs.search.clone_from(&prompt.text);
+            }
+        }
+        _ => {}
+    }
+    state.prompt = Some(prompt);
+    Vec::new()
+}
+
+fn prompt_done(state: &mut State, prompt: Prompt) -> Vec<Effect> {
+    match prompt.purpose {
+        Purpose::Filter => Vec::new(),
+        Purpose::Search => {
+            hit(state, true);
+            Vec::new()
+        }
+        Purpose::Command => command(state, prompt.text.trim()),
+        Purpose::Desired { device, property } => {
+            let Some((namespace, name)) = device.key.split_once('/') else { return Vec::new() };
+            let value = prompt.text;
+            state.confirm = Some(Confirm {
+                question: format!("set {property} of device {} to {value}?", device.key),
+                command: format!("keadm device set -n {namespace} {name} {property}={value}"),
+                request: Request::SetDesired {
+                    namespace: namespace.to_owned(),
+                    device: name.to_owned(),
+                    property,
+                    value,
+                },
+            });
+            Vec::new()
+        }
+    }
+}
+
+/// A line of the palette: a screen, `ns NAME`, `q`.
+fn command(state: &mut State, text: &str) -> Vec<Effect> {
+    let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
+    match word {
+        "" => Vec::new(),
+        "q" | "quit" | "q!" | "exit" => vec![Effect::Quit],
+        "help" | "h" => act(state, Action::Help),
+        "ns" | "namespace" => {
+            let rest = rest.trim();
+            state.namespace = (!rest.is_empty() && rest != "all").then(|| crate::rows::clean(rest));
+            Vec::new()
+        }
+        word => {
+            let alias = match word {
+                "no" | "node" => "nodes",
+                "po" | "pod" => "pods",
+                "dev" | "device" => "devices",
+                "ev" | "event" => "events",
+                "messages" | "msg" => "flow",
+                w => w,
+            };
+            match Screen::ALL.into_iter().find(|s| !alias.is_empty() && s.name().starts_with(alias))
+            {
+                Some(screen) => go(state, screen),
+                None => {
+                    let names = Screen::ALL.map(Screen::name).join(", ");
+                    state.say(format!("no screen `{word}`; there are {names}"), true);
+                    Vec::new()
+                }
+            }
+        }
+    }
+}
+
+fn go(state: &mut State, screen: Screen) -> Vec<Effect> {
+    let flow = (state.screen == Screen::Flow, screen == Screen::Flow);
+    let effects = close_layers(state);
+    state.screen = screen;
+    let mut effects = effects;
+    if flow.0 != flow.1 {
+        effects.push(Effect::Flow(flow.1));
+    }
+    effects
+}
+
+fn close_layers(state: &mut State) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    for layer in state.layers.drain(..) {
+        if let Layer::Logs(Logs { id, ended: None, .. }) = layer {
+            effects.push(Effect::Stop(id));
+        }
+    }
+    effects
+}
+
+fn act(state: &mut State, action: Action) -> Vec<Effect> {
+    match action {
+        Action::Quit => return vec![Effect::Quit],
+        Action::Back => return back(state),
+        Action::Go(screen) => return go(state, screen),
+        Action::Next => return turn(state, 1),
+        Action::Previous => return turn(state, Screen::ALL.len() - 1),
+        Action::Down(by) => scroll(state, by),
+        Action::Page(by) => scroll(state, by * 20),
+        Action::Top => scroll(state, isize::MIN / 2),
+        Action::Bottom => scroll(state, isize::MAX / 2),
+        Action::Open => {
+            if let Some(key) = chosen(state) {
+                state.layers.push(Layer::Detail { key, scroll: 0 });
+            }
+        }
+        Action::Help => {
+            if matches!(state.layers.last(), Some(Layer::Help { .. })) {
+                state.layers.pop();
+            } else {
+                state.layers.push(Layer::Help { scroll: 0 });
+            }
+        }
+        Action::Filter => {
+            let text = state.table().filter.clone();
+            state.prompt = Some(Prompt { purpose: Purpose::Filter, text });
+        }
+        Action::Command => {
+            state.prompt = Some(Prompt { purpose: Purpose::Command, text: String::new() });
+        }
+        Action::Search => {
+            state.prompt = Some(Prompt { purpose: Purpose::Search, text: String::new() });
+        }
+        Action::NextHit => hit(state, true),
+        Action::PreviousHit => hit(state, false),
+        Action::SortNext => {
+            let columns = crate::view::table::columns(state.screen).len();
+            let table = state.table_mut();
+            let next = (table.sort.column + 1) % columns.max(1);
+            table.sort_by(next);
+        }
+        Action::SortReverse => {
+            let table = state.table_mut();
+            table.sort_by(table.sort.column);
+        }
+        Action::Wide => state.wide = !state.wide,
+        Action::Pause if state.replay.is_some() => return vec![Effect::Steer(Steer::Pause)],
+        Action::Pause => state.paused = !state.paused,
+        Action::Follow => {
+            if let Some(Layer::Logs(logs)) = state.layers.last_mut() {
+                logs.follow = !logs.follow;
+            }
+        }
+        Action::Step => return vec![Effect::Steer(Steer::Step)],
+        Action::Faster => return speed(state, 2.0),
+        Action::Slower => return speed(state, 0.5),
+        Action::Forward => return vec![Effect::Steer(Steer::Seek(5_000))],
+        Action::Rewind => return vec![Effect::Steer(Steer::Seek(-5_000))],
+        Action::Namespace(n) => namespace(state, n),
+        Action::Logs => return open_logs(state),
+        Action::Yaml => return open_yaml(state),
+        Action::Copy => {
+            if let Some(key) = chosen(state) {
+                state.say(format!("copied {}", key.key), false);
+                return vec![Effect::Copy(key.key)];
+            }
+        }
+        Action::Delete | Action::Restart | Action::Cordon | Action::Drain => ask(state, action),
+        Action::Edit => edit(state),
+    }
+    Vec::new()
+}
+
+fn speed(state: &State, times: f64) -> Vec<Effect> {
+    let now = state.replay.map_or(1.0, |r| r.speed);
+    vec![Effect::Steer(Steer::Speed((now * times).clamp(0.125, 64.0)))]
+}
+
+fn back(state: &mut State) -> Vec<Effect> {
+    match state.layers.pop() {
+        Some(Layer::Logs(Logs { id, ended: None, .. })) => vec![Effect::Stop(id)],
+        Some(_) => Vec::new(),
+        None if !state.table().filter.is_empty() => {
+            state.table_mut().filter.clear();
+            Vec::new()
+        }
+        None => vec![Effect::Quit],
+    }
+}
+
+fn turn(state: &mut State, by: usize) -> Vec<Effect> {
+    let at = Screen::ALL.iter().position(|s| *s == state.screen).unwrap_or(0);
+    go(state, Screen::ALL[(at + by) % Screen::ALL.len()])
+}
+
+fn scroll(state: &mut State, by: isize) {
+    match state.layers.last_mut() {
+        Some(
+            Layer::Detail { scroll, .. } | Layer::Help { scroll } | Layer::Yaml { scroll, .. },
+        ) => {
+            *scroll = scroll.saturating_add_signed(by).min(100_000);
+        }
+        Some(Layer::Logs(logs)) => {
+            let end = logs.lines.len();
+            let from = if logs.follow { end } else { logs.top };
+            logs.top = from.saturating_add_signed(by).min(end.saturating_sub(1));
+            logs.follow = by > 0 && logs.top + 1 >= end;
+        }
+        None => {
+            let keys = visible_keys(state);
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            state.table_mut().step(&keys, by);
+        }
+    }
+}
+
+fn hit(state: &mut State, forward: bool) {
+    let Some(Layer::Logs(logs)) = state.layers.last_mut() else { return };
+    if logs.search.is_empty() {
+        return;
+    }
+    let needle = logs.search.to_lowercase();
+    let matches = |i: &usize| logs.lines[*i].to_lowercase().contains(&needle);
+    let found = if forward {
+        (logs.top + 1..logs.lines.len()).find(matches)
+    } else {
+        (0..logs.top.min(logs.lines.len())).rev().find(matches)
+    };
+    match found {
+        Some(line) => {
+            logs.follow = false;
+            logs.top = line;
+        }
+        None => {
+            let text = format!("`{}` not found", logs.search);
+            state.say(text, true);
+        }
+    }
+}
+
+fn namespace(state: &mut State, n: u8) {
+    let wanted = state.namespaces().get(usize::from(n).wrapping_sub(1)).map(|s| (*s).to_owned());
+    match (n, wanted) {
+        (0, _) => state.namespace = None,
+        (_, Some(name)) => state.namespace = Some(name),
+        (_, None) => state.say(format!("there is no namespace number {n}"), true),
+    }
+}
+
+/// The chosen row of the present table.
+pub fn chosen(state: &State) -> Option<RowKey> {
+    let kind = state.screen.rows()?;
+    let keys = visible_keys(state);
+    let refs: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let at = state.table().position(&refs)?;
+    Some(RowKey { kind, key: keys[at].clone() })
+}
+
+fn split(key: &RowKey) -> (String, String) {
+    let (namespace, name) = key.key.split_once('/').unwrap_or(("", &key.key));
+    (namespace.to_owned(), name.to_owned())
+}
+
+fn refuse(state: &mut State, what: &str) {
+    let server = state.hello.as_ref().map_or("nobody", |h| h.server.as_str()).to_owned();
+    state.say(format!("{what} is not possible here: {server} serves this stream"), true);
+}
+
+fn open_logs(state: &mut State) -> Vec<Effect> {
+    let Some(key) = chosen(state) else { return Vec::new() };
+    if !state.can("logs") {
+        refuse(state, "reading logs");
+        return Vec::new();
+    }
+    let (namespace, pod) = split(&key);
+    state.last_request += 1;
+    let id = state.last_request;
+    state.layers.push(Layer::Logs(Logs { id, title: key.key, follow: true, ..Logs::default() }));
+    let request = Request::Logs {
+        namespace,
+        pod,
+        container: String::new(),
+        follow: true,
+        tail: Some(LOG_TAIL),
+    };
+    vec![Effect::Request { id, request }]
+}
+
+fn open_yaml(state: &mut State) -> Vec<Effect> {
+    let Some(key) = chosen(state) else { return Vec::new() };
+    if !state.can("yaml") {
+        refuse(state, "showing YAML");
+        return Vec::new();
+    }
+    state.last_request += 1;
+    let id = state.last_request;
+    state.layers.push(Layer::Yaml { id, title: key.key.clone(), text: None, scroll: 0 });
+    vec![Effect::Request { id, request: Request::Yaml { key } }]
+}
+
+fn ask(state: &mut State, action: Action) {
+    let Some(key) = chosen(state) else { return };
+    let (namespace, name) = split(&key);
+    let (verb, question, command, request) = match action {
+        Action::Delete => (
+            "deletePod",
+            format!("delete pod {}?", key.key),
+            format!("kubectl delete pod -n {namespace} {name}"),
+            Request::DeletePod { namespace, pod: name },
+        ),
+        Action::Restart => (
+            "restartPod",
+            format!("restart the containers of pod {}?", key.key),
+            format!("keadm ctl restart pod -n {namespace} {name}"),
+            Request::RestartPod { namespace, pod: name },
+        ),
+        Action::Drain => (
+            "drain",
+            format!("drain node {name}: let no new pods onto it and evict those on it?"),
+            format!("kubectl drain {name} --ignore-daemonsets"),
+            Request::Drain { node: name },
+        ),
+        _ => {
+            let on = !state.nodes.get(&key.key).is_some_and(|e| e.row.cordoned);
+            let verb = if on { "cordon" } else { "uncordon" };
+            (
+                "cordon",
+                format!("{verb} node {name}?"),
+                format!("kubectl {verb} {name}"),
+                Request::Cordon { node: name, on },
+            )
+        }
+    };
+    if state.can(verb) {
+        state.confirm = Some(Confirm { question, command, request });
+    } else {
+        refuse(state, verb);
+    }
+}
+
+fn edit(state: &mut State) {
+    let Some(key) = chosen(state) else { return };
+    if key.kind != RowKind::Device {
+        return;
+    }
+    if !state.can("setDesired") {
+        refuse(state, "setting desired values");
+        return;
+    }
+    let twin = state.devices.get(&key.key).and_then(|e| {
+        e.row.twins.iter().find(|t| t.desired.is_some()).or_else(|| e.row.twins.first()).cloned()
+    });
+    match twin {
+        Some(t) => {
+            state.prompt = Some(Prompt {
+                text: t.desired.unwrap_or_default(),
+                purpose: Purpose::Desired { device: key, property: t.property },
+            });
+        }
+        None => state.say("this device has no properties", true),
+    }
+}

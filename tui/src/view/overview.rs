@@ -1,0 +1,135 @@
+//! Fleet health at a glance.
+
+use std::collections::BTreeMap;
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Paragraph;
+
+use crate::rows::{self, Health, clean};
+use crate::state::State;
+
+use super::styles::{Look, sparkline};
+use super::{bordered, text};
+
+/// Certificates that expire within this are named: 30 days.
+const SOON: i64 = 30 * 86_400_000;
+
+fn count(look: &Look, n: usize, what: &str, health: Health) -> Line<'static> {
+    let health = if n == 0 { Health::Plain } else { health };
+    Line::from(vec![
+        Span::from(format!(" {} ", look.sign(health))).style(look.health(health)),
+        Span::from(format!("{n:>5} ")).style(look.health(health)),
+        Span::from(what.to_owned()),
+    ])
+}
+
+fn nodes(state: &State, look: &Look) -> Vec<Line<'static>> {
+    let has = |f: &dyn Fn(&api::status::row::NodeRow) -> bool| {
+        state.nodes.values().filter(|e| f(&e.row)).count()
+    };
+    vec![
+        count(look, has(&|n| n.ready == "True"), "ready", Health::Good),
+        count(look, has(&|n| n.ready != "True"), "not ready", Health::Bad),
+        count(look, has(&|n| n.link.is_some()), "connected", Health::Good),
+        count(look, has(&|n| n.link.is_none()), "disconnected", Health::Bad),
+        count(look, has(&|n| n.cordoned), "cordoned", Health::Uncertain),
+    ]
+}
+
+fn pods(state: &State, look: &Look) -> Vec<Line<'static>> {
+    let mut by: BTreeMap<&str, (usize, Health)> = BTreeMap::new();
+    for e in state.pods.values() {
+        let health = rows::pod_health(&e.row);
+        let entry = by.entry(e.row.status.as_str()).or_insert((0, health));
+        entry.0 += 1;
+        entry.1 = entry.1.max(health);
+    }
+    let mut lines: Vec<_> = by.into_iter().collect();
+    lines.sort_by_key(|(_, (n, _))| std::cmp::Reverse(*n));
+    lines.into_iter().map(|(s, (n, h))| count(look, n, &clean(s), h)).collect()
+}
+
+fn devices(state: &State, look: &Look) -> Vec<Line<'static>> {
+    let synced = state.devices.values().filter(|e| e.row.in_sync()).count();
+    let offline = state.devices.values().filter(|e| e.row.state == "offline").count();
+    vec![
+        count(look, synced, "in sync", Health::Good),
+        count(look, state.devices.len() - synced, "differ", Health::Uncertain),
+        count(look, offline, "offline", Health::Bad),
+    ]
+}
+
+fn traffic(state: &State, look: &Look, width: u16) -> Vec<Line<'static>> {
+    let spark = usize::from(width).saturating_sub(24).min(100);
+    let (up, down) = state.rates.back().copied().unwrap_or_default();
+    let row = |name: &str, now: u64, values: Vec<u64>| {
+        Line::from(vec![
+            Span::from(format!(" {name:<5}")),
+            Span::from(sparkline(look, values, spark)).style(look.line()),
+            Span::from(format!(" {now:>6}/s")),
+        ])
+    };
+    let dropped = state.totals.dropped;
+    let health = if dropped > 0 { Health::Uncertain } else { Health::Plain };
+    vec![
+        row("up", up, state.rates.iter().map(|r| r.0).collect()),
+        row("down", down, state.rates.iter().map(|r| r.1).collect()),
+        Line::from(format!(" {} dropped since the start", dropped)).style(look.health(health)),
+    ]
+}
+
+fn certificates(state: &State, look: &Look) -> Vec<Line<'static>> {
+    let now = state.server_now();
+    let mut soon: Vec<(i64, &str)> = state
+        .nodes
+        .values()
+        .filter_map(|e| Some((e.row.link.as_ref()?.certificate_expires?, e.row.name.as_str())))
+        .filter(|(at, _)| at - now < SOON)
+        .collect();
+    soon.sort_unstable();
+    if soon.is_empty() {
+        return vec![Line::from(" none expires within 30 days").style(look.faint())];
+    }
+    soon.into_iter()
+        .map(|(at, name)| {
+            let health = if at - now < SOON / 10 { Health::Bad } else { Health::Uncertain };
+            Line::from(format!(
+                " {} {:<16} {}",
+                look.sign(health),
+                clean(name),
+                rows::span(at - now)
+            ))
+            .style(look.health(health))
+        })
+        .collect()
+}
+
+/// Draws the screen.
+pub fn draw(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
+    let [top, middle, bottom] =
+        Layout::vertical([Constraint::Length(7), Constraint::Length(5), Constraint::Min(3)])
+            .areas(area);
+    let thirds = [Constraint::Ratio(1, 3); 3];
+    let [a, b, c] = Layout::horizontal(thirds).areas(top);
+    let boxed = |frame: &mut Frame<'_>, area: Rect, title: &str, lines: Vec<Line<'static>>| {
+        frame.render_widget(Paragraph::new(lines).block(bordered(look, title)), area);
+    };
+    boxed(frame, a, &format!("nodes {}", state.nodes.len()), nodes(state, look));
+    boxed(frame, b, &format!("pods {}", state.pods.len()), pods(state, look));
+    boxed(frame, c, &format!("devices {}", state.devices.len()), devices(state, look));
+    let [left, right] =
+        Layout::horizontal([Constraint::Fill(2), Constraint::Fill(1)]).areas(middle);
+    boxed(frame, left, "messages a second", traffic(state, look, left.width));
+    boxed(frame, right, "certificates", certificates(state, look));
+    let now = state.server_now();
+    let events: Vec<Line<'static>> = state
+        .events
+        .iter()
+        .rev()
+        .take(usize::from(bottom.height.saturating_sub(2)))
+        .map(|e| text::event_line(look, e, now))
+        .collect();
+    boxed(frame, bottom, "newest events", events);
+}
