@@ -217,12 +217,18 @@ impl EdgeCore {
         let ready = svc.readiness().part("node");
         let stopping = svc.stopping();
         svc.spawn("node", Policy::StopAll, async move {
-            reporter.run(ready, stopping).await;
+            tokio::select! {
+                () = reporter.run(ready) => {}
+                () = stopping.cancelled() => {}
+            }
             Ok(())
         });
         let stopping = svc.stopping();
         svc.spawn("lease", Policy::StopAll, async move {
-            lease.run(stopping).await;
+            tokio::select! {
+                () = lease.run() => {}
+                () = stopping.cancelled() => {}
+            }
             Ok(())
         });
         Ok(())

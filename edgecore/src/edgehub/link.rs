@@ -225,18 +225,16 @@ impl Link {
     ) {
         let mut refusals = 0;
         while !stopping.is_cancelled() {
-            let once = async {
-                match self.dial(&tls).await {
-                    Ok((socket, heard)) => self.session(socket, heard, &stopping).await,
-                    Err(e) => {
-                        tracing::error!(error = service::error_chain(&e), "no link to the cloud");
-                        !e.is_refusal()
-                    }
-                }
+            let dialled = tokio::select! {
+                dialled = self.dial(&tls) => dialled,
+                () = stopping.cancelled() => return,
             };
-            let accepted = tokio::select! {
-                accepted = once => accepted,
-                () = stopping.cancelled() => break,
+            let accepted = match dialled {
+                Ok((socket, heard)) => self.session(socket, heard, &stopping).await,
+                Err(e) => {
+                    tracing::error!(error = service::error_chain(&e), "no link to the cloud");
+                    !e.is_refusal()
+                }
             };
             refusals = if accepted { 0 } else { refusals + 1 };
             let wait = REFUSED.next_delay(refusals);
@@ -257,17 +255,13 @@ impl Link {
     ) -> bool {
         let since = Instant::now();
         tracing::info!(server = self.settings.server, "link to the cloud is up");
-        self.dispatch.requests.link_up();
-        self.dispatch.to_cloud.link_up();
-        self.state.send_modify(|s| *s = LinkState { up: true, count: s.count + 1 });
+        let up = Up::new(self);
         let end = tokio::select! {
             end = session::run(socket, heard, self.settings.timing, &self.dispatch, &self.wake) => end,
             () = self.renewed.notified() => End::Renewed,
             () = stopping.cancelled() => End::Stopping,
         };
-        self.state.send_modify(|s| s.up = false);
-        self.dispatch.requests.link_cut();
-        self.dispatch.to_cloud.link_cut();
+        drop(up);
         let lasted = since.elapsed();
         match &end {
             End::Stopping => tracing::info!(?lasted, "link to the cloud is closed: {end}"),
@@ -338,6 +332,26 @@ impl Link {
         headers
             .insert(handshake::CONNECTION_USE, HeaderValue::from_static(handshake::USE_MESSAGES));
         Some(request)
+    }
+}
+
+/// The link is up as long as this lives, however the session ends.
+struct Up<'a>(&'a Link);
+
+impl<'a> Up<'a> {
+    fn new(link: &'a Link) -> Self {
+        link.dispatch.requests.link_up();
+        link.dispatch.to_cloud.link_up();
+        link.state.send_modify(|s| *s = LinkState { up: true, count: s.count + 1 });
+        Self(link)
+    }
+}
+
+impl Drop for Up<'_> {
+    fn drop(&mut self) {
+        self.0.state.send_modify(|s| s.up = false);
+        self.0.dispatch.requests.link_cut();
+        self.0.dispatch.to_cloud.link_cut();
     }
 }
 

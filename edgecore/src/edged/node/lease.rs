@@ -12,7 +12,6 @@ use api::wire::upstream::Request;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
-use service::CancellationToken;
 use service::backoff::Backoff;
 use tokio::sync::watch;
 
@@ -37,8 +36,8 @@ pub(crate) struct LeaseKeeper {
 }
 
 impl LeaseKeeper {
-    /// Runs until told to stop.
-    pub(crate) async fn run(mut self, stopping: CancellationToken) {
+    /// Runs for ever.
+    pub(crate) async fn run(mut self) {
         let every = Duration::from_secs(u64::from(self.seconds)) / 4;
         let mut lease: Option<Lease> = None;
         let mut failures = 0;
@@ -64,7 +63,6 @@ impl LeaseKeeper {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 Ok(()) = self.link.changed() => {}
-                () = stopping.cancelled() => return,
             }
         }
     }

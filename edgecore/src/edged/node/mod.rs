@@ -22,8 +22,8 @@ use api::raw::RawJson;
 use api::wire::upstream::Request;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerImage, Node, NodeStatus};
+use service::ReadyPart;
 use service::backoff::Backoff;
-use service::{CancellationToken, ReadyPart};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -87,8 +87,8 @@ struct Told {
 }
 
 impl NodeReporter {
-    /// Runs until told to stop. `ready` is dropped when the cloud has the first status that says so.
-    pub(crate) async fn run(mut self, ready: ReadyPart, stopping: CancellationToken) {
+    /// Runs for ever. `ready` is dropped when the cloud has the first status that says so.
+    pub(crate) async fn run(mut self, ready: ReadyPart) {
         let machine = facts::machine();
         let stored = self.objects.node().await.ok().flatten();
         self.node_uid.send_replace(stored.as_ref().and_then(|n| n.metadata.uid.clone()));
@@ -131,7 +131,6 @@ impl NodeReporter {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 Ok(()) = self.link.changed() => {}
-                () = stopping.cancelled() => return,
             }
         }
     }
