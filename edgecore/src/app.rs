@@ -28,6 +28,9 @@ use crate::error::Error;
 use crate::metamanager::remote::Remote;
 use crate::metamanager::{Objects, Store};
 
+/// After the last module let go of the database.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+
 /// What is not in `edgecore.yaml`.
 #[derive(Clone)]
 pub struct Options {
@@ -234,14 +237,21 @@ impl EdgeCore {
         Ok(())
     }
 
-    /// Without its database edgecore is of no use.
+    /// Without its database edgecore is of no use. When all stops, the file is closed before the
+    /// process, or a next edgecore in it, goes on.
     fn spawn_store_watch(&self, svc: &mut Service) {
-        let (store, stopping) = (self.store.clone(), svc.stopping());
+        let (ended, stopping) = (self.store.ended(), svc.stopping());
         svc.spawn("metamanager", Policy::StopAll, async move {
             tokio::select! {
-                () = store.closed() => Err("the thread of the edge's database has ended".into()),
-                () = stopping.cancelled() => Ok(()),
+                () = ended.cancelled() => {
+                    return Err("the thread of the edge's database has ended".into());
+                }
+                () = stopping.cancelled() => {}
             }
+            if tokio::time::timeout(CLOSE_LIMIT, ended.cancelled()).await.is_err() {
+                tracing::warn!("the edge's database is still in use at the end");
+            }
+            Ok(())
         });
     }
 }

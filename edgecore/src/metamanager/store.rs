@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use service::CancellationToken;
 use tokio::sync::{mpsc, oneshot};
 
 /// Pieces of work that may wait for the writer.
@@ -101,6 +102,7 @@ pub(crate) struct V2Row {
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     work: mpsc::Sender<Job>,
+    ended: CancellationToken,
 }
 
 /// What the writer does with one piece of work once its transaction has ended.
@@ -123,12 +125,18 @@ impl Store {
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         let file = Database::open(path)?;
         let (work, jobs) = mpsc::channel(QUEUE);
+        let ended = CancellationToken::new();
+        let end = ended.clone().drop_guard();
         std::thread::Builder::new()
             .name("metamanager".to_owned())
             .stack_size(512 << 10)
-            .spawn(move || file.serve(jobs))
+            .spawn(move || {
+                // Told also when the thread panics, and after the file is closed.
+                let _end = end;
+                file.serve(jobs);
+            })
             .map_err(|e| StoreError::Open { path: path.to_owned(), source: Arc::new(e) })?;
-        Ok(Self { work })
+        Ok(Self { work, ended })
     }
 
     /// The id of this database, made when it is first asked for. It goes with the file, so that the
@@ -172,9 +180,10 @@ impl Store {
         self.run(false, f).await
     }
 
-    /// Returns when the writer has ended, which it does only with a bug or with its last handle.
-    pub(crate) async fn closed(&self) {
-        self.work.closed().await;
+    /// Cancelled when the writer has ended and the file is closed. That happens after the last
+    /// handle is gone, or with a bug.
+    pub(crate) fn ended(&self) -> CancellationToken {
+        self.ended.clone()
     }
 
     async fn run<R, F>(&self, writes: bool, f: F) -> Result<R, StoreError>

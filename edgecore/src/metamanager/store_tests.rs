@@ -132,11 +132,9 @@ async fn a_database_of_any_kubeedge_release_opens_as_it_is() {
 }
 
 async fn close(store: Store) {
-    let ended = store.work.downgrade();
+    let ended = store.ended();
     drop(store);
-    while ended.strong_count() > 0 {
-        tokio::task::yield_now().await;
-    }
+    ended.cancelled().await;
 }
 
 #[tokio::test]
@@ -211,13 +209,5 @@ async fn what_was_acknowledged_survives_kill_9() {
             .unwrap();
         assert_eq!(sound, "ok");
         close(store).await;
-        wait_for_lock(&path).await;
-    }
-}
-
-/// The writer's thread lets go of the file a moment after its last handle is gone.
-async fn wait_for_lock(path: &Path) {
-    while lock(path).is_err() {
-        tokio::task::yield_now().await;
     }
 }

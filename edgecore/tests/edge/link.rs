@@ -40,20 +40,21 @@ async fn a_node_dials_as_kubeedge_does_registers_and_is_ready() {
     let edge = Edge::start(&cloud, dir.path()).await;
     edge.ready().await;
     cloud.until("a lease", |s| s.lease.is_some()).await;
-    let state = cloud.state();
-    let (path, headers) = &state.dials[0];
-    assert_eq!(path, "/e632aba927ea4ac2b575ec1603d56f10/edge-1/events");
-    assert_eq!(headers["node_id"], "edge-1");
-    assert_eq!(headers["project_id"], "e632aba927ea4ac2b575ec1603d56f10");
-    assert_eq!(headers["connectionuse"], "msg");
-    assert!(matches!(state.heard[0], Upstream::Keepalive), "{:?}", state.heard[0]);
-    let node = state.node.as_ref().unwrap();
-    assert_eq!(node["metadata"]["labels"]["node-role.kubernetes.io/edge"], "");
-    assert_eq!(node["status"]["nodeInfo"]["kubeletVersion"], "v1.32.10-kubeedge-v1.23.0");
-    let lease = state.lease.as_ref().unwrap();
-    assert_eq!(lease["spec"]["holderIdentity"], "edge-1");
-    assert_eq!(lease["metadata"]["namespace"], "kube-node-lease");
-    drop(state);
+    {
+        let state = cloud.state();
+        let (path, headers) = &state.dials[0];
+        assert_eq!(path, "/e632aba927ea4ac2b575ec1603d56f10/edge-1/events");
+        assert_eq!(headers["node_id"], "edge-1");
+        assert_eq!(headers["project_id"], "e632aba927ea4ac2b575ec1603d56f10");
+        assert_eq!(headers["connectionuse"], "msg");
+        assert!(matches!(state.heard[0], Upstream::Keepalive), "{:?}", state.heard[0]);
+        let node = state.node.as_ref().unwrap();
+        assert_eq!(node["metadata"]["labels"]["node-role.kubernetes.io/edge"], "");
+        assert_eq!(node["status"]["nodeInfo"]["kubeletVersion"], "v1.32.10-kubeedge-v1.23.0");
+        let lease = state.lease.as_ref().unwrap();
+        assert_eq!(lease["spec"]["holderIdentity"], "edge-1");
+        assert_eq!(lease["metadata"]["namespace"], "kube-node-lease");
+    }
     assert!(stored(dir.path(), "null/node/edge-1"));
     edge.stop().await;
 }

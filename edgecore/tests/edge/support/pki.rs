@@ -82,11 +82,14 @@ impl Pki {
     }
 }
 
+/// `Authorization` and `NodeName` of a request.
+type Asked = (Option<String>, Option<String>);
+
 /// Port 10002. Takes the token `good` only, and any client certificate.
 pub(crate) struct CertService {
     pub(crate) at: SocketAddr,
-    /// `Authorization` and `NodeName` of each request for a certificate.
-    pub(crate) asked: Arc<Mutex<Vec<(Option<String>, Option<String>)>>>,
+    /// Each request for a certificate.
+    pub(crate) asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl CertService {
@@ -128,7 +131,7 @@ impl CertService {
 async fn answer(
     request: http::Request<Incoming>,
     pki: &Pki,
-    seen: &Mutex<Vec<(Option<String>, Option<String>)>>,
+    seen: &Mutex<Vec<Asked>>,
     good: &str,
     known: bool,
 ) -> http::Response<Full<Bytes>> {
