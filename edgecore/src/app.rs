@@ -10,15 +10,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::config::edgecore::EdgeCoreConfig;
+use api::config::kubelet::RuntimeEndpoint;
 use service::tls::{self, ServerTrust};
 use service::{Admin, Policy, Service};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::certs::{CertSettings, Token};
+use crate::edged::cluster::StoreAndLink;
+use crate::edged::node::facts;
 use crate::edged::node::lease::LeaseKeeper;
 use crate::edged::node::status::{self, NodeSettings, Threshold, Thresholds};
 use crate::edged::node::{AddressSource, NodeReporter, NodeTiming};
-use crate::edged::runtime::ContainerRuntime;
+use crate::edged::runtime::cri::CriRuntime;
+use crate::edged::runtime::{CgroupDriver, ContainerRuntime};
+use crate::edged::{self, Clock, EdgedConfig, WantedChange};
 use crate::edgehub::certs::Keeper;
 use crate::edgehub::dispatch::Dispatch;
 use crate::edgehub::link::{Link, LinkSettings, LinkState};
@@ -101,12 +106,14 @@ impl EdgeCore {
         let remote = Remote::new(self.store.clone(), requests.clone(), limit);
         let node = self.config.modules.edged.hostname_override.clone();
         let objects = Objects::new(remote, node.clone());
+        // Full: the edgehub waits, so that nothing is acknowledged that edged has not heard of.
+        let (tell, wanted) = mpsc::channel(1024);
         let dispatch = Dispatch {
             node,
             store: self.store.clone(),
             requests: requests.clone(),
-            to_cloud,
-            wanted: None,
+            to_cloud: to_cloud.clone(),
+            wanted: self.runtime.is_some().then_some(tell),
         };
         let link = if hub.enable {
             self.spawn_edgehub(svc, dispatch, wake)
@@ -114,6 +121,8 @@ impl EdgeCore {
             watch::channel(LinkState::default()).1
         };
         if let Some(runtime) = self.runtime.clone() {
+            let cluster = StoreAndLink { objects: objects.clone(), to_cloud };
+            self.spawn_edged(svc, runtime.clone(), cluster, wanted)?;
             self.spawn_node(svc, runtime, requests, objects, link)?;
         }
         self.spawn_store_watch(svc);
@@ -173,6 +182,46 @@ impl EdgeCore {
             Ok(())
         });
         state
+    }
+
+    /// The pods.
+    fn spawn_edged(
+        &self,
+        svc: &mut Service,
+        runtime: Arc<dyn ContainerRuntime>,
+        cluster: StoreAndLink,
+        wanted: mpsc::Receiver<WantedChange>,
+    ) -> Result<(), Error> {
+        let edged = &self.config.modules.edged;
+        let kubelet = &edged.tailored_kubelet_config;
+        let host_ip = match node_ip(&edged.node_ip)? {
+            Some(ip) => Some(ip),
+            None => {
+                let server = Some(self.config.modules.edge_hub.websocket.server.as_str());
+                facts::address_towards(server, &edged.custom_interface_name)
+            }
+        };
+        let config = EdgedConfig {
+            node: edged.hostname_override.to_string(),
+            host_ips: host_ip.into_iter().collect(),
+            root: edged.root_directory.clone(),
+            pod_logs: kubelet.pod_logs_dir.clone(),
+            static_pods: Some(kubelet.static_pod_path.clone())
+                .filter(|path| !path.as_os_str().is_empty()),
+            cluster_dns: kubelet.cluster_dns.iter().flatten().map(|ip| ip.to_string()).collect(),
+            cluster_domain: kubelet.cluster_domain.clone(),
+            resolv_conf: kubelet.resolv_conf.clone(),
+            cgroup_driver: match kubelet.cgroup_driver.as_str() {
+                "systemd" => CgroupDriver::Systemd,
+                _ => CgroupDriver::Cgroupfs,
+            },
+            cgroup_root: kubelet.cgroup_root.clone(),
+            report_events: edged.report_event,
+            secrets_in_memory: true,
+            clock: Clock::system(),
+        };
+        edged::spawn(svc, config, runtime, Arc::new(cluster), wanted);
+        Ok(())
     }
 
     /// Registration, status and lease.
@@ -296,12 +345,23 @@ fn runtime(
     if let Some(runtime) = &options.runtime {
         return Ok(Some(Arc::clone(runtime)));
     }
-    let endpoint = config.modules.edged.tailored_kubelet_config.container_runtime_endpoint.clone();
-    Err(Error::Config {
+    let kubelet = &config.modules.edged.tailored_kubelet_config;
+    let refused = |why| Error::Config {
         key: "modules.edged.tailoredKubeletConfig.containerRuntimeEndpoint",
-        value: endpoint,
-        why: "this build has no client for it",
-    })
+        value: kubelet.container_runtime_endpoint.clone(),
+        why,
+    };
+    match kubelet.runtime() {
+        Some(RuntimeEndpoint::Cri { runtime, images }) => {
+            let client = CriRuntime::new(&runtime.to_string_lossy());
+            client
+                .and_then(|client| client.with_images(&images.to_string_lossy()))
+                .map(|client| Some(Arc::new(client) as Arc<dyn ContainerRuntime>))
+                .map_err(|_| refused("it should be `unix://` and an absolute path"))
+        }
+        Some(RuntimeEndpoint::Embedded) => Err(refused("it must be handed in by the program")),
+        None => Err(refused("it should be `unix://` and an absolute path, or `embedded://`")),
+    }
 }
 
 fn node_ip(text: &str) -> Result<Option<std::net::IpAddr>, Error> {

@@ -12,7 +12,9 @@
     reason = "a test panics where it fails, prints, and measures real time"
 )]
 
+pub mod containerd;
 pub mod host;
 pub mod keadm;
 pub mod kubectl;
+pub mod node;
 pub mod wait;

@@ -7,5 +7,6 @@
 )]
 
 mod architecture;
+mod edged;
 mod generated;
 mod harness;

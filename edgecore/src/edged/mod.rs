@@ -3,6 +3,181 @@
 //! Owns: sandboxes, containers, volumes and images of this node, through a container runtime.
 //! Called by: `app.rs`, which hands over the wanted pods and takes what is reported.
 //! Never: speaks to the cloud, or keeps in memory alone what a restart would need.
+//!
+//! ```text
+//! wanted pods ──► pods ──► worker per pod: see ─► report ─► plan ─► act ─► see ..
+//!                  ▲              status.rs (pure) ┘          └ plan.rs (pure)
+//! runtime ──► pleg ┘
+//! ```
 
+mod action;
+mod acts;
+mod clock;
+pub mod cluster;
+mod env;
+mod hooks;
+mod images;
+mod inbox;
+mod last_words;
+mod make;
+mod memory;
+mod network;
 pub(crate) mod node;
+mod plan;
+mod pleg;
+mod pods;
+mod podspec;
+mod probes;
+mod recorder;
+mod resources;
 pub mod runtime;
+mod security;
+mod static_pods;
+mod status;
+#[cfg(test)]
+mod testing;
+mod volumes;
+mod worker;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use service::{Policy, Service};
+use tokio::sync::{Semaphore, mpsc};
+
+pub use self::clock::Clock;
+use self::cluster::Cluster;
+use self::make::Site;
+use self::network::Names;
+use self::resources::Machine;
+use self::runtime::{CgroupDriver, ContainerRuntime};
+use self::worker::Shared;
+pub use crate::metamanager::WantedChange;
+
+/// Sandboxes and containers being made at once: more only makes all of them slower.
+const STARTS: usize = 8;
+
+/// What edged must be told once.
+#[derive(Debug, Clone)]
+pub struct EdgedConfig {
+    /// The node's name.
+    pub node: String,
+    /// The node's addresses, main one first.
+    pub host_ips: Vec<IpAddr>,
+    /// `/var/lib/kubelet`: volumes and what else pods need.
+    pub root: PathBuf,
+    /// `/var/log/pods`
+    pub pod_logs: PathBuf,
+    /// `/etc/kubeedge/manifests`; `None`: no static pods.
+    pub static_pods: Option<PathBuf>,
+    /// `clusterDNS`
+    pub cluster_dns: Vec<String>,
+    /// `clusterDomain`
+    pub cluster_domain: String,
+    /// Whose name servers pods get that ask for the host's.
+    pub resolv_conf: PathBuf,
+    /// How cgroups are written, unless the runtime says so itself.
+    pub cgroup_driver: CgroupDriver,
+    /// `cgroupRoot`
+    pub cgroup_root: String,
+    /// Whether events are reported.
+    pub report_events: bool,
+    /// Secrets are put into file systems in memory. Needs privileges; only tests do without.
+    pub secrets_in_memory: bool,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Starts edged: it runs what `cluster` holds and what `wanted` says from then on, until the
+/// service stops. Pods outlive it.
+///
+/// The caller sends what it has stored, in order; 1024 changes may wait, then the sender does.
+pub fn spawn(
+    svc: &mut Service,
+    config: EdgedConfig,
+    runtime: Arc<dyn ContainerRuntime>,
+    cluster: Arc<dyn Cluster>,
+    wanted: mpsc::Receiver<WantedChange>,
+) {
+    let ready = svc.readiness().part("edged");
+    let stopping = svc.stopping();
+    svc.spawn("edged", Policy::StopAll, async move {
+        let static_path = config.static_pods.clone();
+        let node = config.node.clone();
+        let shared = tokio::select! {
+            () = stopping.cancelled() => return Ok(()),
+            shared = shared(config, runtime, cluster, stopping.clone()) => Arc::new(shared),
+        };
+        let (tell, changes) = mpsc::channel(256); // full: the look at the runtime waits
+        let (_evict, evictions) = mpsc::channel(4); // full: the next eviction waits
+        let sources = pods::Sources { wanted, changes, evictions, static_path, node };
+        drop(ready);
+        tokio::join!(
+            pods::run(shared.clone(), sources, pods::Directory::default()),
+            pleg::run(shared, tell),
+        );
+        Ok(())
+    });
+}
+
+/// Asks the runtime who it is, until it answers.
+async fn shared(
+    config: EdgedConfig,
+    runtime: Arc<dyn ContainerRuntime>,
+    cluster: Arc<dyn Cluster>,
+    stopping: service::CancellationToken,
+) -> Shared {
+    let mut tries = 0;
+    let (name, driver) = loop {
+        match tokio::try_join!(runtime.version(), runtime.status()) {
+            Ok((version, status)) => {
+                tracing::info!(name = version.name, version = version.version, "container runtime");
+                if !status.network_ready {
+                    tracing::warn!(why = status.message, "only pods on the host's network can run");
+                }
+                break (version.name, status.cgroup_driver.unwrap_or(config.cgroup_driver));
+            }
+            Err(e) => {
+                if tries == 0 {
+                    tracing::warn!(error = %e, "waiting for the container runtime");
+                }
+                tries += 1;
+                tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            }
+        }
+    };
+    let resolv_conf = std::fs::read_to_string(&config.resolv_conf).unwrap_or_default();
+    let host_ips: Vec<String> = config.host_ips.iter().map(IpAddr::to_string).collect();
+    let site = Site {
+        root: config.root,
+        logs: config.pod_logs,
+        names: Names {
+            cluster_dns: config.cluster_dns,
+            cluster_domain: config.cluster_domain,
+            host: network::parse_resolv_conf(&resolv_conf),
+        },
+        machine: Machine {
+            memory: node::facts::machine().memory,
+            driver,
+            cgroup_root: config.cgroup_root,
+        },
+        host_ips: host_ips.clone(),
+        secrets_in_memory: config.secrets_in_memory,
+    };
+    let recorder =
+        recorder::Recorder::new(cluster.clone(), &config.node, config.clock, config.report_events);
+    Shared {
+        runtime,
+        cluster,
+        recorder: Arc::new(recorder),
+        site,
+        host: status::Host { ips: host_ips, runtime: name },
+        clock: config.clock,
+        puller: images::Puller::default(),
+        starts: Semaphore::new(STARTS),
+        owners: parking_lot::Mutex::new(HashMap::new()),
+        stopping,
+    }
+}

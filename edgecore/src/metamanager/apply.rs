@@ -17,7 +17,7 @@ use super::store::{StoreError, Tx, V2Row};
 /// The channel holds 1024 of these; when it is full, the edgehub waits. edged must therefore take
 /// them without waiting for an answer of the cloud.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum WantedChange {
+pub enum WantedChange {
     /// A pod is new or has changed.
     Set(Box<Pod>),
     /// A pod is gone from the API server; this incarnation may no longer run.

@@ -9,7 +9,7 @@ pub(crate) mod objects;
 pub(crate) mod remote;
 pub(crate) mod store;
 
-pub(crate) use apply::WantedChange;
+pub use apply::WantedChange;
 pub(crate) use objects::{ObjectError, Objects};
 pub(crate) use store::Store;
 pub use store::StoreError;

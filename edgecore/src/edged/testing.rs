@@ -1,0 +1,166 @@
+//! What the tests of edged share: a cluster in memory that remembers what it was told.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api::names::{ObjectKey, Uid};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestStatus};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, PodStatus, Secret};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::cluster::{Cluster, ClusterError, Found};
+use super::runtime::BoxFuture;
+
+type Key = (String, String);
+
+/// Clones share their state.
+#[derive(Clone)]
+pub(crate) struct TestCluster {
+    state: Arc<Mutex<State>>,
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    pods: Vec<Pod>,
+    config_maps: BTreeMap<Key, ConfigMap>,
+    secrets: BTreeMap<Key, Secret>,
+    statuses: BTreeMap<String, Vec<PodStatus>>,
+    gone: Vec<String>,
+    mirrors: Vec<Pod>,
+    events: Vec<Event>,
+}
+
+impl Default for TestCluster {
+    fn default() -> Self {
+        Self { state: Arc::default(), changed: watch::channel(0).0 }
+    }
+}
+
+fn key(namespace: &str, name: &str) -> Key {
+    (namespace.to_owned(), name.to_owned())
+}
+
+impl TestCluster {
+    pub(crate) fn config_map(&self, namespace: &str, name: &str, data: &[(&str, &str)]) {
+        let data = data.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let object = ConfigMap { data: Some(data), ..ConfigMap::default() };
+        self.state.lock().config_maps.insert(key(namespace, name), object);
+    }
+
+    pub(crate) fn secret(&self, namespace: &str, name: &str, data: &[(&str, &str)]) {
+        let bytes = |v: &str| ByteString(v.as_bytes().to_vec());
+        let data = data.iter().map(|(k, v)| ((*k).to_owned(), bytes(v))).collect();
+        let object = Secret { data: Some(data), ..Secret::default() };
+        self.state.lock().secrets.insert(key(namespace, name), object);
+    }
+
+    pub(crate) fn add_pod(&self, pod: Pod) {
+        self.state.lock().pods.push(pod);
+    }
+
+    /// Waits until the newest status of the pod satisfies `is`; a paused clock moves on meanwhile.
+    pub(crate) async fn status(&self, pod: &str, is: impl Fn(&PodStatus) -> bool) -> PodStatus {
+        self.wait(|s| s.statuses.get(pod)?.last().filter(|s| is(s)).cloned(), pod).await
+    }
+
+    /// Waits until the pod was said to be gone.
+    pub(crate) async fn gone(&self, pod: &str) {
+        self.wait(|s| s.gone.iter().any(|g| g == pod).then_some(()), pod).await;
+    }
+
+    /// Waits until a mirror of this name was made.
+    pub(crate) async fn mirror(&self, pod: &str) -> Pod {
+        let is = |p: &&Pod| p.metadata.name.as_deref() == Some(pod);
+        self.wait(|s| s.mirrors.iter().find(is).cloned(), pod).await
+    }
+
+    async fn wait<T>(&self, found: impl Fn(&State) -> Option<T>, what: &str) -> T {
+        let mut changed = self.changed.subscribe();
+        let waiting = async {
+            loop {
+                if let Some(found) = found(&self.state.lock()) {
+                    return found;
+                }
+                let _ = changed.changed().await;
+            }
+        };
+        match tokio::time::timeout(std::time::Duration::from_secs(7200), waiting).await {
+            Ok(found) => found,
+            Err(_) => panic!("`{what}`: {:#?}", self.state.lock().statuses.get(what)),
+        }
+    }
+
+    /// All statuses of the pod, oldest first.
+    pub(crate) fn history(&self, pod: &str) -> Vec<PodStatus> {
+        self.state.lock().statuses.get(pod).cloned().unwrap_or_default()
+    }
+
+    /// The reasons and messages of all events.
+    pub(crate) fn events(&self) -> Vec<(String, String)> {
+        let text = |s: &Option<String>| s.clone().unwrap_or_default();
+        self.state.lock().events.iter().map(|e| (text(&e.reason), text(&e.message))).collect()
+    }
+
+    fn told(&self, tell: impl FnOnce(&mut State)) {
+        tell(&mut self.state.lock());
+        self.changed.send_modify(|n| *n += 1);
+    }
+}
+
+impl Cluster for TestCluster {
+    fn pods(&self) -> BoxFuture<'_, Result<Vec<Pod>, ClusterError>> {
+        Box::pin(async { Ok(self.state.lock().pods.clone()) })
+    }
+
+    fn config_map<'a>(&'a self, namespace: &'a str, name: &'a str) -> Found<'a, ConfigMap> {
+        let found = self.state.lock().config_maps.get(&key(namespace, name)).cloned();
+        Box::pin(async { Ok(found) })
+    }
+
+    fn secret<'a>(&'a self, namespace: &'a str, name: &'a str) -> Found<'a, Secret> {
+        let found = self.state.lock().secrets.get(&key(namespace, name)).cloned();
+        Box::pin(async { Ok(found) })
+    }
+
+    fn node(&self) -> Found<'_, Node> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn token<'a>(
+        &'a self,
+        namespace: &'a str,
+        account: &'a str,
+        mut request: TokenRequest,
+    ) -> BoxFuture<'a, Result<TokenRequest, ClusterError>> {
+        Box::pin(async move {
+            let seconds = request.spec.as_ref().and_then(|s| s.expiration_seconds).unwrap_or(0);
+            let token = format!("token-of-{namespace}/{account}-{seconds}");
+            request.status =
+                Some(TokenRequestStatus { token: Some(token), expiration_timestamp: None });
+            Ok(request)
+        })
+    }
+
+    fn pod_status<'a>(&'a self, pod: &'a Pod, status: &'a PodStatus) -> BoxFuture<'a, ()> {
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        self.told(|s| s.statuses.entry(name).or_default().push(status.clone()));
+        Box::pin(async {})
+    }
+
+    fn pod_gone(&self, key: ObjectKey, _uid: Uid) -> BoxFuture<'_, ()> {
+        self.told(|s| s.gone.push(key.name.to_string()));
+        Box::pin(async {})
+    }
+
+    fn event(&self, event: Event) {
+        self.told(|s| s.events.push(event));
+    }
+
+    fn mirror_pod<'a>(&'a self, pod: &'a Pod) -> BoxFuture<'a, ()> {
+        self.told(|s| s.mirrors.push(pod.clone()));
+        Box::pin(async {})
+    }
+}
