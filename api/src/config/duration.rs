@@ -11,49 +11,69 @@ use serde::{Deserialize, Deserializer};
 pub struct GoDuration(pub Duration);
 
 /// Units and their nanoseconds.
-const UNITS: [(&str, f64); 8] = [
-    ("ns", 1.0),
-    ("us", 1e3),
-    ("µs", 1e3),
-    ("μs", 1e3),
-    ("ms", 1e6),
-    ("s", 1e9),
-    ("m", 60e9),
-    ("h", 3600e9),
+const UNITS: [(&str, u128); 8] = [
+    ("ns", 1),
+    ("us", 1_000),
+    ("µs", 1_000),
+    ("μs", 1_000),
+    ("ms", 1_000_000),
+    ("s", 1_000_000_000),
+    ("m", 60_000_000_000),
+    ("h", 3_600_000_000_000),
 ];
+
+/// Go's longest duration: 292 years.
+const MAX_NANOS: u128 = i64::MAX as u128;
+
+/// No number of a duration has more digits before or after its point.
+const MAX_DIGITS: usize = 19;
 
 impl FromStr for GoDuration {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let refuse = || {
+        nanos(text).map(|nanos| Self(Duration::from_nanos(nanos))).ok_or_else(|| {
             let shown: String = text.chars().take(64).collect();
             format!("`{shown}` is not a duration like `1m30s`")
-        };
-        if text == "0" {
-            return Ok(Self(Duration::ZERO));
-        }
-        let mut rest = text.strip_prefix('+').unwrap_or(text);
-        if rest.is_empty() {
-            return Err(refuse());
-        }
-        let mut nanos = 0.0;
-        while !rest.is_empty() {
-            let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(refuse)?;
-            let (digits, after) = rest.split_at(number);
-            let unit = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
-            let (unit, after) = after.split_at(unit);
-            let (_, size) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(refuse)?;
-            let digits: f64 = digits.parse().map_err(|_| refuse())?;
-            nanos += digits * size;
-            rest = after;
-        }
-        // Go's limit: 292 years.
-        if nanos > i64::MAX as f64 {
-            return Err(refuse());
-        }
-        Ok(Self(Duration::from_nanos(nanos.round() as u64)))
+        })
     }
+}
+
+fn nanos(text: &str) -> Option<u64> {
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    if rest == "0" {
+        return Some(0);
+    }
+    if rest.is_empty() {
+        return None;
+    }
+    let is_number = |c: char| c.is_ascii_digit() || c == '.';
+    let mut nanos: u128 = 0;
+    while !rest.is_empty() {
+        let (number, after) = rest.split_at(rest.find(|c| !is_number(c))?);
+        let (unit, after) = after.split_at(after.find(is_number).unwrap_or(after.len()));
+        let (_, size) = UNITS.iter().find(|(name, _)| *name == unit)?;
+        nanos += scaled(number, *size)?;
+        if nanos > MAX_NANOS {
+            return None;
+        }
+        rest = after;
+    }
+    u64::try_from(nanos).ok()
+}
+
+/// `number`, which may have a point, times `size`.
+fn scaled(number: &str, size: u128) -> Option<u128> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.len() > MAX_DIGITS || (whole.is_empty() && fraction.is_empty()) {
+        return None;
+    }
+    let digits =
+        |text: &str| -> Option<u128> { if text.is_empty() { Some(0) } else { text.parse().ok() } };
+    // Digits beyond the limit are below a nanosecond whatever the unit.
+    let fraction = &fraction[..fraction.len().min(MAX_DIGITS)];
+    let power = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
+    Some(digits(whole)? * size + digits(fraction)? * size / power)
 }
 
 impl fmt::Display for GoDuration {
@@ -106,14 +126,30 @@ mod tests {
         for text in ["0s", "1ns", "1.5µs", "100ms", "10s", "2m0s", "5m0s", "4h0m0s", "1h2m3.25s"] {
             assert_eq!(text.parse::<GoDuration>().unwrap().to_string(), text);
         }
-        for (text, millis) in [("0", 0), ("1.5h", 5_400_000), ("1m", 60_000), (".5s", 500)] {
+        for (text, millis) in
+            [("0", 0), ("1.5h", 5_400_000), ("1m", 60_000), (".5s", 500), ("1.s", 1000)]
+        {
             assert_eq!(text.parse::<GoDuration>().unwrap().0.as_millis(), millis, "{text}");
         }
     }
 
     #[test]
     fn what_is_no_duration_is_refused() {
-        for bad in ["", "5", "s", "5 s", "1d", "-5s", "1m30", "1..5s", "9999999h", "."] {
+        for bad in [
+            "",
+            "5",
+            "s",
+            "5 s",
+            "1d",
+            "-5s",
+            "1m30",
+            "1..5s",
+            "9999999h",
+            ".",
+            ".s",
+            "1.2.3s",
+            "99999999999999999999s",
+        ] {
             assert!(bad.parse::<GoDuration>().is_err(), "{bad}");
         }
     }

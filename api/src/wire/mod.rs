@@ -17,6 +17,8 @@ pub mod handshake;
 pub mod json;
 pub mod message;
 pub mod package;
+#[cfg(test)]
+mod proptests;
 pub mod reply;
 pub mod request;
 pub(crate) mod route;
