@@ -7,6 +7,7 @@
 pub mod config;
 pub mod crd;
 pub mod names;
+pub mod printable;
 pub mod raw;
 pub mod status;
 pub mod tunnel;

@@ -5,20 +5,37 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::printable::printable;
+
+/// How much of a bad name an error shows.
+const SHOWN: usize = 64;
+
 /// Why a name was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{value}` is not a valid {what}: {why}")]
+#[error("`{}` is not a valid {what}: {why}", printable(value, SHOWN))]
 pub struct NameError {
     /// What kind of name was expected, for example `node name`.
     pub what: &'static str,
-    /// What was found, cut to 64 characters.
+    /// What was found, cut to 65 characters.
     pub value: String,
     /// The rule that it breaks.
     pub why: &'static str,
 }
 
 fn refuse(what: &'static str, value: &str, why: &'static str) -> NameError {
-    NameError { what, value: value.chars().take(64).collect(), why }
+    NameError { what, value: value.chars().take(SHOWN + 1).collect(), why }
+}
+
+/// The name of an object, whatever its kind: 1 to 253 bytes with no `/` and no control character.
+///
+/// # Errors
+/// When it is not.
+pub fn object_name(name: &str) -> Result<Box<str>, NameError> {
+    if name.is_empty() || name.len() > 253 || name.contains(|c: char| c == '/' || c.is_control()) {
+        let why = "it must have 1 to 253 bytes, no `/` and no control characters";
+        return Err(refuse("object name", name, why));
+    }
+    Ok(name.into())
 }
 
 /// An RFC 1123 subdomain of at most 253 characters, as Kubernetes wants most names.
@@ -109,8 +126,9 @@ text_name!(
 text_name!(
     /// The `metadata.uid` of an object. Kubernetes promises no form beyond being non-empty.
     Uid, "uid", |what, s| {
-        if s.is_empty() || s.len() > 128 || s.contains(['/', '\0']) {
-            return Err(refuse(what, s, "it must have 1 to 128 characters and no `/`"));
+        if s.is_empty() || s.len() > 128 || s.contains(|c: char| c == '/' || c.is_control()) {
+            let why = "it must have 1 to 128 bytes, no `/` and no control characters";
+            return Err(refuse(what, s, why));
         }
         Ok(())
     }
@@ -118,8 +136,8 @@ text_name!(
 text_name!(
     /// The id of one message: a version 4 UUID in practice, any short text on the wire.
     MessageId, "message id", |what, s| {
-        if s.len() > 128 {
-            return Err(refuse(what, s, "it must have at most 128 characters"));
+        if s.len() > 128 || s.contains(char::is_control) {
+            return Err(refuse(what, s, "it must have at most 128 bytes, none of control"));
         }
         Ok(())
     }
@@ -165,7 +183,7 @@ pub struct ObjectKey {
     pub namespace: Option<Namespace>,
     /// What it is.
     pub kind: Kind,
-    /// `metadata.name`. Not checked beyond being non-empty and free of `/`.
+    /// `metadata.name`, checked as [`object_name`] does.
     pub name: Box<str>,
 }
 
@@ -199,14 +217,15 @@ impl FromStr for ObjectKey {
         else {
             return Err(bad("it must be a namespace (or `null`), a kind and a name"));
         };
-        if kind.is_empty() || name.is_empty() {
-            return Err(bad("neither kind nor name may be empty"));
+        let kind_is_plain = kind.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        if kind.is_empty() || kind.len() > 63 || !kind_is_plain {
+            return Err(bad("its kind must be 1 to 63 lower-case letters"));
         }
         let namespace = match namespace {
             "null" => None,
             other => Some(other.parse()?),
         };
-        Ok(Self { namespace, kind: kind.into(), name: name.into() })
+        Ok(Self { namespace, kind: kind.into(), name: object_name(name)? })
     }
 }
 
@@ -305,7 +324,17 @@ mod tests {
         for text in ["default/pod/web-0", "null/node/edge-1", "a/gadget/x.y"] {
             assert_eq!(text.parse::<ObjectKey>().unwrap().to_string(), text);
         }
-        for bad in ["", "pod", "default/pod", "default/pod/", "default//x", "A/pod/x", "a/b/c/d"] {
+        for bad in [
+            "",
+            "pod",
+            "default/pod",
+            "default/pod/",
+            "default//x",
+            "A/pod/x",
+            "a/b/c/d",
+            "a/Pod/x",
+            "a/pod/\u{1b}",
+        ] {
             assert!(bad.parse::<ObjectKey>().is_err(), "{bad:?}");
         }
     }

@@ -3,6 +3,10 @@
 use std::fmt;
 
 use super::ignored::IgnoredKey;
+use crate::printable::printable;
+
+/// How much of a path or message is printed.
+const SHOWN: usize = 512;
 
 /// One thing that is wrong with a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,11 +19,10 @@ pub struct ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.path.is_empty() {
-            f.write_str(&self.message)
-        } else {
-            write!(f, "{}: {}", self.path, self.message)
+        if !self.path.is_empty() {
+            write!(f, "{}: ", printable(&self.path, SHOWN))?;
         }
+        printable(&self.message, SHOWN).fmt(f)
     }
 }
 
@@ -68,7 +71,7 @@ impl fmt::Display for Warning {
             }
             Self::Unknown(paths) => {
                 f.write_str("these keys are unknown, perhaps misspelt, and are ignored:")?;
-                paths.iter().try_for_each(|path| write!(f, " {path}"))
+                paths.iter().try_for_each(|path| write!(f, " {}", printable(path, SHOWN)))
             }
         }
     }

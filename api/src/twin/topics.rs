@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::names::{NameError, Namespace, NodeName};
+use crate::printable::printable;
 
 /// What eventbus subscribes to at the external broker, beside the topics of rules.
 pub const SUBSCRIPTIONS: [&str; 6] = [
@@ -161,7 +162,7 @@ pub enum TopicError {
 }
 
 fn shown(topic: &str) -> String {
-    topic.chars().take(128).collect::<String>().escape_debug().to_string()
+    printable(topic, 128).to_string()
 }
 
 impl Topic {

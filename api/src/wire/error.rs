@@ -4,6 +4,10 @@ use std::fmt;
 
 use super::message::{Message, Route};
 use crate::names::{NameError, NodeName};
+use crate::printable::printable;
+
+/// At most this many characters of each text from the wire are printed.
+const SHOWN: usize = 128;
 
 /// A message that is well-formed but means nothing to us, or names something impossible.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +42,7 @@ pub enum DecodeFault {
     #[error("its content should be {0}")]
     Content(&'static str),
     /// An edge node spoke in the name of another.
-    #[error("it names the node `{named}` but came from `{from}`")]
+    #[error("it names the node `{}` but came from `{from}`", printable(named, SHOWN))]
     OtherNode {
         /// The node in the resource, cut to 64 characters.
         named: String,
@@ -60,21 +64,16 @@ impl DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// At most this many characters of each text from the wire are printed.
-const SHOWN: usize = 128;
-
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // `escape_debug`: what a peer sends must not reach a terminal raw.
-        let show = |s: &str| s.chars().take(SHOWN).collect::<String>().escape_debug().to_string();
         write!(
             f,
             "cannot use message `{}` from `{}` to `{}`, operation `{}`, resource `{}`: {}",
-            show(&self.id),
-            show(&self.route.source),
-            show(&self.route.group),
-            show(&self.route.operation),
-            show(&self.route.resource),
+            printable(&self.id, SHOWN),
+            printable(&self.route.source, SHOWN),
+            printable(&self.route.group, SHOWN),
+            printable(&self.route.operation, SHOWN),
+            printable(&self.route.resource, SHOWN),
             self.fault
         )
     }

@@ -29,7 +29,7 @@ fn node_name() -> impl Strategy<Value = NodeName> {
 }
 
 fn name() -> impl Strategy<Value = Box<str>> {
-    "[^/\u{0}]{1,20}".prop_map(Into::into)
+    "[^/\\p{Cc}]{1,20}".prop_map(Into::into)
 }
 
 fn uid() -> impl Strategy<Value = Uid> {

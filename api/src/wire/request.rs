@@ -10,7 +10,7 @@ use super::error::DecodeFault;
 use super::route::{
     self, Envelope, LEASE_NAMESPACE, NO_NAMESPACE, group, kind, operation, resource, source,
 };
-use crate::names::{Kind, Namespace, NodeName, ObjectKey, Uid};
+use crate::names::{Kind, Namespace, NodeName, ObjectKey, Uid, object_name};
 use crate::raw::RawJson;
 
 /// What the edge asks the cloud to do at the API server. Each is answered.
@@ -167,7 +167,7 @@ impl Request {
     ) -> Result<Self, DecodeFault> {
         use operation::{INSERT, PATCH, QUERY, UPDATE};
         let pod = || -> Result<ObjectKey, DecodeFault> {
-            Ok(ObjectKey::new(namespace.parse()?, Kind::Pod, name))
+            Ok(ObjectKey::new(namespace.parse()?, Kind::Pod, &object_name(name)?))
         };
         match (kind, op) {
             (kind::NODE_PATCH, PATCH) => {
@@ -178,7 +178,7 @@ impl Request {
             }
             (kind::TOKEN, QUERY) => Ok(Self::ServiceAccountToken {
                 namespace: namespace.parse()?,
-                account: name.into(),
+                account: object_name(name)?,
                 request: content,
             }),
             (kind::NODE_STATUS, INSERT | UPDATE) => {
@@ -186,7 +186,7 @@ impl Request {
             }
             (kind::POD_STATUS, UPDATE) => Ok(Self::LegacyPodStatus {
                 namespace: namespace.parse()?,
-                name: Some(name.into()),
+                name: Some(object_name(name)?),
                 content,
             }),
             _ => Self::decode_kind(op, path.parse()?, content),

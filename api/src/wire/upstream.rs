@@ -9,7 +9,7 @@ use super::error::{DecodeError, DecodeFault};
 use super::message::Message;
 pub use super::request::Request;
 use super::route::{self, DevicePath, Envelope, group, kind, operation, resource, source};
-use crate::names::{Kind, MessageId, Namespace, NodeName, ObjectKey};
+use crate::names::{Kind, MessageId, Namespace, NodeName, ObjectKey, object_name};
 use crate::raw::RawJson;
 
 /// A message from edge to cloud, by meaning. The message's own id is beside it, in the envelope.
@@ -279,12 +279,16 @@ impl Upstream {
 
     fn decode_device(path: &str, content: RawJson) -> Result<Self, DecodeFault> {
         match DevicePath::parse(path) {
-            Some(DevicePath::EdgeUpdated { namespace, name }) => {
-                Ok(Self::DeviceTwin { namespace: namespace.parse()?, name: name.into(), content })
-            }
-            Some(DevicePath::State { namespace, name }) => {
-                Ok(Self::DeviceState { namespace: namespace.parse()?, name: name.into(), content })
-            }
+            Some(DevicePath::EdgeUpdated { namespace, name }) => Ok(Self::DeviceTwin {
+                namespace: namespace.parse()?,
+                name: object_name(name)?,
+                content,
+            }),
+            Some(DevicePath::State { namespace, name }) => Ok(Self::DeviceState {
+                namespace: namespace.parse()?,
+                name: object_name(name)?,
+                content,
+            }),
             Some(DevicePath::CloudUpdated { .. }) | None => Err(DecodeFault::UnknownRoute),
         }
     }
