@@ -12,6 +12,7 @@ mod error;
 mod metamanager;
 
 pub use app::{EdgeCore, Options};
+pub use edged::runtime::embedded::{sample, shim};
 pub use edgehub::certs;
 pub use edgehub::link::LinkError;
 pub use error::Error;

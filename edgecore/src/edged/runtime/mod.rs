@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
 pub mod cri;
+pub mod embedded;
 pub mod fake;
 mod generated;
 
