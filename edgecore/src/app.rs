@@ -27,6 +27,7 @@ use crate::edged::{self, Clock, EdgedConfig, WantedChange};
 use crate::edgehub::certs::Keeper;
 use crate::edgehub::dispatch::Dispatch;
 use crate::edgehub::link::{Link, LinkSettings, LinkState};
+use crate::edgehub::metrics::HubMetrics;
 use crate::edgehub::session::Timing;
 use crate::edgehub::{Requests, ToCloud};
 use crate::error::Error;
@@ -111,6 +112,7 @@ impl EdgeCore {
         let dispatch = Dispatch {
             node,
             store: self.store.clone(),
+            objects: objects.clone(),
             requests: requests.clone(),
             to_cloud: to_cloud.clone(),
             wanted: self.runtime.is_some().then_some(tell),
@@ -155,8 +157,10 @@ impl EdgeCore {
                 burst: hub.message_burst,
             },
         };
+        let to_cloud = dispatch.to_cloud.clone();
         let link = Link::new(settings, dispatch, wake, Arc::clone(&renewed));
         let state = link.state();
+        svc.metrics().register(|r| HubMetrics::new(&to_cloud, link.state()).register(r));
         let keeper = Keeper {
             settings: self.certs.clone(),
             rotate: hub.rotate_certificates,

@@ -20,12 +20,13 @@ use tokio::time::Instant;
 use super::outbox::{PodId, Subject, Verdict};
 use super::requests::{Refusal, Requests, object_of};
 use super::to_cloud::ToCloud;
-use crate::metamanager::{Store, StoreError, WantedChange, apply};
+use crate::metamanager::{Objects, Store, StoreError, WantedChange, apply};
 
 /// Where messages go. One for the life of the process; the session borrows it.
 pub(crate) struct Dispatch {
     pub(crate) node: NodeName,
     pub(crate) store: Store,
+    pub(crate) objects: Objects,
     pub(crate) requests: Requests,
     pub(crate) to_cloud: ToCloud,
     /// `None`: edged is switched off.
@@ -66,6 +67,21 @@ struct Then {
 }
 
 impl Dispatch {
+    /// Gives edged the whole list of pods, as the store has it. Done at the begin of each link, so
+    /// that nothing which went wrong before it lasts longer than the link.
+    pub(crate) async fn resync(&self) {
+        let Some(wanted) = &self.wanted else { return };
+        match self.objects.pods().await {
+            Ok(pods) => {
+                // edged gone means that the process is stopping.
+                let _ = wanted.send(WantedChange::Resync(pods)).await;
+            }
+            Err(e) => {
+                tracing::error!(error = service::error_chain(&e), "the stored pods cannot be read");
+            }
+        }
+    }
+
     /// Handles what has arrived. What goes back is put into `up`.
     pub(crate) async fn arrived(
         &self,

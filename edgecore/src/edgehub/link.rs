@@ -256,11 +256,14 @@ impl Link {
         let since = Instant::now();
         tracing::info!(server = self.settings.server, "link to the cloud is up");
         let up = Up::new(self);
-        let end = tokio::select! {
-            end = session::run(socket, heard, self.settings.timing, &self.dispatch, &self.wake) => end,
-            () = self.renewed.notified() => End::Renewed,
-            () = stopping.cancelled() => End::Stopping,
+        let leave = async {
+            tokio::select! {
+                () = self.renewed.notified() => End::Renewed,
+                () = stopping.cancelled() => End::Stopping,
+            }
         };
+        let timing = self.settings.timing;
+        let end = session::run(socket, heard, timing, &self.dispatch, &self.wake, leave).await;
         drop(up);
         let lasted = since.elapsed();
         match &end {

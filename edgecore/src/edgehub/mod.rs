@@ -7,6 +7,7 @@
 pub mod certs;
 pub(crate) mod dispatch;
 pub(crate) mod link;
+pub(crate) mod metrics;
 pub(crate) mod outbox;
 mod pace;
 pub(crate) mod requests;

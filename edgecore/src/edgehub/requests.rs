@@ -165,7 +165,12 @@ impl Requests {
                     _ => None,
                 };
                 table.waiting.insert(id.clone(), Waiting { tell, object });
-                table.to_send.push_back((id.clone(), request));
+                // A sign of life does not wait behind thirty pods that ask for their configmaps.
+                if matches!(request, Request::CreateLease { .. } | Request::UpdateLease { .. }) {
+                    table.to_send.push_front((id.clone(), request));
+                } else {
+                    table.to_send.push_back((id.clone(), request));
+                }
             }
             let asked = Asked { id, inner: &self.inner };
             self.inner.wake.notify_one();
@@ -211,7 +216,7 @@ impl Requests {
         }
     }
 
-    /// The next question to send, in the order in which they were asked.
+    /// The next question to send: renewals of the lease first, else as they were asked.
     pub(crate) fn next(&self) -> Option<(MessageId, Upstream)> {
         let (id, request) = self.inner.table.lock().to_send.pop_front()?;
         Some((id, Upstream::Request(request)))

@@ -24,6 +24,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, Bytes, Message as Frame, Utf8Bytes};
 
 use super::dispatch::Dispatch;
@@ -34,6 +36,9 @@ const ANSWERS: usize = 1024;
 /// Messages that are stored in one transaction at most, by number and by size.
 const BATCH: usize = 64;
 const BATCH_BYTES: usize = 1 << 20;
+
+/// How long saying goodbye may take.
+const GOODBYE: Duration = Duration::from_millis(500);
 
 /// How a connection is kept.
 #[derive(Debug, Clone, Copy)]
@@ -106,13 +111,15 @@ impl LastHeard {
     }
 }
 
-/// Runs a connection until it ends. `wake` is told when the outbox or the questions have something.
+/// Runs a connection until it ends, or until `leave` says why to end it. `wake` is told when the
+/// outbox or the questions have something.
 pub(crate) async fn run<S>(
     socket: WebSocketStream<S>,
     heard: LastHeard,
     timing: Timing,
     dispatch: &Dispatch,
     wake: &Notify,
+    leave: impl Future<Output = End>,
 ) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -128,10 +135,16 @@ where
         ping_at: Instant::now() + timing.heartbeat / 2,
         dispatch,
     };
-    tokio::select! {
-        end = read(stream, dispatch, answer) => end,
-        end = writer.run(answers, wake) => end,
-    }
+    let end = tokio::select! {
+        end = read(stream, dispatch, answer) => return end,
+        end = writer.run(answers, wake) => return end,
+        end = leave => end,
+    };
+    let frame = CloseFrame { code: CloseCode::Away, reason: end.to_string().into() };
+    let goodbye = writer.sink.send(Frame::Close(Some(frame)));
+    // The cloud sees a socket that closes in any case.
+    let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+    end
 }
 
 async fn read<S>(
@@ -142,6 +155,7 @@ async fn read<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    dispatch.resync().await;
     loop {
         let mut batch = Vec::new();
         let mut bytes = 0;

@@ -43,8 +43,8 @@ impl ToCloud {
     ) -> Result<(), ObjectError> {
         let id = pod_id(pod)?;
         let patch = status_patch(&id.uid, status)?;
-        let (row, text) = (apply::patch_key(&id.key), patch.clone());
-        let stored = self.store.write(move |tx| tx.put(&row, "podpatch", &text)).await;
+        let (pod, text) = (id.key.clone(), patch.clone());
+        let stored = self.store.write(move |tx| apply::patch(tx, &pod, &text)).await;
         self.outbox.lock().pod_status(id, patch);
         self.wake.notify_one();
         Ok(stored?)
@@ -94,6 +94,11 @@ impl ToCloud {
     /// The link is cut.
     pub(crate) fn link_cut(&self) {
         self.outbox.lock().link_cut();
+    }
+
+    /// The outbox, for whoever may outlive the database.
+    pub(crate) fn shared_outbox(&self) -> Arc<Mutex<Outbox>> {
+        Arc::clone(&self.outbox)
     }
 
     /// The outbox itself, for the session.

@@ -141,6 +141,17 @@ pub(crate) fn patched_pod(
     Ok(Some(WantedChange::Set(Box::new(new))))
 }
 
+/// Stores the newest status patch of a pod, if the node still holds the pod.
+///
+/// # Errors
+/// When the database fails.
+pub(crate) fn patch(tx: &Tx<'_>, key: &ObjectKey, patch: &str) -> Result<(), StoreError> {
+    match tx.get(&key.to_string())? {
+        Some(_) => tx.put(&patch_key(key), "podpatch", patch),
+        None => Ok(()),
+    }
+}
+
 /// Removes the status of a pod that the cloud no longer knows.
 ///
 /// # Errors
@@ -150,7 +161,7 @@ pub(crate) fn forget_patch(tx: &Tx<'_>, key: &ObjectKey) -> Result<(), StoreErro
 }
 
 /// The key of the row that holds the newest status patch of a pod.
-pub(crate) fn patch_key(key: &ObjectKey) -> String {
+fn patch_key(key: &ObjectKey) -> String {
     ObjectKey {
         namespace: key.namespace.clone(),
         kind: Kind::Other("podpatch".into()),

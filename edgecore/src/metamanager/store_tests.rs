@@ -147,6 +147,26 @@ async fn a_database_keeps_its_id() {
     assert_ne!(other.id().await.unwrap(), id);
 }
 
+#[tokio::test]
+async fn a_full_disk_refuses_writes_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("edgecore.db")).unwrap();
+    store.write(|tx| tx.put("before", "pod", "v")).await.unwrap();
+    let pages = |n: u32| {
+        move |tx: &Tx<'_>| {
+            tx.sql(|c| c.query_row(&format!("PRAGMA max_page_count = {n}"), [], |_| Ok(())))
+        }
+    };
+    store.read(pages(1)).await.unwrap();
+    let big = "x".repeat(1 << 20);
+    let refused = store.write(move |tx| tx.put("big", "pod", &big)).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Full { .. }), "{refused}");
+    assert_eq!(store.read(|tx| tx.get("before")).await.unwrap().as_deref(), Some("v"));
+    assert_eq!(store.read(|tx| tx.get("big")).await.unwrap(), None);
+    store.read(pages(100_000)).await.unwrap();
+    store.write(|tx| tx.put("after", "pod", "v")).await.unwrap();
+}
+
 const FILE: &str = "EDGECORE_TEST_STORE";
 
 /// Writes rows for ever and says each one that is committed.

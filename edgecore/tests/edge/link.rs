@@ -3,28 +3,17 @@
 use std::time::Duration;
 
 use crate::support::pki::Pki;
-use crate::support::{Cloud, Edge, Log, config};
-use api::names::{Kind, ObjectKey};
+use crate::support::{self, Cloud, Edge, Log, config, pushed};
 use api::raw::RawJson;
-use api::wire::downstream::{Downstream, ObjectPush, PushOp, PushSource};
+use api::wire::downstream::{Downstream, PushOp};
 use api::wire::upstream::Request;
 use api::wire::upstream::Upstream;
 use tokio::time::Instant;
 
 const LOCAL: [&str; 1] = ["127.0.0.1"];
 
-fn pod(name: &str, version: u64) -> Downstream {
-    let text = format!(
-        r#"{{"kind":"Pod","apiVersion":"v1","metadata":{{"name":"{name}","namespace":"default","uid":"uid-{name}","resourceVersion":"{version}"}},"spec":{{"nodeName":"edge-1","containers":[{{"name":"c","image":"x"}}]}}}}"#
-    );
-    Downstream::Object(ObjectPush {
-        op: PushOp::Insert,
-        key: ObjectKey::new("default".parse().unwrap(), Kind::Pod, name),
-        uid: format!("uid-{name}").parse().unwrap(),
-        version: Some(version.to_string().parse().unwrap()),
-        source: PushSource::EdgeController,
-        object: RawJson::parse(text).unwrap(),
-    })
+fn pod(name: &str) -> Downstream {
+    pushed(PushOp::Insert, &support::pod(name))
 }
 
 fn stored(folder: &std::path::Path, key: &str) -> bool {
@@ -87,7 +76,7 @@ async fn a_pod_is_acknowledged_when_it_is_on_the_disk() {
     let edge = Edge::start(&cloud, dir.path()).await;
     edge.ready().await;
     for n in 0..200 {
-        cloud.push(pod(&format!("p{n}"), 5));
+        cloud.push(pod(&format!("p{n}")));
     }
     cloud.until("200 acknowledgements", |s| s.acks() >= 200).await;
     for n in 0..200 {
@@ -108,7 +97,7 @@ async fn a_message_that_makes_no_sense_does_not_stop_the_others() {
         source: api::wire::downstream::TaskSource::TaskManager,
         content: RawJson::null(),
     }));
-    cloud.push(pod("web", 5));
+    cloud.push(pod("web"));
     cloud.until("the pod's acknowledgement", |s| s.acks() == 1).await;
     edge.stop().await;
 }
@@ -175,7 +164,7 @@ async fn an_idle_link_with_a_living_cloud_is_kept() {
     let cloud = Cloud::start(&Pki::new(), &LOCAL).await;
     let edge = Edge::start(&cloud, dir.path()).await;
     edge.ready().await;
-    let keepalives = |s: &crate::support::State| s.count(|up| matches!(up, Upstream::Keepalive));
+    let keepalives = |s: &support::State| s.count(|up| matches!(up, Upstream::Keepalive));
     cloud.until("five keepalives", |s| keepalives(s) >= 5).await;
     assert_eq!(cloud.state().links, 1);
     edge.stop().await;
@@ -221,7 +210,7 @@ async fn a_restart_without_the_cloud_keeps_the_database_and_its_id() {
     let mut cloud = Cloud::start(&Pki::new(), &LOCAL).await;
     let edge = Edge::start(&cloud, dir.path()).await;
     edge.ready().await;
-    cloud.push(pod("web", 5));
+    cloud.push(pod("web"));
     cloud.until("an acknowledgement", |s| s.acks() == 1).await;
     cloud.stop().await;
     edge.stop().await;

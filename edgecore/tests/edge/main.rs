@@ -4,4 +4,5 @@
 
 mod certs;
 mod link;
+mod pods;
 mod support;

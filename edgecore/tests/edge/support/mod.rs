@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use api::config::ConfigFile;
 use api::config::edgecore::EdgeCoreConfig;
-use api::names::{Kind, MessageId};
+use api::names::{Kind, MessageId, ObjectKey};
 use api::raw::RawJson;
-use api::wire::downstream::{Downstream, Reply, ReplyBody, ReplyError};
+use api::wire::downstream::{
+    Downstream, ObjectPush, PushOp, PushSource, Reply, ReplyBody, ReplyError,
+};
 use api::wire::json;
 use api::wire::upstream::Request;
 use api::wire::upstream::Upstream;
@@ -48,6 +50,10 @@ pub(crate) struct State {
     pub(crate) node: Option<serde_json::Value>,
     /// The Lease in the API server.
     pub(crate) lease: Option<serde_json::Value>,
+    /// The pods in the API server, by name.
+    pub(crate) pods: BTreeMap<String, serde_json::Value>,
+    /// The configmaps in the API server, by name.
+    pub(crate) config_maps: BTreeMap<String, serde_json::Value>,
     /// All that came up, oldest first.
     pub(crate) heard: Vec<Upstream>,
     /// Headers and path of each dial.
@@ -172,6 +178,13 @@ impl Cloud {
             let state = self.state();
             panic!("not within {PATIENCE:?}: {what}\nheard: {:#?}", state.heard);
         }
+    }
+
+    /// Creates a pod in the API server and tells the node.
+    pub(crate) fn create(&self, pod: &serde_json::Value) {
+        let name = text(&pod["metadata"]["name"]).to_owned();
+        self.state().pods.insert(name, pod.clone());
+        self.push(pushed(PushOp::Insert, pod));
     }
 
     /// Sends a message through the newest link.
@@ -312,15 +325,88 @@ impl State {
                 found(self.lease.insert(new))
             }
             Request::Query(key) if key.kind == Kind::Lease => found(self.lease.as_ref()?),
+            Request::Query(key) if key.kind == Kind::ConfigMap => {
+                match self.config_maps.get(&*key.name) {
+                    Some(object) => ReplyBody::Plain(RawJson::of(object).unwrap()),
+                    None => ReplyBody::Error(refusal(404, "NotFound")),
+                }
+            }
+            Request::PatchPod { key, patch } => match self.pods.get_mut(&*key.name) {
+                Some(pod) => {
+                    let patch: serde_json::Value = serde_json::from_str(patch).unwrap();
+                    assert_eq!(patch["metadata"]["uid"], pod["metadata"]["uid"]);
+                    pod["status"] = patch["status"].clone();
+                    let version: u64 = text(&pod["metadata"]["resourceVersion"]).parse().unwrap();
+                    pod["metadata"]["resourceVersion"] = (version + 1).to_string().into();
+                    found(pod)
+                }
+                None => refused(404, "NotFound"),
+            },
+            Request::DeletePod { key, uid, .. } => {
+                if let Some(pod) = self.pods.remove(&*key.name) {
+                    assert_eq!(uid.as_ref().unwrap().as_str(), text(&pod["metadata"]["uid"]));
+                    self.push.as_ref()?.send(deleted(&pod)).unwrap();
+                }
+                ReplyBody::Ok
+            }
             _ => return None,
         })
     }
+}
+
+pub(crate) fn text(value: &serde_json::Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// A pod of this node with one container `c`.
+pub(crate) fn pod(name: &str) -> serde_json::Value {
+    serde_json::json!({
+        "kind": "Pod", "apiVersion": "v1",
+        "metadata": {
+            "name": name, "namespace": "default", "uid": format!("uid-{name}"),
+            "resourceVersion": "5", "creationTimestamp": "2026-09-21T11:26:40Z",
+        },
+        "spec": {
+            "nodeName": "edge-1", "restartPolicy": "Always", "hostNetwork": true,
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{"name": "c", "image": "busybox:1", "imagePullPolicy": "IfNotPresent"}],
+        },
+    })
+}
+
+/// The push of an object.
+pub(crate) fn pushed(op: PushOp, object: &serde_json::Value) -> Downstream {
+    let meta = &object["metadata"];
+    let kind = Kind::from(text(&object["kind"]).to_lowercase().as_str());
+    Downstream::Object(ObjectPush {
+        op,
+        key: ObjectKey::new("default".parse().unwrap(), kind, text(&meta["name"])),
+        uid: text(&meta["uid"]).parse().unwrap(),
+        version: Some(text(&meta["resourceVersion"]).parse().unwrap()),
+        source: PushSource::EdgeController,
+        object: RawJson::of(object).unwrap(),
+    })
+}
+
+/// What the SyncController says of a pod that is gone.
+pub(crate) fn deleted(pod: &serde_json::Value) -> Downstream {
+    let meta = &pod["metadata"];
+    let bare = serde_json::json!({"metadata": {"name": meta["name"], "namespace": "default", "uid": meta["uid"]}});
+    Downstream::Object(ObjectPush {
+        op: PushOp::Delete,
+        key: ObjectKey::new("default".parse().unwrap(), Kind::Pod, text(&meta["name"])),
+        uid: text(&meta["uid"]).parse().unwrap(),
+        version: None,
+        source: PushSource::EdgeController,
+        object: RawJson::of(&bare).unwrap(),
+    })
 }
 
 /// An edgecore in this process.
 pub(crate) struct Edge {
     pub(crate) stop: service::CancellationToken,
     pub(crate) ready: service::Readiness,
+    pub(crate) runtime: Arc<FakeRuntime>,
     running: JoinHandle<Result<(), Stopped>>,
 }
 
@@ -336,7 +422,10 @@ pub(crate) fn config(cloud: &Cloud, folder: &Path) -> EdgeCoreConfig {
     hub.tls_private_key_file = folder.join("server.key");
     let edged = &mut config.modules.edged;
     edged.hostname_override = "edge-1".parse().unwrap();
-    edged.root_directory = folder.to_owned();
+    edged.root_directory = folder.join("kubelet");
+    let kubelet = &mut edged.tailored_kubelet_config;
+    kubelet.static_pod_path = folder.join("manifests");
+    kubelet.pod_logs_dir = folder.join("logs");
     config
 }
 
@@ -356,11 +445,23 @@ impl Edge {
     }
 
     pub(crate) async fn start_with(config: EdgeCoreConfig, folder: &Path) -> Self {
-        let app = EdgeCore::build(config, options(folder)).await.unwrap();
+        let runtime = FakeRuntime::new();
+        runtime.add_image("busybox:1");
+        Self::start_on(Arc::new(runtime), config, folder).await
+    }
+
+    /// Starts on a runtime that may have containers already.
+    pub(crate) async fn start_on(
+        runtime: Arc<FakeRuntime>,
+        config: EdgeCoreConfig,
+        folder: &Path,
+    ) -> Self {
+        let options = Options { runtime: Some(runtime.clone()), ..options(folder) };
+        let app = EdgeCore::build(config, options).await.unwrap();
         let mut svc = Service::new("edgecore");
         app.spawn(&mut svc).unwrap();
         let (stop, ready) = (svc.stopping(), svc.readiness().clone());
-        Self { stop, ready, running: tokio::spawn(svc.until_stopped()) }
+        Self { stop, ready, runtime, running: tokio::spawn(svc.until_stopped()) }
     }
 
     pub(crate) async fn ready(&self) {
