@@ -135,3 +135,48 @@ async fn a_pod_runs_in_containerd_survives_edged_and_is_removed() {
     assert!(left.sandboxes.is_empty() && left.containers.is_empty(), "{left:?}");
     assert!(!bench.containerd.dir().join("kubelet/pods/uid-web").exists());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thirty_pods_at_once_run_soon_and_a_death_is_told_at_once() {
+    let bench = Bench::start().await;
+    let node = bench.node(Table::default());
+    node.apply(sleeper("warm")).await;
+    node.table.status("warm", is_running).await;
+    let on_host = |name: &str| {
+        let mut pod = sleeper(name);
+        pod["spec"]["hostNetwork"] = json!(true);
+        pod
+    };
+    for n in 0..5 {
+        let name = format!("single-{n}");
+        let begun = tokio::time::Instant::now();
+        node.apply(if n < 3 { sleeper(&name) } else { on_host(&name) }).await;
+        node.table.status(&name, is_running).await;
+        println!("{name}: create to Running {:?}", begun.elapsed());
+    }
+    let begun = tokio::time::Instant::now();
+    for n in 0..30 {
+        node.apply(on_host(&format!("crowd-{n}"))).await;
+    }
+    for n in 0..30 {
+        node.table.status(&format!("crowd-{n}"), is_running).await;
+    }
+    println!("30 pods: the last Running after {:?}", begun.elapsed());
+
+    let mut pod = sleeper("mortal");
+    pod["spec"]["restartPolicy"] = json!("Never");
+    pod["spec"]["containers"][0]["command"] = json!(["sh", "-c", "while [ ! -e /tmp/end ]; do usleep 1000; done; exit 3"]);
+    node.apply(pod).await;
+    node.table.status("mortal", is_running).await;
+    let list = bench.list().await;
+    let c = list.containers.iter().find(|c| c.name == "mortal").unwrap();
+    let touch: Vec<String> = ["touch", "/tmp/end"].map(str::to_owned).into();
+    bench.runtime.exec_sync(&c.id, &touch, Duration::from_secs(10)).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let status = node.table.status("mortal", |s| s.phase.as_deref() == Some("Failed")).await;
+    let took = begun.elapsed();
+    println!("death to status: {took:?}");
+    assert!(took < Duration::from_secs(1), "the runtime's events were not heard: {took:?}");
+    let ended = status.container_statuses.unwrap()[0].state.clone().unwrap().terminated.unwrap();
+    assert_eq!((ended.exit_code, ended.reason.as_deref()), (3, Some("Error")));
+}

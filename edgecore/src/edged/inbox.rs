@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::memory::Ended;
+use super::pleg::Exit;
 use super::probes::Verdict;
 
 /// A worker's inbox; clones share it.
@@ -43,6 +44,8 @@ pub(crate) struct News {
     pub(crate) ended: Option<Ended>,
     /// Containers that are said to have changed.
     pub(crate) changed: Vec<String>,
+    /// Containers that are said to have ended.
+    pub(crate) exits: BTreeMap<String, Exit>,
     /// What probes say, by container id and probe.
     pub(crate) verdicts: BTreeMap<(String, &'static str), Verdict>,
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::clock::Nanos;
 use super::runtime::{ContainerRuntime, Listing, RuntimeEvent, SeenSandbox};
 use super::worker::Shared;
 
@@ -21,11 +22,20 @@ const RELIST_WITH_EVENTS: Duration = Duration::from_secs(15);
 /// Before a broken event stream is asked for again.
 const EVENTS_AGAIN: Duration = Duration::from_secs(2);
 
+/// How and when a container ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Exit {
+    pub(crate) code: i32,
+    pub(crate) at: Nanos,
+}
+
 /// Something to look at.
 #[derive(Debug)]
 pub(crate) enum Change {
     /// This pod's containers or sandboxes; which of them, if it is known.
     Pod { uid: Arc<str>, container: Option<String> },
+    /// A container of this pod ended, even if lists do not show it yet.
+    Exited { uid: Arc<str>, container: String, exit: Exit },
     /// A sandbox was seen; whoever it belongs to may be unknown here.
     Found(Box<SeenSandbox>),
     /// The first look is done: what was found until now is all that there is.
@@ -71,6 +81,15 @@ pub(crate) async fn run(shared: Arc<Shared>, changes: mpsc::Sender<Change>) {
                         break;
                     }
                     Some(RuntimeEvent::Missed) => break,
+                    Some(RuntimeEvent::Exited { id, exit_code, at }) => {
+                        let owner = shared.owners.lock().get(&id).cloned();
+                        let Some(uid) = owner else { continue };
+                        let exit = Exit { code: exit_code, at };
+                        let change = Change::Exited { uid, container: id, exit };
+                        if changes.send(change).await.is_err() {
+                            return;
+                        }
+                    }
                     Some(RuntimeEvent::Changed { id, pod_uid }) => {
                         let owner = shared.owners.lock().get(&id).cloned();
                         let Some(uid) = owner.or_else(|| pod_uid.map(Arc::from)) else { continue };

@@ -288,6 +288,14 @@ impl Pods {
                     entry.inbox.tell(|news| news.changed.extend(container));
                 }
             }
+            Change::Exited { uid, container, exit } => {
+                if let Some(entry) = self.entries.get(&uid) {
+                    entry.inbox.tell(|news| {
+                        news.exits.insert(container.clone(), exit);
+                        news.changed.push(container);
+                    });
+                }
+            }
             Change::Found(sandbox) if self.listed => self.adopt(&sandbox),
             Change::Found(sandbox) => self.found.push(*sandbox),
             Change::Listed => {

@@ -4,7 +4,7 @@
 //! Called by: `pods.rs`, which starts it and tells it things through its [`Inbox`].
 //! Never: decides (that is `plan.rs`), words a status (`status.rs`), or waits for the cloud.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use super::inbox::Inbox;
 use super::make::Site;
 use super::memory::{Ended, Memory, Volumes, wait};
 use super::plan::{self, Action, Fate, Plan, Want};
+use super::pleg::Exit;
 use super::probes::{Bench, Probes, STARTUP, Verdict};
 use super::recorder::{Kind, Recorder};
 use super::runtime::{self, ContainerRuntime, ContainerState, SeenPod};
@@ -29,6 +30,11 @@ use super::{last_words, podspec, volumes};
 
 /// Tokens grow old.
 const VOLUMES_EVERY: Nanos = 60 * SECOND;
+
+/// The exit code of SIGKILL.
+const KILLED: i32 = 137;
+/// How often a look is repeated after an announced end, 2 to 32 ms apart.
+const LOOKS: u32 = 40;
 
 /// What all workers share.
 pub(crate) struct Shared {
@@ -66,6 +72,8 @@ pub(crate) struct Worker {
     volumes_at: Nanos,
     /// Containers whose end was announced and not yet seen.
     expected: Vec<String>,
+    /// How they ended, if that was announced too.
+    exits: BTreeMap<String, Exit>,
     looks: u32,
     trouble: u32,
 }
@@ -99,6 +107,7 @@ impl Worker {
             hooked: Default::default(),
             volumes_at: 0,
             expected: Vec::new(),
+            exits: BTreeMap::new(),
             looks: 0,
             trouble: 0,
         }
@@ -212,6 +221,8 @@ impl Worker {
         for ((id, probe), verdict) in news.verdicts {
             self.hear(id, probe, verdict);
         }
+        // Killed: perhaps for want of memory, which only the runtime's list tells.
+        self.exits.extend(news.exits.into_iter().filter(|(_, exit)| exit.code != KILLED));
         for id in news.changed {
             if !self.expected.contains(&id) {
                 self.expected.push(id);
@@ -240,14 +251,18 @@ impl Worker {
 
     /// Looks at the runtime. `false`: it could not be asked.
     async fn see(&mut self) -> bool {
-        let seen = runtime::see(self.shared.runtime.as_ref(), &self.uid, &self.seen).await;
+        let mut before = std::mem::take(&mut self.seen);
+        before.containers.retain(|c| !self.exits.contains_key(&c.status.id));
+        let seen = runtime::see(self.shared.runtime.as_ref(), &self.uid, &before).await;
         let mut seen = match seen {
             Ok(seen) => seen,
             Err(e) => {
                 tracing::warn!(pod = podspec::full_name(&self.pod), error = %e, "cannot see the pod");
+                self.seen = before;
                 return false;
             }
         };
+        self.apply_exits(&mut seen);
         for c in &mut seen.containers {
             if c.status.state == ContainerState::Exited && c.last_words.is_empty() {
                 c.last_words = last_words::of(&c.status);
@@ -262,11 +277,6 @@ impl Worker {
                 }
             }
         }
-        self.expected.retain(|id| {
-            seen.containers
-                .iter()
-                .any(|c| c.status.id == *id && c.status.state == ContainerState::Running)
-        });
         let known = |id: &String| seen.containers.iter().any(|c| c.status.id == *id);
         self.memory.health.retain(|id, _| known(id));
         self.hooked.retain(known);
@@ -287,6 +297,23 @@ impl Worker {
             self.probes.clear();
         }
         true
+    }
+
+    /// What was announced is true, even where the runtime's list does not show it yet.
+    fn apply_exits(&mut self, seen: &mut SeenPod) {
+        self.expected.retain(|id| {
+            seen.containers
+                .iter()
+                .any(|c| c.status.id == *id && c.status.state == ContainerState::Running)
+        });
+        self.exits.retain(|id, _| self.expected.contains(id));
+        for c in &mut seen.containers {
+            if let Some(exit) = self.exits.get(&c.status.id) {
+                c.status.state = ContainerState::Exited;
+                c.status.exit_code = exit.code;
+                c.status.finished_at = exit.at;
+            }
+        }
     }
 
     /// A container that had passed its startup probe before edgecore was restarted has passed it.
@@ -391,11 +418,12 @@ impl Worker {
         let mut sooner = |t: Nanos| at = Some(at.map_or(t, |a| a.min(t)));
         if !self.expected.is_empty() {
             // The runtime announces an end a moment before its lists show it.
-            if self.looks < 9 {
-                sooner(now + (2_000_000 << self.looks));
+            if self.looks < LOOKS {
+                sooner(now + (2_000_000 << self.looks.min(4)));
                 self.looks += 1;
             } else {
                 self.expected.clear();
+                self.exits.clear();
             }
         }
         if self.fate == Fate::Run {

@@ -634,6 +634,15 @@ pub enum RuntimeEvent {
         /// Its pod, if the runtime says so.
         pod_uid: Option<String>,
     },
+    /// A container's own process ended. Told by runtimes whose lists show it only later.
+    Exited {
+        /// Container id.
+        id: String,
+        /// 0 if all went well.
+        exit_code: i32,
+        /// Nanoseconds since 1970.
+        at: i64,
+    },
     /// Events may have been lost: look at everything.
     Missed,
 }

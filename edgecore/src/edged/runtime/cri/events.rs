@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 use super::super::generated::containerd::events_client::EventsClient;
-use super::super::generated::containerd::{Envelope, SubscribeRequest, TaskEvent};
+use super::super::generated::containerd::{Envelope, SubscribeRequest, TaskEvent, TaskExit};
 use super::super::generated::cri::runtime_service_client::RuntimeServiceClient;
 use super::super::generated::cri::{ContainerEventResponse, GetEventsRequest};
 use super::super::{RuntimeError, RuntimeEvent};
@@ -24,11 +24,11 @@ const SAYS_NO_WITHIN: Duration = Duration::from_millis(300);
 /// Full: the runtime waits, and its own buffer is what overflows.
 const WAITING: usize = 256;
 
-/// Containers of CRI are in this namespace of containerd; others are not ours.
-const FILTERS: [&str; 3] = [
+/// Containers of CRI are in this namespace of containerd; others are not ours. After an exit
+/// comes the deletion of what ran, and just then lists begin to show the exit.
+const FILTERS: [&str; 2] = [
     "namespace==\"k8s.io\",topic==\"/tasks/exit\"",
-    "namespace==\"k8s.io\",topic==\"/tasks/oom\"",
-    "namespace==\"k8s.io\",topic==\"/tasks/start\"",
+    "namespace==\"k8s.io\",topic==\"/tasks/delete\"",
 ];
 
 pub(super) async fn subscribe(
@@ -51,7 +51,7 @@ type Opening<T> = tokio::task::JoinHandle<Result<tonic::Response<Streaming<T>>, 
 /// the server has no such stream.
 async fn forward<T: Send + 'static>(
     mut opening: Opening<T>,
-    event: fn(T) -> RuntimeEvent,
+    event: fn(T) -> Option<RuntimeEvent>,
 ) -> Result<Option<mpsc::Receiver<RuntimeEvent>>, RuntimeError> {
     let stream = match tokio::time::timeout(SAYS_NO_WITHIN, &mut opening).await {
         Err(_) => None, // it is there, and silent
@@ -86,7 +86,9 @@ async fn forward<T: Send + 'static>(
                 item = stream.message() => item,
             };
             let Ok(Some(item)) = item else { return };
-            if tx.send(event(item)).await.is_err() {
+            if let Some(event) = event(item)
+                && tx.send(event).await.is_err()
+            {
                 return;
             }
         }
@@ -94,40 +96,83 @@ async fn forward<T: Send + 'static>(
     Ok(Some(rx))
 }
 
-fn of_cri(e: ContainerEventResponse) -> RuntimeEvent {
+fn of_cri(e: ContainerEventResponse) -> Option<RuntimeEvent> {
     let pod_uid = e.pod_sandbox_status.and_then(|s| s.metadata).map(|m| m.uid);
-    RuntimeEvent::Changed { id: e.container_id, pod_uid }
+    Some(RuntimeEvent::Changed { id: e.container_id, pod_uid })
 }
 
-fn of_containerd(e: Envelope) -> RuntimeEvent {
-    match e.event.map(|any| TaskEvent::decode(any.value.as_slice())) {
-        Some(Ok(task)) => RuntimeEvent::Changed { id: task.container_id, pod_uid: None },
-        _ => RuntimeEvent::Missed,
+fn of_containerd(e: Envelope) -> Option<RuntimeEvent> {
+    let value = e.event.unwrap_or_default().value;
+    if e.topic == "/tasks/exit" {
+        return match TaskExit::decode(value.as_slice()) {
+            // A process of an exec: the container goes on.
+            Ok(exit) if !exit.id.is_empty() && exit.id != exit.container_id => None,
+            Ok(exit) => {
+                let at = exit.exited_at.unwrap_or_default();
+                Some(RuntimeEvent::Exited {
+                    id: exit.container_id,
+                    exit_code: exit.exit_status.cast_signed(),
+                    at: at.seconds.saturating_mul(1_000_000_000) + i64::from(at.nanos),
+                })
+            }
+            Err(_) => Some(RuntimeEvent::Missed),
+        };
     }
+    Some(match TaskEvent::decode(value.as_slice()) {
+        Ok(task) => RuntimeEvent::Changed { id: task.container_id, pod_uid: None },
+        Err(_) => RuntimeEvent::Missed,
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::generated::containerd::Any;
+    use super::super::super::generated::containerd::{Any, Timestamp};
     use super::*;
 
-    #[test]
-    fn a_task_event_names_its_container() {
-        // TaskExit{container_id: "c1", id: "c1", pid: 7, exit_status: 3}
-        let value = vec![10, 2, b'c', b'1', 18, 2, b'c', b'1', 24, 7, 32, 3];
-        let envelope = Envelope {
+    fn exit(id: &str) -> Envelope {
+        let exit = TaskExit {
+            container_id: "c1".to_owned(),
+            id: id.to_owned(),
+            exit_status: 3,
+            exited_at: Some(Timestamp { seconds: 5, nanos: 7 }),
+        };
+        Envelope {
             namespace: "k8s.io".to_owned(),
             topic: "/tasks/exit".to_owned(),
-            event: Some(Any { type_url: "containerd.events.TaskExit".to_owned(), value }),
+            event: Some(Any { type_url: String::new(), value: exit.encode_to_vec() }),
+        }
+    }
+
+    #[test]
+    fn an_exit_of_the_container_itself_is_told_with_its_code() {
+        let event = of_containerd(exit("c1"));
+        let want = RuntimeEvent::Exited { id: "c1".to_owned(), exit_code: 3, at: 5_000_000_007 };
+        assert_eq!(event, Some(want));
+        assert_eq!(of_containerd(exit("a-probe")), None);
+    }
+
+    #[test]
+    fn a_deletion_names_its_container() {
+        let value = TaskEvent { container_id: "c1".to_owned() }.encode_to_vec();
+        let envelope = Envelope {
+            topic: "/tasks/delete".to_owned(),
+            event: Some(Any { type_url: String::new(), value }),
+            ..Envelope::default()
         };
-        let event = of_containerd(envelope);
-        assert_eq!(event, RuntimeEvent::Changed { id: "c1".to_owned(), pod_uid: None });
+        let want = RuntimeEvent::Changed { id: "c1".to_owned(), pod_uid: None };
+        assert_eq!(of_containerd(envelope), Some(want));
     }
 
     #[test]
     fn an_event_that_cannot_be_read_means_look_at_everything() {
-        let broken = Any { type_url: String::new(), value: vec![0xff] };
-        let envelope = Envelope { event: Some(broken), ..Envelope::default() };
-        assert_eq!(of_containerd(envelope), RuntimeEvent::Missed);
+        for topic in ["/tasks/exit", "/tasks/delete"] {
+            let broken = Any { type_url: String::new(), value: vec![0xff] };
+            let envelope = Envelope {
+                topic: topic.to_owned(),
+                event: Some(broken),
+                ..Envelope::default()
+            };
+            assert_eq!(of_containerd(envelope), Some(RuntimeEvent::Missed));
+        }
     }
 }

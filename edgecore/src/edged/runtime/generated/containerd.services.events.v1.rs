@@ -21,7 +21,27 @@ pub struct Any {
     #[prost(bytes = "vec", tag = "2")]
     pub value: ::prost::alloc::vec::Vec<u8>,
 }
-/// What all of TaskStart, TaskExit and TaskOOM begin with.
+/// Has the form of google.protobuf.Timestamp.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Timestamp {
+    #[prost(int64, tag = "1")]
+    pub seconds: i64,
+    #[prost(int32, tag = "2")]
+    pub nanos: i32,
+}
+/// A process ended: the container's own, if both ids are the same, else one of an exec.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TaskExit {
+    #[prost(string, tag = "1")]
+    pub container_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "4")]
+    pub exit_status: u32,
+    #[prost(message, optional, tag = "5")]
+    pub exited_at: ::core::option::Option<Timestamp>,
+}
+/// What TaskDelete and TaskOOM begin with.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TaskEvent {
     #[prost(string, tag = "1")]
