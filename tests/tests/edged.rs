@@ -165,7 +165,8 @@ async fn thirty_pods_at_once_run_soon_and_a_death_is_told_at_once() {
 
     let mut pod = sleeper("mortal");
     pod["spec"]["restartPolicy"] = json!("Never");
-    pod["spec"]["containers"][0]["command"] = json!(["sh", "-c", "while [ ! -e /tmp/end ]; do usleep 1000; done; exit 3"]);
+    pod["spec"]["containers"][0]["command"] =
+        json!(["sh", "-c", "while [ ! -e /tmp/end ]; do usleep 1000; done; exit 3"]);
     node.apply(pod).await;
     node.table.status("mortal", is_running).await;
     let list = bench.list().await;

@@ -67,7 +67,6 @@ impl Worker {
                 return self.failed("carry out the plan", &e);
             }
         }
-        self.collect_garbage().await;
         true
     }
 
@@ -76,7 +75,8 @@ impl Worker {
         false
     }
 
-    async fn collect_garbage(&self) {
+    /// Removes what is dead and of no more use.
+    pub(crate) async fn collect_garbage(&self) {
         for action in plan::garbage(&self.seen) {
             let removed = match &action {
                 Action::RemoveContainer { id } => self.shared.runtime.remove_container(id).await,

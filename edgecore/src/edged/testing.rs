@@ -11,7 +11,9 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::cluster::{Cluster, ClusterError, Found};
-use super::runtime::BoxFuture;
+use super::runtime::{
+    BoxFuture, ContainerState, ContainerStatus, PodContainer, SeenPod, SeenSandbox,
+};
 
 type Key = (String, String);
 
@@ -163,4 +165,102 @@ impl Cluster for TestCluster {
         self.told(|s| s.mirrors.push(pod.clone()));
         Box::pin(async {})
     }
+}
+
+/// Seconds after 1970 at which the stories of the tests begin.
+pub(crate) const START: i64 = 1_790_000_000;
+
+/// A moment this many seconds into the story.
+pub(crate) fn at(seconds: i64) -> i64 {
+    (START + seconds) * super::clock::SECOND
+}
+
+/// What a runtime has of a pod, built up by hand.
+#[derive(Default)]
+pub(crate) struct Scene {
+    pub(crate) seen: SeenPod,
+}
+
+impl Scene {
+    /// With a ready sandbox made at second 0.
+    pub(crate) fn up() -> Self {
+        let sandbox = SeenSandbox {
+            id: "s0".to_owned(),
+            uid: "u1".to_owned(),
+            ready: true,
+            created_at: at(0),
+            ..SeenSandbox::default()
+        };
+        let ips = vec!["10.88.0.2".to_owned()];
+        Self { seen: SeenPod { sandboxes: vec![sandbox], ips, containers: Vec::new() } }
+    }
+
+    pub(crate) fn sandbox_dead(mut self) -> Self {
+        self.seen.sandboxes[0].ready = false;
+        self.seen.ips.clear();
+        self
+    }
+
+    fn add(mut self, name: &str, attempt: u32, edit: impl FnOnce(&mut ContainerStatus)) -> Self {
+        let mut status = ContainerStatus {
+            id: format!("{name}-{attempt}"),
+            name: name.to_owned(),
+            attempt,
+            image: "web:1".to_owned(),
+            image_ref: "sha256:web".to_owned(),
+            annotations: [
+                (super::runtime::label::SPEC_IMAGE.to_owned(), "web:1".to_owned()),
+                (super::plan::BACKOFF_ANNOTATION.to_owned(), "0".to_owned()),
+            ]
+            .into(),
+            ..ContainerStatus::default()
+        };
+        edit(&mut status);
+        let container =
+            PodContainer { sandbox_id: "s0".to_owned(), status, last_words: String::new() };
+        self.seen.containers.insert(0, container);
+        self
+    }
+
+    pub(crate) fn running(self, name: &str, attempt: u32, since: i64) -> Self {
+        self.add(name, attempt, |s| {
+            s.state = ContainerState::Running;
+            (s.created_at, s.started_at) = (at(since), at(since));
+        })
+    }
+
+    pub(crate) fn created(self, name: &str, attempt: u32) -> Self {
+        self.add(name, attempt, |s| s.state = ContainerState::Created)
+    }
+
+    /// Ran from one second to another; its successor waits `backoff` seconds.
+    pub(crate) fn exited(
+        self,
+        name: &str,
+        attempt: u32,
+        (from, to): (i64, i64),
+        code: i32,
+        backoff: u64,
+    ) -> Self {
+        self.add(name, attempt, |s| {
+            s.state = ContainerState::Exited;
+            (s.created_at, s.started_at, s.finished_at) = (at(from), at(from), at(to));
+            s.exit_code = code;
+            s.annotations.insert(super::plan::BACKOFF_ANNOTATION.to_owned(), backoff.to_string());
+        })
+    }
+}
+
+/// A pod `web` in the namespace `shop`, whose spec is this with a container `main` unless it names
+/// its own.
+pub(crate) fn pod(spec: serde_json::Value) -> Pod {
+    let mut spec = spec;
+    if spec.get("containers").is_none() {
+        spec["containers"] = serde_json::json!([{"name": "main", "image": "web:1"}]);
+    }
+    serde_json::from_value(serde_json::json!({
+        "metadata": {"name": "web", "namespace": "shop", "uid": "u1"},
+        "spec": spec
+    }))
+    .expect("a pod")
 }

@@ -159,6 +159,7 @@ impl Worker {
         let mut plan = plan::plan(&self.want(), &self.seen, &self.memory, now);
         self.note_backoff(now);
         if plan.actions.is_empty() {
+            self.collect_garbage().await;
             return Next::Wait(self.look_again(&plan, now));
         }
         if let Some(Action::Release) = plan.actions.last() {
@@ -503,3 +504,7 @@ async fn sleep_until(clock: Clock, at: Option<Nanos>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

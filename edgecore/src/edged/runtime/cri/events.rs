@@ -167,11 +167,8 @@ mod tests {
     fn an_event_that_cannot_be_read_means_look_at_everything() {
         for topic in ["/tasks/exit", "/tasks/delete"] {
             let broken = Any { type_url: String::new(), value: vec![0xff] };
-            let envelope = Envelope {
-                topic: topic.to_owned(),
-                event: Some(broken),
-                ..Envelope::default()
-            };
+            let envelope =
+                Envelope { topic: topic.to_owned(), event: Some(broken), ..Envelope::default() };
             assert_eq!(of_containerd(envelope), Some(RuntimeEvent::Missed));
         }
     }
