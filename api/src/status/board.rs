@@ -2,11 +2,15 @@
 //!
 //! Every reader has a cursor of its own and gets what changed since; a slow reader gets fewer,
 //! larger updates, and nobody keeps a queue for it.
+//!
+//! Owns: the rows, the newest events and messages, the memory of rows that are gone.
+//! Called by: whatever changes a row, with a call; the stream's server, once per reader and update.
+//! Never: reads a clock, or knows its readers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::row::{EventRow, MessageRow, Row, RowKey};
+use super::row::{EventRow, MessageRow, Millis, Row, RowKey};
 
 /// How many rows that are gone are remembered. A reader further behind gets everything anew.
 pub const TOMBSTONES: usize = 4096;
@@ -40,6 +44,9 @@ pub struct Changes {
     pub missed_events: u64,
     /// Messages that the reader was too slow for.
     pub missed_messages: u64,
+    /// When the oldest of these rows and messages changed; `None` if there are none, or the reader
+    /// is new.
+    pub oldest: Option<Millis>,
 }
 
 impl Changes {
@@ -89,8 +96,8 @@ impl<T> Ring<T> {
 pub struct Board {
     seq: u64,
     rows: BTreeMap<RowKey, (u64, Arc<Row>)>,
-    changed: BTreeMap<u64, RowKey>,
-    gone: VecDeque<(u64, RowKey)>,
+    changed: BTreeMap<u64, (RowKey, Millis)>,
+    gone: VecDeque<(u64, RowKey, Millis)>,
     /// Sequence number of the newest forgotten tombstone.
     forgotten: u64,
     events: Ring<EventRow>,
@@ -113,7 +120,7 @@ impl Default for Board {
 
 impl Board {
     /// Puts a row in place of the one with its key. Returns whether anything changed.
-    pub fn record(&mut self, row: Row) -> bool {
+    pub fn record(&mut self, row: Row, now: Millis) -> bool {
         let key = row.key();
         if let Some((seq, old)) = self.rows.get(&key) {
             if **old == row {
@@ -122,30 +129,30 @@ impl Board {
             self.changed.remove(seq);
         }
         self.seq += 1;
-        self.changed.insert(self.seq, key.clone());
+        self.changed.insert(self.seq, (key.clone(), now));
         self.rows.insert(key, (self.seq, Arc::new(row)));
         true
     }
 
     /// Changes a row in place, or does nothing if there is none. Returns whether it changed.
-    pub fn amend(&mut self, key: &RowKey, change: impl FnOnce(&mut Row)) -> bool {
+    pub fn amend(&mut self, key: &RowKey, now: Millis, change: impl FnOnce(&mut Row)) -> bool {
         let Some((_, row)) = self.rows.get(key) else { return false };
         let mut row = Row::clone(row);
         change(&mut row);
-        self.record(row)
+        self.record(row, now)
     }
 
     /// Takes a row away. Returns whether there was one.
-    pub fn remove(&mut self, key: &RowKey) -> bool {
+    pub fn remove(&mut self, key: &RowKey, now: Millis) -> bool {
         let Some((seq, _)) = self.rows.remove(key) else { return false };
         self.changed.remove(&seq);
         self.seq += 1;
         if self.gone.len() == TOMBSTONES
-            && let Some((seq, _)) = self.gone.pop_front()
+            && let Some((seq, ..)) = self.gone.pop_front()
         {
             self.forgotten = seq;
         }
-        self.gone.push_back((self.seq, key.clone()));
+        self.gone.push_back((self.seq, key.clone(), now));
         true
     }
 
@@ -179,27 +186,27 @@ impl Board {
         let new = cursor.rows == 0 || cursor.rows < self.forgotten || cursor.rows > self.seq;
         let full = new && (cursor.rows != 0 || !self.rows.is_empty());
         let from = if new { 0 } else { cursor.rows };
-        let rows = self
-            .changed
-            .range(from + 1..)
-            .filter_map(|(_, key)| self.rows.get(key).map(|(_, row)| Arc::clone(row)))
+        let changed = || self.changed.range(from + 1..).map(|(_, change)| change);
+        let start = self.gone.partition_point(|(seq, ..)| *seq <= from);
+        let left = || self.gone.range(if new { self.gone.len() } else { start }..);
+        let rows = changed()
+            .filter_map(|(key, _)| self.rows.get(key).map(|(_, row)| Arc::clone(row)))
             .collect();
-        let gone = if new {
-            Vec::new()
-        } else {
-            let start = self.gone.partition_point(|(seq, _)| *seq <= from);
-            let again = |key: &RowKey| self.rows.contains_key(key);
-            self.gone
-                .iter()
-                .skip(start)
-                .filter(|(_, k)| !again(k))
-                .map(|(_, k)| k.clone())
-                .collect()
-        };
+        let gone = left()
+            .filter(|(_, key, _)| !self.rows.contains_key(key))
+            .map(|(_, key, _)| key.clone())
+            .collect();
         let (events, missed_events) = self.events.since(cursor.events);
         let (messages, missed_messages) = self.messages.since(cursor.messages);
+        // Each of these is in the order of time. Events have times of their own.
+        let firsts = [
+            changed().next().map(|(_, at)| *at),
+            left().next().map(|(.., at)| *at),
+            messages.first().map(|message| message.at),
+        ];
+        let oldest = if new { None } else { firsts.into_iter().flatten().min() };
         let changes =
-            Changes { full, rows, gone, events, messages, missed_events, missed_messages };
+            Changes { full, rows, gone, events, messages, missed_events, missed_messages, oldest };
         (changes, self.cursor())
     }
 }
@@ -241,27 +248,27 @@ mod tests {
     #[test]
     fn a_new_reader_gets_everything_then_only_what_changed() {
         let mut board = Board::default();
-        board.record(node("a", 1));
-        board.record(node("b", 1));
+        board.record(node("a", 1), 0);
+        board.record(node("b", 1), 0);
         let mut reader = Reader::default();
         assert!(reader.read(&board).full);
         assert_eq!(reader.rows.len(), 2);
-        board.record(node("b", 2));
+        board.record(node("b", 2), 0);
         let changes = reader.read(&board);
         assert_eq!((changes.full, changes.rows.len()), (false, 1));
         assert!(reader.read(&board).is_empty());
-        board.record(node("b", 2));
+        board.record(node("b", 2), 0);
         assert!(reader.read(&board).is_empty(), "the same row again is no news");
     }
 
     #[test]
     fn a_row_that_goes_and_comes_again_is_not_reported_gone() {
         let mut board = Board::default();
-        board.record(node("a", 1));
+        board.record(node("a", 1), 0);
         let mut reader = Reader::default();
         reader.read(&board);
-        board.remove(&RowKey::node("a"));
-        board.record(node("a", 2));
+        board.remove(&RowKey::node("a"), 0);
+        board.record(node("a", 2), 0);
         let changes = reader.read(&board);
         assert!(changes.gone.is_empty());
         assert_eq!(reader.rows.len(), 1);
@@ -281,18 +288,34 @@ mod tests {
     #[test]
     fn a_reader_behind_the_tombstones_starts_anew() {
         let mut board = Board::default();
-        board.record(node("stays", 1));
-        board.record(node("goes", 1));
+        board.record(node("stays", 1), 0);
+        board.record(node("goes", 1), 0);
         let mut reader = Reader::default();
         reader.read(&board);
-        board.remove(&RowKey::node("goes"));
+        board.remove(&RowKey::node("goes"), 0);
         for i in 0..=TOMBSTONES {
             let name = format!("n{i}");
-            board.record(node(&name, 1));
-            board.remove(&RowKey::node(&name));
+            board.record(node(&name, 1), 0);
+            board.remove(&RowKey::node(&name), 0);
         }
         assert!(reader.read(&board).full);
         assert_eq!(reader.rows.len(), 1);
+    }
+
+    #[test]
+    fn a_reader_is_told_how_long_the_oldest_change_has_waited() {
+        let mut board = Board::default();
+        board.record(node("a", 1), 10);
+        let mut reader = Reader::default();
+        assert_eq!(reader.read(&board).oldest, None, "a new reader is not behind");
+        board.remove(&RowKey::node("a"), 20);
+        board.record(node("b", 1), 30);
+        board.record(node("b", 2), 40);
+        assert_eq!(reader.read(&board).oldest, Some(20));
+        board.event(EventRow { at: 1, ..EventRow::default() });
+        board.message(MessageRow { at: 50, ..MessageRow::default() });
+        assert_eq!(reader.read(&board).oldest, Some(50));
+        assert_eq!(reader.read(&board).oldest, None);
     }
 
     #[test]
@@ -304,14 +327,17 @@ mod tests {
                 p.phase = "Running".into();
             }
         };
-        assert!(!board.amend(&key, rename));
-        board.record(Row::Pod(PodRow {
-            namespace: "default".into(),
-            name: "web".into(),
-            ..PodRow::default()
-        }));
-        assert!(board.amend(&key, rename));
-        assert!(!board.amend(&key, rename));
+        assert!(!board.amend(&key, 0, rename));
+        board.record(
+            Row::Pod(PodRow {
+                namespace: "default".into(),
+                name: "web".into(),
+                ..PodRow::default()
+            }),
+            0,
+        );
+        assert!(board.amend(&key, 0, rename));
+        assert!(!board.amend(&key, 0, rename));
     }
 
     proptest! {
@@ -324,9 +350,9 @@ mod tests {
             for (name, version, remove, read) in steps {
                 let name = format!("n{name}");
                 if remove {
-                    board.remove(&RowKey::node(&name));
+                    board.remove(&RowKey::node(&name), 0);
                 } else {
-                    board.record(node(&name, version));
+                    board.record(node(&name, version), 0);
                 }
                 often.read(&board);
                 if read { seldom.read(&board); }

@@ -279,7 +279,83 @@ impl RowKey {
     }
 }
 
+/// Bytes of text in a map.
+fn map_len(map: &BTreeMap<String, String>) -> usize {
+    map.iter().map(|(key, value)| key.len() + value.len() + 8).sum()
+}
+
+impl NodeRow {
+    fn text_len(&self) -> usize {
+        let texts = [
+            &self.name,
+            &self.lost_why,
+            &self.ready,
+            &self.reason,
+            &self.version,
+            &self.runtime,
+            &self.platform,
+            &self.address,
+        ];
+        let link = self.link.as_ref().map_or(0, |link| link.from.len() + link.protocol.len());
+        texts.iter().map(|text| text.len()).sum::<usize>() + link + map_len(&self.labels)
+    }
+}
+
+impl PodRow {
+    fn text_len(&self) -> usize {
+        let texts = [
+            &self.namespace,
+            &self.name,
+            &self.uid,
+            &self.node,
+            &self.phase,
+            &self.status,
+            &self.ip,
+        ];
+        let images = self.images.iter().map(|image| image.len() + 8).sum::<usize>();
+        texts.iter().map(|text| text.len()).sum::<usize>() + images + map_len(&self.labels)
+    }
+}
+
+impl DeviceRow {
+    fn text_len(&self) -> usize {
+        let texts =
+            [&self.namespace, &self.name, &self.node, &self.model, &self.protocol, &self.state];
+        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let twin = |twin: &TwinRow| {
+            twin.property.len() + optional(&twin.desired) + optional(&twin.reported) + 128
+        };
+        let twins = self.twins.iter().map(twin).sum::<usize>();
+        texts.iter().map(|text| text.len()).sum::<usize>() + twins + map_len(&self.labels)
+    }
+}
+
+impl EventRow {
+    /// About how many bytes of text it has.
+    pub(super) fn text_len(&self) -> usize {
+        let texts = [&self.kind, &self.reason, &self.object, &self.node, &self.message];
+        texts.iter().map(|text| text.len()).sum()
+    }
+}
+
+impl MessageRow {
+    /// About how many bytes of text it has.
+    pub(super) fn text_len(&self) -> usize {
+        let texts = [&self.node, &self.kind, &self.object, &self.outcome];
+        texts.iter().map(|text| text.len()).sum()
+    }
+}
+
 impl Row {
+    /// About how many bytes of text it has.
+    pub(super) fn text_len(&self) -> usize {
+        match self {
+            Row::Node(row) => row.text_len(),
+            Row::Pod(row) => row.text_len(),
+            Row::Device(row) => row.text_len(),
+        }
+    }
+
     /// Which row it is.
     pub fn key(&self) -> RowKey {
         match self {

@@ -3,6 +3,10 @@
 //! The server speaks first ([`ToReader::Hello`]), then sends everything, then what changed. A
 //! reader ignores fields and message types that it does not know; the version grows only when that
 //! is not enough.
+//!
+//! Owns: the messages, what a part of an update holds, when a reader counts as behind.
+//! Called by: the stream's server, and every reader.
+//! Never: carries a secret; rows have none.
 
 use std::sync::Arc;
 
@@ -19,6 +23,13 @@ pub const MAX_REQUEST: usize = 64 << 10;
 
 /// No message to a reader is larger: 16 MiB. Larger updates are sent in parts.
 pub const MAX_UPDATE: usize = 16 << 20;
+
+/// A part of an update has at most about this many bytes of text in its rows, and so stays far
+/// below [`MAX_UPDATE`] even when every character of it must be escaped.
+const PART: usize = 1 << 20;
+
+/// A reader whose oldest change has waited longer than this many milliseconds is told so.
+const BEHIND: i64 = 1000;
 
 /// From the server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,7 +74,7 @@ pub struct Update {
     /// Forget all rows first.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub full: bool,
-    /// More of the same full update follows.
+    /// More of the same update follows.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
     /// New and changed nodes.
@@ -227,28 +238,72 @@ pub enum Request {
 }
 
 impl Update {
-    /// The changes as one message.
-    pub fn of(changes: Changes, now: Millis, totals: Totals) -> Self {
-        let mut update =
-            Update { now, full: changes.full, gone: changes.gone, totals, ..Self::default() };
+    /// The changes, in as many messages as it takes; none if there are none.
+    pub fn parts(changes: Changes, now: Millis, totals: Totals) -> Vec<Self> {
+        if changes.is_empty() {
+            return Vec::new();
+        }
+        let behind = behind(&changes, now);
+        let first = Self { full: changes.full, behind, ..Self::default() };
+        let mut parts = Parts { done: Vec::new(), current: first, size: 0 };
+        for key in changes.gone {
+            parts.part(key.key.len()).gone.push(key);
+        }
         for row in changes.rows {
+            let size = row.text_len();
             match Arc::unwrap_or_clone(row) {
-                Row::Node(r) => update.nodes.push(r),
-                Row::Pod(r) => update.pods.push(r),
-                Row::Device(r) => update.devices.push(r),
+                Row::Node(row) => parts.part(size).nodes.push(row),
+                Row::Pod(row) => parts.part(size).pods.push(row),
+                Row::Device(row) => parts.part(size).devices.push(row),
             }
         }
-        update.events = changes.events.into_iter().map(Arc::unwrap_or_clone).collect();
-        update.messages = changes.messages.into_iter().map(Arc::unwrap_or_clone).collect();
-        if changes.missed_events + changes.missed_messages > 0 && !changes.full {
-            update.behind = Some(Behind {
-                millis: 0,
-                missed_events: changes.missed_events,
-                missed_messages: changes.missed_messages,
-            });
+        for event in changes.events {
+            parts.part(event.text_len()).events.push(Arc::unwrap_or_clone(event));
         }
-        update
+        for message in changes.messages {
+            parts.part(message.text_len()).messages.push(Arc::unwrap_or_clone(message));
+        }
+        let mut done = parts.done;
+        done.push(parts.current);
+        let last = done.len() - 1;
+        for (i, part) in done.iter_mut().enumerate() {
+            (part.now, part.totals, part.more) = (now, totals, i < last);
+        }
+        done
     }
+}
+
+/// An update on its way to being sent in parts.
+struct Parts {
+    done: Vec<Update>,
+    current: Update,
+    size: usize,
+}
+
+impl Parts {
+    /// The part that the next `text_len` bytes of text belong to.
+    fn part(&mut self, text_len: usize) -> &mut Update {
+        // Names of fields and numbers come on top of the text.
+        let size = text_len + 512;
+        if self.size > 0 && self.size + size > PART {
+            self.done.push(std::mem::take(&mut self.current));
+            self.size = 0;
+        }
+        self.size += size;
+        &mut self.current
+    }
+}
+
+/// How far the reader is behind, if it is worth telling. A new reader misses nothing.
+fn behind(changes: &Changes, now: Millis) -> Option<Behind> {
+    let oldest = changes.oldest.filter(|_| !changes.full)?;
+    let waited = now.saturating_sub(oldest).max(0);
+    let missed = changes.missed_events + changes.missed_messages > 0;
+    (missed || waited > BEHIND).then_some(Behind {
+        millis: waited.unsigned_abs(),
+        missed_events: changes.missed_events,
+        missed_messages: changes.missed_messages,
+    })
 }
 
 #[cfg(test)]
@@ -278,5 +333,59 @@ mod tests {
             serde_json::to_string(&ToReader::Update(Box::new(update))).unwrap(),
             r#"{"type":"update","now":5,"full":true,"totals":{"up":0,"down":0,"dropped":0}}"#
         );
+    }
+
+    use super::super::board::{Board, Cursor, MESSAGES};
+
+    fn pod(i: usize, text: &str) -> Row {
+        Row::Pod(PodRow {
+            namespace: "default".into(),
+            name: format!("web-{i}"),
+            images: vec![text.to_owned()],
+            ..PodRow::default()
+        })
+    }
+
+    #[test]
+    fn a_large_update_comes_in_parts_of_which_all_but_the_last_say_so() {
+        let mut board = Board::default();
+        // The worst text: each byte takes six in JSON.
+        let text = "\u{1}".repeat(4096);
+        for i in 0..1000 {
+            board.record(pod(i, &text), 0);
+        }
+        let (changes, _) = board.since(Cursor::default());
+        let parts = Update::parts(changes, 5, Totals::default());
+        assert!(parts.len() > 3);
+        let sizes = parts.iter().map(|part| serde_json::to_string(part).unwrap().len());
+        assert!(sizes.clone().max().unwrap() < MAX_UPDATE, "{:?}", sizes.collect::<Vec<_>>());
+        assert_eq!(parts.iter().map(|part| part.pods.len()).sum::<usize>(), 1000);
+        let flags: Vec<_> = parts.iter().map(|part| (part.full, part.more)).collect();
+        let (first, rest) = flags.split_first().unwrap();
+        let (last, middle) = rest.split_last().unwrap();
+        assert_eq!((first, last), (&(true, true), &(false, false)));
+        assert!(middle.iter().all(|flags| *flags == (false, true)));
+    }
+
+    #[test]
+    fn a_reader_that_is_behind_is_told_how_far() {
+        let mut board = Board::default();
+        board.record(pod(0, ""), 0);
+        let (changes, cursor) = board.since(Cursor::default());
+        assert_eq!(Update::parts(changes, 9999, Totals::default())[0].behind, None, "it is new");
+        let told = |board: &Board, now| {
+            let parts = Update::parts(board.since(cursor).0, now, Totals::default());
+            parts.first().and_then(|part| part.behind)
+        };
+        assert_eq!(told(&board, 9999), None, "there is nothing to tell");
+        board.record(pod(1, ""), 5000);
+        assert_eq!(told(&board, 6000), None);
+        assert_eq!(told(&board, 6001).unwrap().millis, 1001);
+        assert_eq!(told(&board, 0), None, "a clock that was set back is no reason");
+        for _ in 0..MESSAGES + 7 {
+            board.message(MessageRow { at: 5000, ..MessageRow::default() });
+        }
+        let behind = told(&board, 5500).unwrap();
+        assert_eq!((behind.millis, behind.missed_messages), (500, 7));
     }
 }

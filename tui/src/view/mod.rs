@@ -108,9 +108,11 @@ fn header(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
         && state.now - at < 10_000
     {
         let n = behind.missed_messages + behind.missed_events;
-        spans.push(
-            Span::from(format!("  {n} lines left out")).style(look.health(Health::Uncertain)),
-        );
+        let text = match n {
+            0 => format!("  {} s behind", behind.millis / 1000),
+            n => format!("  {n} lines left out"),
+        };
+        spans.push(Span::from(text).style(look.health(Health::Uncertain)));
     }
     if state.paused {
         spans.push(Span::from("  HELD").style(look.health(Health::Uncertain)));
