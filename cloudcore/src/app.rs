@@ -132,6 +132,14 @@ impl CloudCore {
         let stopping = svc.stopping();
         metrics.register(svc.metrics());
         admin.spawn(svc);
+        for (name, enable) in [
+            ("edgeController", config.modules.edge_controller.enable),
+            ("syncController", config.modules.sync_controller.enable),
+        ] {
+            if !enable {
+                warn!(module = name, "it cannot be switched off: nothing works without it");
+            }
+        }
 
         let records = Arc::new(Mutex::new(Records::default()));
         let index = Arc::new(Mutex::new(Index::default()));
@@ -169,9 +177,9 @@ impl CloudCore {
             metrics: metrics.clone(),
         };
         let ready = svc.readiness().part("edgecontroller");
-        let synced = downstream.clone();
+        let live = downstream.clone();
         run(svc, "readiness", stopping.clone(), async move {
-            synced.synced().await;
+            live.is_live().await;
             drop(ready);
             std::future::pending::<()>().await;
         });

@@ -115,6 +115,7 @@ pub struct Downstream {
     joining: mpsc::Sender<NodeName>,
     nodes_listed: Arc<watch::Sender<bool>>,
     synced: Arc<watch::Sender<usize>>,
+    live: Arc<watch::Sender<bool>>,
 }
 
 /// The kinds that are watched, in the order in which they are first listed: a pod means something
@@ -136,8 +137,24 @@ impl Downstream {
         let (joining, joined) = mpsc::channel(JOINING);
         let nodes_listed = Arc::new(watch::channel(false).0);
         let synced = Arc::new(watch::channel(0).0);
-        let this = Self { api, index, registry, records, metrics, joining, nodes_listed, synced };
+        let live = Arc::new(watch::channel(false).0);
+        let this =
+            Self { api, index, registry, records, metrics, joining, nodes_listed, synced, live };
         (this, Joining(joined))
+    }
+
+    /// From now on nodes are told of changes. Before, everything in the first lists would look new;
+    /// what of it a node lacks is for the SyncController to find, once it knows what nodes hold.
+    pub fn go_live(&self) {
+        // No change may fall between the last one that is not told and the first comparison.
+        let _no_change = self.index.lock();
+        self.live.send_replace(true);
+    }
+
+    /// Returns once nodes are told of changes.
+    pub async fn is_live(&self) {
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = self.live.subscribe().wait_for(|live| *live).await;
     }
 
     /// Returns once every kind has been listed.
@@ -263,8 +280,10 @@ impl Downstream {
             self.registry.forget(&node);
             self.records.lock().forget(&node);
         }
-        for (node, push) in change.tell {
-            self.registry.offer(&node, push);
+        if *self.live.borrow() {
+            for (node, push) in change.tell {
+                self.registry.offer(&node, push);
+            }
         }
         if let Some(node) = change.joined {
             info!(%node, "edge node");

@@ -117,6 +117,7 @@ impl SyncController {
             }
             self.downstream.synced().await;
             self.forget_strangers();
+            self.downstream.go_live();
             tokio::join!(self.compare_loop(), self.write_loop());
         };
         tokio::select! {
