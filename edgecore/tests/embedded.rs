@@ -15,6 +15,8 @@
 mod cases;
 #[path = "embedded/machine.rs"]
 mod machine;
+#[path = "embedded/pod.rs"]
+mod pod;
 
 fn main() {
     let argv: Vec<std::ffi::OsString> = std::env::args_os().collect();

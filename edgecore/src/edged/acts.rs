@@ -135,6 +135,11 @@ impl Worker {
         match shared.runtime.run_sandbox(&spec).await {
             Ok(_) => {
                 self.memory.sandbox = None;
+                let limit = shared.runtime.network_limit();
+                if let Some(limit) = limit.filter(|_| !spec.namespaces.host_network) {
+                    let kind = Kind::Warning;
+                    shared.recorder.pod(&self.pod, kind, "IsolatedNetwork", limit.to_owned());
+                }
                 Ok(())
             }
             Err(e) => {

@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
-use edgecore::edged::runtime::embedded::EmbeddedRuntime;
 use edgecore::edged::runtime::{
-    ContainerRuntime, ContainerSecurity, ContainerSpec, ContainerState, ContainerStatus, Mount,
-    Namespaces, Resources, RuntimeError, RuntimeEvent, SandboxSpec, StreamSpec, TerminalSize,
+    ContainerRuntime, ContainerSecurity, ContainerSpec, ContainerState, Mount, Namespaces,
+    Resources, RuntimeError, RuntimeEvent, StreamSpec, TerminalSize,
 };
 use edgecore::sample;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::machine::{cgroup, open, traces};
+use super::machine::{open, traces};
+use super::pod::{Pod, memory_of_shims, procs_of, sandbox, spec};
 
 type Case = (&'static str, fn(PathBuf) -> Pin<Box<dyn Future<Output = ()>>>);
 
@@ -39,7 +39,9 @@ cases![
     containers_outlive_a_killed_edgecore,
     a_killed_shim_takes_its_container_along,
     a_log_goes_on_in_a_new_file,
+    damaged_state_ends_nothing_that_is_not_ours,
     an_orphan_does_not_keep_a_container_alive,
+    an_image_is_copied_where_overlayfs_is_refused,
     the_hosts_network_is_shared_on_request,
 ];
 
@@ -89,107 +91,6 @@ fn clean_up(root: &Path) {
     runtime.block_on(async { open(root).await.remove_all().await.unwrap() });
 }
 
-struct Pod {
-    runtime: EmbeddedRuntime,
-    root: PathBuf,
-    sandbox: SandboxSpec,
-    id: String,
-}
-
-fn sandbox(root: &Path) -> SandboxSpec {
-    SandboxSpec {
-        name: "web".into(),
-        namespace: "default".into(),
-        uid: "u-1".into(),
-        hostname: "web".into(),
-        log_directory: root.join("logs"),
-        cgroup_parent: format!("{}/podu-1", cgroup(root.to_str().unwrap())),
-        labels: [("l".to_owned(), "v".to_owned())].into(),
-        annotations: [("a".to_owned(), "w".to_owned())].into(),
-        ..SandboxSpec::default()
-    }
-}
-
-fn spec(name: &str, part: &[&str]) -> ContainerSpec {
-    ContainerSpec {
-        name: name.into(),
-        image: sample::IMAGE.into(),
-        command: std::iter::once("/bin/keadm")
-            .chain(part.iter().copied())
-            .map(Into::into)
-            .collect(),
-        log_path: format!("{name}/0.log").into(),
-        labels: [("c".to_owned(), name.to_owned())].into(),
-        ..ContainerSpec::default()
-    }
-}
-
-impl Pod {
-    async fn new(root: &Path) -> Self {
-        Self::with(root, sandbox(root)).await
-    }
-
-    async fn with(root: &Path, sandbox: SandboxSpec) -> Self {
-        let runtime = open(root).await;
-        let id = runtime.run_sandbox(&sandbox).await.unwrap();
-        Pod { runtime, root: root.to_owned(), sandbox, id }
-    }
-
-    async fn create(&self, spec: &ContainerSpec) -> Result<String, RuntimeError> {
-        self.runtime.create_container(&self.id, spec, &self.sandbox).await
-    }
-
-    async fn run(&self, spec: &ContainerSpec) -> String {
-        let id = self.create(spec).await.unwrap();
-        self.runtime.start_container(&id).await.unwrap();
-        id
-    }
-
-    async fn ended(&self, id: &str) -> ContainerStatus {
-        let mut events = self.runtime.events().await.unwrap().unwrap();
-        loop {
-            let status = self.runtime.container_status(id).await.unwrap();
-            if status.state == ContainerState::Exited {
-                return status;
-            }
-            let _ = tokio::time::timeout(Duration::from_millis(200), events.recv()).await;
-        }
-    }
-
-    fn log(&self, name: &str) -> String {
-        std::fs::read_to_string(self.root.join("logs").join(name).join("0.log")).unwrap_or_default()
-    }
-
-    /// The log's lines without their times.
-    fn lines(&self, name: &str) -> Vec<String> {
-        let log = self.log(name);
-        log.lines().map(|l| l.split_once(' ').unwrap().1.to_owned()).collect()
-    }
-
-    async fn exec(&self, id: &str, part: &[&str]) -> (String, String, i32) {
-        let command: Vec<String> =
-            std::iter::once("/bin/keadm").chain(part.iter().copied()).map(Into::into).collect();
-        let out = self.runtime.exec_sync(id, &command, Duration::from_secs(10)).await.unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        (text(out.stdout), text(out.stderr), out.exit_code)
-    }
-
-    async fn look(&self, id: &str, path: &str) -> String {
-        let (out, ..) = self.exec(id, &["part-look", path]).await;
-        out.trim().to_owned()
-    }
-
-    async fn finish(self) {
-        self.runtime.remove_sandbox(&self.id).await.unwrap();
-        let listing = self.runtime.list(None).await.unwrap();
-        assert!(listing.sandboxes.is_empty() && listing.containers.is_empty());
-        for folder in ["sandboxes", "containers"] {
-            let left = std::fs::read_dir(self.root.join("state").join(folder)).unwrap().count();
-            assert_eq!(left, 0, "{folder}");
-        }
-    }
-}
-
 async fn the_sample_runs_and_is_fast(root: PathBuf) {
     let before = SystemTime::now();
     let runtime = open(&root).await;
@@ -224,30 +125,6 @@ async fn the_sample_runs_and_is_fast(root: PathBuf) {
     assert_eq!(status.reason, "Completed");
     assert!(pod.log("sample").contains("goodbye"));
     pod.finish().await;
-}
-
-fn memory_of_shims(root: &Path) {
-    for process in std::fs::read_dir("/proc").unwrap().flatten() {
-        let read = |name: &str| {
-            String::from_utf8_lossy(&std::fs::read(process.path().join(name)).unwrap_or_default())
-                .replace('\0', " ")
-        };
-        let command = read("cmdline");
-        if command.contains("keadm-shim") && command.contains(root.to_str().unwrap()) {
-            let rollup = read("smaps_rollup");
-            let kib = |key: &str| {
-                let line = rollup.lines().find(|l| l.starts_with(key)).unwrap_or("");
-                line.split_whitespace().nth(1).unwrap_or("?").to_owned()
-            };
-            let verb = command.split(' ').nth(1).unwrap_or("").to_owned();
-            eprintln!(
-                "    {verb} shim: RSS {} KiB, PSS {} KiB, private dirty {} KiB",
-                kib("Rss:"),
-                kib("Pss:"),
-                kib("Private_Dirty:")
-            );
-        }
-    }
 }
 
 async fn output_exit_code_and_log_are_kept(root: PathBuf) {
@@ -287,11 +164,6 @@ async fn a_command_in_a_container_has_its_own_output_and_code(root: PathBuf) {
     }
     assert_eq!(pod.lines("main"), Vec::<String>::new(), "commands do not print into the log");
     pod.finish().await;
-}
-
-/// Processes in the test's cgroups.
-fn procs_of(root: &Path) -> usize {
-    traces(root).iter().filter(|t| t.starts_with("process") && !t.contains("keadm-shim")).count()
 }
 
 async fn streams_of_a_command_are_connected(root: PathBuf) {
@@ -622,6 +494,38 @@ async fn a_log_goes_on_in_a_new_file(root: PathBuf) {
     pod.finish().await;
 }
 
+async fn damaged_state_ends_nothing_that_is_not_ours(root: PathBuf) {
+    let mut bystander =
+        tokio::process::Command::new("/proc/self/exe").arg("part-sleep").spawn().unwrap();
+    let pod = Pod::new(&root).await;
+    let mut folders = Vec::new();
+    let shim = serde_json::json!({ "pid": bystander.id(), "start": 1, "boot": "another" });
+    let shim = serde_json::json!({ "shim": shim, "pause": null }).to_string();
+    for hostile in ["/", "", "/..", "not a record"] {
+        let id = pod.create(&spec("main", &["part-sleep"])).await.unwrap();
+        let folder = root.join("state/containers").join(&id);
+        let path = folder.join("record.json");
+        let mut record: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        record["cgroup"] = hostile.into();
+        let text = if hostile.contains(' ') { hostile.into() } else { record.to_string() };
+        std::fs::write(&path, text).unwrap();
+        std::fs::write(folder.join("shim.json"), &shim).unwrap();
+        folders.push(folder);
+    }
+    // With a cgroup of its own, a record is believed: its container has ended, nobody saw how.
+    let id = pod.create(&spec("own", &["part-sleep"])).await.unwrap();
+    std::fs::write(root.join("state/containers").join(&id).join("shim.json"), &shim).unwrap();
+    let runtime = open(&root).await;
+    let listing = runtime.list(None).await.unwrap();
+    assert_eq!(listing.containers.iter().map(|c| &c.id).collect::<Vec<_>>(), [&id]);
+    assert_eq!(runtime.container_status(&id).await.unwrap().exit_code, 255);
+    assert_eq!(bystander.try_wait().unwrap(), None, "a process that is not ours was ended");
+    bystander.kill().await.unwrap();
+    folders.iter().for_each(|f| std::fs::remove_dir_all(f).unwrap());
+    Pod { runtime, ..pod }.finish().await;
+}
+
 async fn an_orphan_does_not_keep_a_container_alive(root: PathBuf) {
     let mut sandbox = sandbox(&root);
     sandbox.namespaces.host_pid = true;
@@ -632,6 +536,38 @@ async fn an_orphan_does_not_keep_a_container_alive(root: PathBuf) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     pod.finish().await;
+}
+
+/// A mount that goes with the test.
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH).unwrap();
+    }
+}
+
+async fn an_image_is_copied_where_overlayfs_is_refused(root: PathBuf) {
+    // What is itself an overlay cannot be the upper layer of another.
+    for name in ["low", "up", "work", "over"] {
+        std::fs::create_dir(root.join(name)).unwrap();
+    }
+    let path = |name: &str| root.join(name).display().to_string();
+    let options =
+        format!("lowerdir={},upperdir={},workdir={}", path("low"), path("up"), path("work"));
+    let over = root.join("over");
+    let (kind, flags) = (Some("overlay"), nix::mount::MsFlags::empty());
+    nix::mount::mount(kind, &over, kind, flags, Some(options.as_str())).unwrap();
+    let mounted = Mounted(over.clone());
+    let inner = over.join(root.file_name().unwrap());
+    std::fs::create_dir(&inner).unwrap();
+    let pod = Pod::new(&inner).await;
+    let id = pod.run(&spec("main", &["part-sleep"])).await;
+    assert_eq!(pod.exec(&id, &["part-write", "/tmp/new", "x"]).await.2, 0);
+    let copied = inner.join("state/containers").join(&id).join("rootfs/bin/keadm");
+    assert!(copied.exists(), "with overlayfs this would only be seen inside");
+    pod.finish().await;
+    drop(mounted);
 }
 
 async fn the_hosts_network_is_shared_on_request(root: PathBuf) {

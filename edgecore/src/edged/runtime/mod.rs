@@ -658,6 +658,12 @@ pub trait ContainerRuntime: Send + Sync {
     /// Whether pods can be run.
     fn status(&self) -> Answer<'_, RuntimeStatus>;
 
+    /// What a pod that does not ask for the host's network must be told in an event; `None` if its
+    /// network is what Kubernetes promises.
+    fn network_limit(&self) -> Option<&'static str> {
+        None
+    }
+
     /// All sandboxes and containers, or those of the pod with this UID.
     fn list<'a>(&'a self, pod_uid: Option<&'a str>) -> Answer<'a, Listing>;
 

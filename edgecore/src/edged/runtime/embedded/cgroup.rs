@@ -143,6 +143,10 @@ impl Hierarchies {
     }
 
     fn processes(&self, cgroup: &str) -> Vec<i32> {
+        // The root cgroup is the whole machine: a damaged record must not end it.
+        if !is_below_root(cgroup) {
+            return Vec::new();
+        }
         let texts = self.folders(cgroup).into_iter();
         let mut pids: Vec<i32> = texts
             .filter_map(|folder| read_small(&folder.join("cgroup.procs")))
@@ -165,7 +169,7 @@ impl Hierarchies {
 
     /// Removes the cgroup from every hierarchy if nothing is in it, and says whether it is gone.
     pub(crate) fn remove(&self, cgroup: &str) -> bool {
-        if cgroup.trim_matches('/').is_empty() {
+        if !is_below_root(cgroup) {
             return true;
         }
         let mut gone = true;
@@ -177,6 +181,11 @@ impl Hierarchies {
         }
         gone
     }
+}
+
+fn is_below_root(cgroup: &str) -> bool {
+    let parts = || cgroup.split('/').filter(|p| !p.is_empty());
+    parts().next().is_some() && parts().all(|p| p != "." && p != "..")
 }
 
 fn field(text: &str, key: &str) -> Option<u64> {
@@ -272,8 +281,18 @@ mod tests {
     }
 
     #[test]
-    fn the_root_cgroup_is_never_removed() {
-        let none = Hierarchies { unified: Some("/nonexistent".into()), ..Default::default() };
-        assert!(none.remove("/"));
+    fn nothing_is_ended_or_removed_outside_of_a_cgroup_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        std::fs::create_dir_all(root.join("a")).unwrap();
+        for folder in [dir.path(), &root, &root.join("a")] {
+            std::fs::write(folder.join("cgroup.procs"), "4194304\n4194303\n1\n").unwrap();
+        }
+        let here = Hierarchies { unified: Some(root), ..Default::default() };
+        for hostile in ["", "/", "//", "/..", "/a/../..", "."] {
+            assert!(here.processes(hostile).is_empty(), "{hostile}");
+            assert!(here.remove(hostile), "{hostile}");
+        }
+        assert_eq!(here.processes("/a"), [4_194_303, 4_194_304], "the machine's first is nobody's");
     }
 }

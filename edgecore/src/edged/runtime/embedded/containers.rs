@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use super::super::{ContainerSpec, ContainerStats, Resources, RuntimeError};
+use super::super::{ContainerSpec, ContainerStats, Resources, RuntimeError, Seccomp};
 use super::client;
 use super::image::{ImageRecord, Store};
 use super::index::{Container, Phase, Sandbox};
@@ -124,6 +124,9 @@ impl Inner {
         cgroup: &str,
     ) -> Result<ContainerPlan, RuntimeError> {
         let security = &spec.security;
+        if security.seccomp == Seccomp::RuntimeDefault && !security.privileged {
+            warn!(container = %spec.name, "the embedded runtime has no seccomp filter to apply");
+        }
         let devices = match security.privileged {
             true => spec::host_devices(),
             false => spec::devices_of_spec(&spec.devices)?,

@@ -159,6 +159,11 @@ fn seen_container(container: &Container) -> SeenContainer {
     }
 }
 
+/// Every container's cgroup is named after it; another would end somebody else's processes.
+fn has_own_cgroup(record: &ContainerRecord) -> bool {
+    record.cgroup.strip_suffix(record.id.as_str()).is_some_and(|parent| parent.ends_with('/'))
+}
+
 /// What the disk says of a container.
 struct Found {
     shim: Option<ShimRecord>,
@@ -271,7 +276,7 @@ impl Inner {
 
     async fn recover_container(self: &Arc<Self>, id: &Id, folder: &std::path::Path) {
         let record = match state::load::<ContainerRecord>(&folder.join(file::RECORD)) {
-            Ok(record) if record.id == *id => record,
+            Ok(record) if record.id == *id && has_own_cgroup(&record) => record,
             Err(e) if e.is_absent() => return drop(std::fs::remove_dir_all(folder)),
             _ => return warn!(container = %id, "its record is damaged; it is left alone"),
         };

@@ -46,7 +46,7 @@ use super::{
 };
 
 /// What pods without the host's network are told.
-pub const NO_POD_NETWORK: &str = "the embedded runtime makes no pod network yet: a pod that does \
+const NO_POD_NETWORK: &str = "the embedded runtime makes no pod network yet: a pod that does \
      not ask for the host's network gets an isolated loopback only";
 
 /// Events that a slow subscriber may have outstanding; beyond that the watchers wait.
@@ -224,10 +224,14 @@ impl ContainerRuntime for EmbeddedRuntime {
             Ok(RuntimeStatus {
                 ready: true,
                 network_ready: true,
-                message: NO_POD_NETWORK.into(),
+                message: String::new(),
                 cgroup_driver: Some(CgroupDriver::Cgroupfs),
             })
         })
+    }
+
+    fn network_limit(&self) -> Option<&'static str> {
+        Some(NO_POD_NETWORK)
     }
 
     fn list<'a>(&'a self, pod_uid: Option<&'a str>) -> Answer<'a, Listing> {

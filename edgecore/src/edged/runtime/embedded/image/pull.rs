@@ -188,32 +188,4 @@ async fn create(path: &Path) -> std::io::Result<tokio::fs::File> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn auth(set: impl FnOnce(&mut PullAuth)) -> Result<RegistryAuth, ImageError> {
-        let mut auth = PullAuth::default();
-        set(&mut auth);
-        credentials(&auth)
-    }
-
-    #[test]
-    fn credentials_are_read_as_docker_writes_them() {
-        let basic = |got| matches!(got, Ok(RegistryAuth::Basic(u, p)) if u == "me" && p == "a:b");
-        assert!(basic(auth(|a| a.auth = STANDARD.encode("me:a:b"))));
-        assert!(basic(auth(|a| (a.username, a.password) = ("me".into(), "a:b".into()))));
-        assert!(matches!(auth(|_| ()), Ok(RegistryAuth::Anonymous)));
-        assert!(auth(|a| a.auth = "%%%".into()).is_err());
-        assert!(auth(|a| a.identity_token = "x".into()).is_err());
-    }
-
-    #[test]
-    fn an_image_is_known_by_its_full_name() {
-        let digest = format!("sha256:{}", "0".repeat(64));
-        let (tags, digests) = names(&parse_name("busybox").unwrap(), &digest);
-        assert_eq!(tags, ["docker.io/library/busybox:latest"]);
-        assert_eq!(digests, [format!("docker.io/library/busybox@{digest}")]);
-        let pinned = format!("quay.io/a/b@{digest}");
-        assert_eq!(names(&parse_name(&pinned).unwrap(), &digest).0, Vec::<String>::new());
-    }
-}
+mod tests;
