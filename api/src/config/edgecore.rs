@@ -12,8 +12,8 @@ use serde::Deserialize;
 
 use super::kubelet::TailoredKubeletConfig;
 use super::problems::Problems;
-use super::{ConfigFile, FeatureGates, GoDuration, IgnoredKey, Secret, ignored, port};
-use crate::names::{Namespace, NodeName};
+use super::{ConfigFile, FeatureGates, IgnoredKey, Secret, ignored, port};
+use crate::names::NodeName;
 
 /// `edgecore.yaml`
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -129,8 +129,6 @@ pub struct Edged {
     /// The interface to take the address from.
     #[serde(default)]
     pub custom_interface_name: String,
-    /// Namespace whose pods are asked for at start.
-    pub register_node_namespace: Namespace,
     /// Whether pods may be scheduled to a new node.
     pub register_schedulable: bool,
     /// Labels of a new node.
@@ -140,18 +138,6 @@ pub struct Edged {
     pub report_event: bool,
     /// Where pods have their volumes.
     pub root_directory: PathBuf,
-    /// The image of sandboxes.
-    pub pod_sandbox_image: String,
-    /// How old a dead container must be to be removed.
-    #[serde(rename = "minimumGCAge")]
-    pub minimum_gc_age: GoDuration,
-    /// How many dead containers are kept of each; negative is all.
-    pub max_per_pod_container_count: i32,
-    /// How many dead containers are kept in all; negative is all.
-    pub max_container_count: i32,
-    /// Whether containers without a seccomp profile get the runtime's default.
-    #[serde(default)]
-    pub seccomp_default: bool,
     /// The kubelet's part.
     pub tailored_kubelet_config: TailoredKubeletConfig,
 }

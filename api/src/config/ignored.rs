@@ -55,6 +55,14 @@ pub const CLOUDCORE: &[IgnoredKey] = &[
     ignore("modules.taskManager.load", WORKERS),
 ];
 
+const DEAD: &str = "the last dead container of each is kept, for its log and exit code";
+const SECCOMP: &str = "a pod without a seccomp profile is unconfined; say so in the pod";
+const SOFT: &str = "only hard eviction thresholds are heeded";
+const PULLS: &str = "a few images are pulled at a time";
+const DOWN: &str = "pods keep running when edgecore stops";
+const RESERVED: &str =
+    "what is reserved lowers what the node offers, and is not enforced by cgroups";
+const EVENTS: &str = "the same event is told once in five minutes, and needs no other limit";
 const WINDOWS: &str = "this program runs on Linux only";
 const RUNTIME: &str = "that is a matter for the container runtime";
 const ALIGNMENT: &str = "containers are not pinned to processors or memory banks";
@@ -76,44 +84,146 @@ pub const EDGECORE: &[IgnoredKey] = &[
     ignore("modules.metaManager.contextSendModule", "modules are wired at start, not by name"),
     ignore("modules.edged.experimentalMounterPath", OBSERVED),
     ignore("modules.edged.experimentalNodeAllocatableIgnoreEvictionThreshold", OBSERVED),
+    ignore("modules.edged.maxContainerCount", DEAD),
+    ignore("modules.edged.maxPerPodContainerCount", DEAD),
+    ignore("modules.edged.minimumGCAge", DEAD),
+    ignore(
+        "modules.edged.podSandboxImage",
+        "the container runtime's own configuration names its sandbox image",
+    ),
+    ignore("modules.edged.registerNodeNamespace", "the pods of all namespaces are looked at"),
     ignore("modules.edged.runtimeCgroups", RUNTIME),
-    ignore("modules.edged.windowsPriorityClass", WINDOWS),
-    ignore("modules.edged.windowsService", WINDOWS),
+    ignore("modules.edged.seccompDefault", SECCOMP),
     ignore("modules.edged.tailoredKubeletConfig.allowedUnsafeSysctls", RUNTIME),
+    ignore(
+        "modules.edged.tailoredKubeletConfig.cgroupsPerQOS",
+        "pods always have cgroups by their quality of service",
+    ),
     ignore(
         "modules.edged.tailoredKubeletConfig.configMapAndSecretChangeDetectionStrategy",
         "changes are pushed by the cloud and seen at once",
     ),
+    ignore(
+        "modules.edged.tailoredKubeletConfig.containerLogMaxWorkers",
+        "one worker is enough for log files",
+    ),
     ignore("modules.edged.tailoredKubeletConfig.contentType", "messages are JSON"),
+    ignore(
+        "modules.edged.tailoredKubeletConfig.cpuCFSQuota",
+        "limits are always enforced, with a period of 100 ms",
+    ),
+    ignore(
+        "modules.edged.tailoredKubeletConfig.cpuCFSQuotaPeriod",
+        "limits are always enforced, with a period of 100 ms",
+    ),
     ignore("modules.edged.tailoredKubeletConfig.cpuManagerPolicy", ALIGNMENT),
     ignore("modules.edged.tailoredKubeletConfig.cpuManagerPolicyOptions", ALIGNMENT),
     ignore("modules.edged.tailoredKubeletConfig.cpuManagerReconcilePeriod", ALIGNMENT),
+    ignore(
+        "modules.edged.tailoredKubeletConfig.crashLoopBackOff",
+        "the longest wait is five minutes",
+    ),
     ignore("modules.edged.tailoredKubeletConfig.enableContentionProfiling", PROFILES),
     ignore("modules.edged.tailoredKubeletConfig.enableDebugFlagsHandler", PROFILES),
+    ignore("modules.edged.tailoredKubeletConfig.enableDebuggingHandlers", PROFILES),
     ignore("modules.edged.tailoredKubeletConfig.enableProfilingHandler", PROFILES),
     ignore("modules.edged.tailoredKubeletConfig.enableSystemLogHandler", PROFILES),
     ignore("modules.edged.tailoredKubeletConfig.enableSystemLogQuery", PROFILES),
+    ignore("modules.edged.tailoredKubeletConfig.enforceNodeAllocatable", RESERVED),
+    ignore("modules.edged.tailoredKubeletConfig.eventBurst", EVENTS),
+    ignore("modules.edged.tailoredKubeletConfig.eventRecordQPS", EVENTS),
+    ignore("modules.edged.tailoredKubeletConfig.evictionMaxPodGracePeriod", SOFT),
+    ignore("modules.edged.tailoredKubeletConfig.evictionMinimumReclaim", SOFT),
+    ignore("modules.edged.tailoredKubeletConfig.evictionSoft", SOFT),
+    ignore("modules.edged.tailoredKubeletConfig.evictionSoftGracePeriod", SOFT),
     ignore("modules.edged.tailoredKubeletConfig.failCgroupV1", "both cgroup versions work"),
+    ignore(
+        "modules.edged.tailoredKubeletConfig.failSwapOn",
+        "a machine with swap is as good as one without",
+    ),
+    ignore(
+        "modules.edged.tailoredKubeletConfig.featureGates",
+        "there are no features behind gates of the kubelet",
+    ),
+    ignore(
+        "modules.edged.tailoredKubeletConfig.fileCheckFrequency",
+        "static pods are looked at every five seconds",
+    ),
     ignore("modules.edged.tailoredKubeletConfig.hairpinMode", TABLES),
+    ignore(
+        "modules.edged.tailoredKubeletConfig.imageMaximumGCAge",
+        "images go when the disk fills, not when they are old",
+    ),
+    ignore(
+        "modules.edged.tailoredKubeletConfig.imageMinimumGCAge",
+        "images go when the disk fills, however young they are",
+    ),
     ignore("modules.edged.tailoredKubeletConfig.iptablesDropBit", TABLES),
     ignore("modules.edged.tailoredKubeletConfig.iptablesMasqueradeBit", TABLES),
     ignore("modules.edged.tailoredKubeletConfig.kernelMemcgNotification", OBSERVED),
+    ignore("modules.edged.tailoredKubeletConfig.kubeReservedCgroup", RESERVED),
     ignore("modules.edged.tailoredKubeletConfig.kubeletCgroups", OBSERVED),
+    ignore(
+        "modules.edged.tailoredKubeletConfig.localStorageCapacityIsolation",
+        "local storage is not limited by pod",
+    ),
     ignore(
         "modules.edged.tailoredKubeletConfig.logging",
         "see `keadm edgecore --help` for logging",
     ),
     ignore("modules.edged.tailoredKubeletConfig.makeIPTablesUtilChains", TABLES),
+    ignore(
+        "modules.edged.tailoredKubeletConfig.maxOpenFiles",
+        "edgecore leaves that to whoever starts it",
+    ),
+    ignore("modules.edged.tailoredKubeletConfig.maxParallelImagePulls", PULLS),
     ignore("modules.edged.tailoredKubeletConfig.memoryManagerPolicy", ALIGNMENT),
     ignore("modules.edged.tailoredKubeletConfig.memorySwap", "containers do not get swap"),
     ignore("modules.edged.tailoredKubeletConfig.memoryThrottlingFactor", "memory is not throttled"),
+    ignore(
+        "modules.edged.tailoredKubeletConfig.oomScoreAdj",
+        "edgecore leaves that to whoever starts it",
+    ),
+    ignore("modules.edged.tailoredKubeletConfig.podCIDR", "the CNI plugins hand out addresses"),
+    ignore("modules.edged.tailoredKubeletConfig.podPidsLimit", "processes are not counted by pod"),
     ignore("modules.edged.tailoredKubeletConfig.protectKernelDefaults", OBSERVED),
     ignore("modules.edged.tailoredKubeletConfig.qosReserved", ALIGNMENT),
+    ignore("modules.edged.tailoredKubeletConfig.registryBurst", PULLS),
+    ignore("modules.edged.tailoredKubeletConfig.registryPullQPS", PULLS),
     ignore("modules.edged.tailoredKubeletConfig.reservedMemory", ALIGNMENT),
     ignore("modules.edged.tailoredKubeletConfig.reservedSystemCPUs", ALIGNMENT),
+    ignore(
+        "modules.edged.tailoredKubeletConfig.runtimeRequestTimeout",
+        "each kind of request has a limit of its own",
+    ),
+    ignore("modules.edged.tailoredKubeletConfig.seccompDefault", SECCOMP),
+    ignore("modules.edged.tailoredKubeletConfig.serializeImagePulls", PULLS),
     ignore("modules.edged.tailoredKubeletConfig.showHiddenMetricsForVersion", OBSERVED),
+    ignore("modules.edged.tailoredKubeletConfig.shutdownGracePeriod", DOWN),
+    ignore("modules.edged.tailoredKubeletConfig.shutdownGracePeriodByPodPriority", DOWN),
+    ignore("modules.edged.tailoredKubeletConfig.shutdownGracePeriodCriticalPods", DOWN),
+    ignore("modules.edged.tailoredKubeletConfig.singleProcessOOMKill", RUNTIME),
+    ignore(
+        "modules.edged.tailoredKubeletConfig.streamingConnectionIdleTimeout",
+        "there are no idle streams to end",
+    ),
+    ignore(
+        "modules.edged.tailoredKubeletConfig.syncFrequency",
+        "a pod is looked at when something changes, and as often as the runtime needs",
+    ),
     ignore("modules.edged.tailoredKubeletConfig.systemCgroups", OBSERVED),
+    ignore("modules.edged.tailoredKubeletConfig.systemReservedCgroup", RESERVED),
     ignore("modules.edged.tailoredKubeletConfig.topologyManagerPolicy", ALIGNMENT),
     ignore("modules.edged.tailoredKubeletConfig.topologyManagerPolicyOptions", ALIGNMENT),
     ignore("modules.edged.tailoredKubeletConfig.topologyManagerScope", ALIGNMENT),
+    ignore(
+        "modules.edged.tailoredKubeletConfig.volumePluginDir",
+        "there are no volume plugins of that kind",
+    ),
+    ignore(
+        "modules.edged.tailoredKubeletConfig.volumeStatsAggPeriod",
+        "disk use of volumes is not added up",
+    ),
+    ignore("modules.edged.windowsPriorityClass", WINDOWS),
+    ignore("modules.edged.windowsService", WINDOWS),
 ];

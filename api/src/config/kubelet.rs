@@ -28,32 +28,15 @@ pub struct TailoredKubeletConfig {
     pub read_only_port: u16,
     /// Folder of static pods.
     pub static_pod_path: PathBuf,
-    /// How often it is read again.
-    pub file_check_frequency: GoDuration,
-    /// How often everything is looked at again.
-    pub sync_frequency: GoDuration,
     /// Socket of the container runtime, or [`EMBEDDED_RUNTIME`].
     pub container_runtime_endpoint: String,
     /// Socket of the image service; empty for the runtime's.
     pub image_service_endpoint: String,
-    /// How long a request to the runtime may take.
-    pub runtime_request_timeout: GoDuration,
     /// `cgroupfs` or `systemd`.
     pub cgroup_driver: String,
     /// Cgroup under which pods live; empty for the root.
     #[serde(default)]
     pub cgroup_root: String,
-    /// Whether pods have cgroups by quality of service.
-    #[serde(rename = "cgroupsPerQOS")]
-    pub cgroups_per_qos: bool,
-    /// Whether CPU limits are enforced by quota.
-    #[serde(rename = "cpuCFSQuota")]
-    pub cpu_cfs_quota: bool,
-    /// The quota's period.
-    #[serde(rename = "cpuCFSQuotaPeriod")]
-    pub cpu_cfs_quota_period: GoDuration,
-    /// Processes per pod; negative for no limit.
-    pub pod_pids_limit: i64,
     /// How many pods the node takes.
     pub max_pods: u32,
     /// How many per processor; 0 for no limit.
@@ -66,9 +49,6 @@ pub struct TailoredKubeletConfig {
     pub cluster_dns: Option<Vec<IpAddr>>,
     /// What pods with the node's DNS read.
     pub resolv_conf: PathBuf,
-    /// Addresses of pods where nobody else hands them out.
-    #[serde(rename = "podCIDR", default)]
-    pub pod_cidr: Option<String>,
     /// Whether the node creates its Node object.
     pub register_node: bool,
     /// Taints of a new node.
@@ -92,39 +72,14 @@ pub struct TailoredKubeletConfig {
     pub container_log_monitor_interval: GoDuration,
     /// Where log files are.
     pub pod_logs_dir: PathBuf,
-    /// Whether images are pulled one at a time.
-    pub serialize_image_pulls: bool,
-    /// How many at a time otherwise.
-    #[serde(default)]
-    pub max_parallel_image_pulls: Option<u32>,
-    /// Pulls a second; 0 for no limit.
-    #[serde(rename = "registryPullQPS")]
-    pub registry_pull_qps: u32,
-    /// How many above that at once.
-    pub registry_burst: u32,
     /// Disk use in percent at which unused images are removed.
     #[serde(rename = "imageGCHighThresholdPercent")]
     pub image_gc_high_threshold_percent: u8,
     /// Disk use in percent down to which they are.
     #[serde(rename = "imageGCLowThresholdPercent")]
     pub image_gc_low_threshold_percent: u8,
-    /// How long an image must have been unused.
-    #[serde(rename = "imageMinimumGCAge")]
-    pub image_minimum_gc_age: GoDuration,
-    /// After how long an unused image goes whatever the disk; 0 for never.
-    #[serde(rename = "imageMaximumGCAge")]
-    pub image_maximum_gc_age: GoDuration,
     /// Signals and thresholds at which pods are evicted at once.
     pub eviction_hard: BTreeMap<String, String>,
-    /// Signals and thresholds at which pods are evicted after a while.
-    #[serde(default)]
-    pub eviction_soft: BTreeMap<String, String>,
-    /// How long the soft ones wait.
-    #[serde(default)]
-    pub eviction_soft_grace_period: BTreeMap<String, GoDuration>,
-    /// Seconds of grace at most for a pod evicted by a soft threshold.
-    #[serde(default)]
-    pub eviction_max_pod_grace_period: Option<u32>,
     /// How long a pressure condition stays after the pressure.
     pub eviction_pressure_transition_period: GoDuration,
     /// What the system keeps for itself.
@@ -133,34 +88,6 @@ pub struct TailoredKubeletConfig {
     /// What edgecore and the runtime keep for themselves.
     #[serde(default)]
     pub kube_reserved: BTreeMap<String, String>,
-    /// How much the kernel's killer favours edgecore.
-    pub oom_score_adj: i32,
-    /// Whether a swap device keeps edgecore from starting.
-    pub fail_swap_on: bool,
-    /// How long pods have when the machine goes down.
-    pub shutdown_grace_period: GoDuration,
-    /// How much of it critical pods have.
-    pub shutdown_grace_period_critical_pods: GoDuration,
-    /// How often disk use of volumes is added up.
-    pub volume_stats_agg_period: GoDuration,
-    /// Whether containers without a seccomp profile get the runtime's default.
-    pub seccomp_default: bool,
-    /// Whether a container that is out of memory loses one process only.
-    #[serde(rename = "singleProcessOOMKill", default)]
-    pub single_process_oom_kill: Option<bool>,
-    /// How long a connection of exec or attach may be idle.
-    pub streaming_connection_idle_timeout: GoDuration,
-    /// Back-off of containers that crash.
-    pub crash_loop_back_off: CrashLoopBackOff,
-}
-
-/// `crashLoopBackOff`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CrashLoopBackOff {
-    /// The longest wait; the kubelet's five minutes if absent.
-    #[serde(default)]
-    pub max_container_restart_period: Option<GoDuration>,
 }
 
 /// What runs the containers.
@@ -232,9 +159,6 @@ impl TailoredKubeletConfig {
         for (key, duration) in [
             ("nodeStatusUpdateFrequency", self.node_status_update_frequency),
             ("nodeStatusReportFrequency", self.node_status_report_frequency),
-            ("runtimeRequestTimeout", self.runtime_request_timeout),
-            ("syncFrequency", self.sync_frequency),
-            ("fileCheckFrequency", self.file_check_frequency),
         ] {
             problems.check(!duration.0.is_zero(), &path(key), POSITIVE);
         }
