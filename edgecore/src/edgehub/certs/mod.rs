@@ -208,7 +208,10 @@ impl CertSettings {
         let (key, csr) = self.request()?;
         let trust = ServerTrust::Roots(tls::roots([ca.clone().into()])?);
         let tls = tls::client_config(trust, None, &[b"http/1.1"])?;
-        let headers = [("authorization", format!("Bearer {}", token.jwt()))];
+        let headers = [
+            ("authorization", format!("Bearer {}", token.jwt())),
+            ("nodename", self.node.to_string()),
+        ];
         let answer = http::get(self, tls, "/edge.crt", &headers, csr).await?;
         let certificate = match answer.status {
             StatusCode::OK => answer.body,
