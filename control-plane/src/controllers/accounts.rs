@@ -1,0 +1,102 @@
+//! What every namespace has: the account `default` and the CA's certificate.
+//!
+//! Owns: `default` and `kube-root-ca.crt` in each namespace. Called by: `controllers::spawn`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::defaults::ensure_object;
+use super::{Change, Follower};
+use crate::http::status::Status;
+use crate::plane::Plane;
+use crate::registry::meta;
+
+/// The config map with the CA's certificate.
+pub(crate) const ROOT_CA: &str = "kube-root-ca.crt";
+/// How often all namespaces are looked at, for writes that failed.
+const REPAIR: Duration = Duration::from_secs(60);
+
+/// Makes what a namespace lacks.
+///
+/// # Errors
+/// When the namespace does not live or the store refuses.
+pub(crate) async fn ensure(plane: &Plane, namespace: &str) -> Result<(), Status> {
+    ensure_object(
+        plane,
+        "",
+        "serviceaccounts",
+        namespace,
+        json!({"metadata": {"name": "default"}}),
+    )
+    .await?;
+    let map = json!({
+        "metadata": {"name": ROOT_CA, "annotations": {"kubernetes.io/description": "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes clusters."}},
+        "data": {"ca.crt": plane.ca_pem},
+    });
+    let account = ensure_object(
+        plane,
+        "",
+        "serviceaccounts",
+        namespace,
+        json!({"metadata": {"name": "default"}}),
+    );
+    futures::future::try_join(account, ensure_object(plane, "", "configmaps", namespace, map))
+        .await?;
+    Ok(())
+}
+
+/// Follows namespaces, and the objects that must not go.
+pub(crate) async fn run(plane: Arc<Plane>) {
+    let mut namespaces = Follower::new(&plane, "core/namespaces");
+    let mut accounts = Follower::new(&plane, "core/serviceaccounts");
+    let mut maps = Follower::new(&plane, "core/configmaps");
+    let mut active: BTreeSet<String> = BTreeSet::new();
+    loop {
+        let mut due: BTreeSet<String> = BTreeSet::new();
+        tokio::select! {
+            changes = namespaces.next() => for c in changes {
+                match c {
+                    Change::Reset(all) => active = all.iter().filter(|n| lives(n)).map(|n| meta::name(n).to_owned()).collect(),
+                    Change::Put(n) if lives(&n) => {
+                        if active.insert(meta::name(&n).to_owned()) {
+                            due.insert(meta::name(&n).to_owned());
+                        }
+                        continue;
+                    }
+                    Change::Put(n) | Change::Gone(n) => {
+                        active.remove(meta::name(&n));
+                        continue;
+                    }
+                }
+                due.extend(active.iter().cloned());
+            },
+            changes = accounts.next() => due.extend(lost(&changes, "default")),
+            changes = maps.next() => due.extend(lost(&changes, ROOT_CA)),
+            () = tokio::time::sleep(REPAIR) => due.extend(active.iter().cloned()),
+        }
+        for namespace in due.iter().filter(|n| active.contains(*n)) {
+            if let Err(e) = ensure(&plane, namespace).await
+                && e.code != 404
+                && e.code != 403
+            {
+                tracing::warn!(namespace, "cannot make the default account: {}", e.message);
+            }
+        }
+    }
+}
+
+fn lives(namespace: &serde_json::Value) -> bool {
+    !meta::is_terminating(namespace)
+}
+
+/// The namespaces in which an object of this name was deleted.
+fn lost(changes: &[Change], name: &str) -> Vec<String> {
+    let gone = |c: &Change| match c {
+        Change::Gone(o) if meta::name(o) == name => Some(meta::namespace(o).to_owned()),
+        _ => None,
+    };
+    changes.iter().filter_map(gone).collect()
+}

@@ -1,0 +1,109 @@
+//! The controllers: each an index, a loop and a writer.
+//!
+//! Owns: starting them, and following tables of the store. Called by: `lib.rs`.
+//! Never: goes over the network; controllers call the verbs directly.
+
+pub(crate) mod accounts;
+pub(crate) mod crd;
+pub(crate) mod defaults;
+pub(crate) mod events;
+pub(crate) mod gc;
+pub(crate) mod namespace;
+pub(crate) mod nodelifecycle;
+pub(crate) mod scheduler;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use service::Service;
+use service::backoff::Backoff;
+
+use crate::http::status::Status;
+use crate::plane::Plane;
+use crate::store::watch::Watcher;
+
+/// What happened in a table.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// Everything that is there; what was known before and is not in it is gone.
+    Reset(Vec<Value>),
+    /// A new or changed object.
+    Put(Value),
+    /// An object that is gone, as it last was.
+    Gone(Value),
+}
+
+/// Follows a table: first all, then what changes; all again after falling behind.
+pub(crate) struct Follower {
+    plane: Arc<Plane>,
+    table: Arc<str>,
+    watcher: Option<Watcher>,
+}
+
+impl Follower {
+    pub(crate) fn new(plane: &Arc<Plane>, table: &str) -> Self {
+        Self { plane: Arc::clone(plane), table: table.into(), watcher: None }
+    }
+
+    /// Waits for what happens next.
+    pub(crate) async fn next(&mut self) -> Vec<Change> {
+        loop {
+            let Some(watcher) = &mut self.watcher else {
+                let all = self.plane.store.list(&self.table, "", None);
+                self.watcher = Some(self.plane.store.watch(&self.table, "", all.revision));
+                return vec![Change::Reset(all.objects.iter().map(|(_, o)| o.value()).collect())];
+            };
+            match watcher.next().await {
+                Err(_) => self.watcher = None,
+                Ok(batch) => {
+                    let one = |e: &Arc<crate::store::Event>| {
+                        if e.deleted {
+                            Change::Gone(e.object.value())
+                        } else {
+                            Change::Put(e.object.value())
+                        }
+                    };
+                    return batch.events.iter().map(one).collect();
+                }
+            }
+        }
+    }
+}
+
+/// What must be there before the first request.
+///
+/// # Errors
+/// When the store refuses to write.
+pub(crate) async fn prepare(plane: &Arc<Plane>) -> Result<(), Status> {
+    crd::reload(plane);
+    defaults::ensure(plane).await
+}
+
+/// Starts them all.
+pub(crate) fn spawn(plane: &Arc<Plane>, svc: &mut Service) {
+    let start = |svc: &mut Service,
+                 name: &str,
+                 run: fn(Arc<Plane>) -> futures::future::BoxFuture<'static, ()>| {
+        let plane = Arc::clone(plane);
+        let backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
+        svc.spawn_restarting(name, backoff, move || {
+            let plane = Arc::clone(&plane);
+            async move {
+                let stopping = plane.stopping.clone();
+                tokio::select! {
+                    () = run(plane) => {}
+                    () = stopping.cancelled() => {}
+                }
+                Ok(())
+            }
+        });
+    };
+    start(svc, "namespace-controller", |p| Box::pin(namespace::run(p)));
+    start(svc, "serviceaccount-controller", |p| Box::pin(accounts::run(p)));
+    start(svc, "crd-controller", |p| Box::pin(crd::run(p)));
+    start(svc, "scheduler", |p| Box::pin(scheduler::run(p)));
+    start(svc, "node-controller", |p| Box::pin(nodelifecycle::run(p)));
+    start(svc, "garbage-collector", |p| Box::pin(gc::run(p)));
+    start(svc, "event-expiry", |p| Box::pin(events::expire(p)));
+}

@@ -1,0 +1,108 @@
+//! The end of namespaces.
+//!
+//! Owns: emptying a namespace that is being deleted, and letting it go. Called by: `controllers::spawn`,
+//! and the subresource `finalize`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Change, Follower};
+use crate::http::auth::User;
+use crate::http::delete::{DeleteOptions, Propagation, delete_collection};
+use crate::http::get;
+use crate::http::status::Status;
+use crate::plane::Plane;
+use crate::registry::selectors::Selection;
+use crate::registry::{Resource, meta};
+use crate::store::{Draft, Expect, WriteError};
+
+/// How soon a namespace that is not empty yet is looked at again: its pods may be ending.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Follows namespaces and empties those that are being deleted.
+pub(crate) async fn run(plane: Arc<Plane>) {
+    let mut namespaces = Follower::new(&plane, "core/namespaces");
+    let mut going: BTreeSet<String> = BTreeSet::new();
+    loop {
+        let wait = if going.is_empty() { Duration::from_secs(3600) } else { AGAIN };
+        tokio::select! {
+            changes = namespaces.next() => for c in changes {
+                match c {
+                    Change::Reset(all) => going = all.iter().filter(|n| meta::is_terminating(n)).map(|n| meta::name(n).to_owned()).collect(),
+                    Change::Put(n) if meta::is_terminating(&n) => { going.insert(meta::name(&n).to_owned()); }
+                    Change::Put(n) | Change::Gone(n) => { going.remove(meta::name(&n)); }
+                }
+            },
+            () = tokio::time::sleep(wait) => {}
+        }
+        for name in going.clone() {
+            match empty(&plane, &name).await {
+                Ok(true) => {
+                    going.remove(&name);
+                }
+                Ok(false) => {}
+                Err(e) => {
+                    tracing::warn!(namespace = name, "cannot empty a namespace: {}", e.message)
+                }
+            }
+        }
+    }
+}
+
+/// Deletes what is in a namespace; when nothing is left, the namespace. Returns whether it is gone.
+async fn empty(plane: &Plane, name: &str) -> Result<bool, Status> {
+    let user = User::internal("serviceaccount:kube-system:namespace-controller");
+    let options =
+        DeleteOptions { propagation: Some(Propagation::Background), ..DeleteOptions::default() };
+    let snapshot = plane.registry.snapshot();
+    let mut seen = BTreeSet::new();
+    let mut left = 0;
+    for resource in snapshot.resources.iter().filter(|r| r.namespaced && r.can("delete")) {
+        if !seen.insert(Arc::clone(&resource.table)) {
+            continue;
+        }
+        delete_collection(plane, &user, resource, name, &Selection::default(), &options).await?;
+        left += plane.store.list(&resource.table, &format!("{name}/"), None).objects.len();
+    }
+    if left > 0 {
+        return Ok(false);
+    }
+    finalize(plane, name, &json!({"spec": {"finalizers": []}})).await?;
+    Ok(true)
+}
+
+/// Replaces a namespace's own finalizers; it goes when it waits for nothing else.
+///
+/// # Errors
+/// When it does not exist or is changed by somebody else all the time.
+pub(crate) async fn finalize(plane: &Plane, name: &str, sent: &Value) -> Result<Value, Status> {
+    let resource: Arc<Resource> = plane.registry.builtin("", "namespaces");
+    let key = get::key(&resource, "", name);
+    for _ in 0..8 {
+        let current = get::find(plane, &resource, "", name)?;
+        let mut new = get::with_kind(&resource, &current);
+        new["spec"]["finalizers"] = sent["spec"]["finalizers"].clone();
+        let waits =
+            |p: &str| new.pointer(p).and_then(Value::as_array).is_some_and(|f| !f.is_empty());
+        let done = meta::is_terminating(&new)
+            && !waits("/spec/finalizers")
+            && !waits("/metadata/finalizers");
+        let written = if done {
+            plane.store.delete(key.clone(), current.revision).await
+        } else {
+            plane.store.put(key.clone(), Expect::Revision(current.revision), Draft::of(&new)).await
+        };
+        match written {
+            Ok(s) => return Ok(get::with_kind(&resource, &s)),
+            Err(WriteError::Conflict) => {}
+            Err(WriteError::Missing) => {
+                return Err(Status::not_found(resource.group_resource(), name));
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Err(Status::modified(resource.group_resource(), name))
+}

@@ -1,0 +1,270 @@
+//! What is filled in or refused in the light of other objects.
+//!
+//! Owns: the built-in admission: living namespaces, service accounts and their token volume,
+//! default tolerations, priority, the default storage class, who requested a certificate.
+//! Called by: create and update, after defaults and before validation.
+
+use serde_json::{Value, json};
+
+use super::auth::User;
+use super::status::Status;
+use crate::plane::Plane;
+use crate::registry::core::{default, object};
+use crate::registry::{Part, Resource, meta};
+use crate::store::Key;
+
+/// Checks and completes a new object.
+///
+/// # Errors
+/// When the namespace does not live, or an account is missing.
+pub(crate) fn on_create(
+    plane: &Plane,
+    user: &User,
+    resource: &Resource,
+    namespace: &str,
+    new: &mut Value,
+) -> Result<(), Status> {
+    if resource.namespaced {
+        living_namespace(plane, resource, namespace, meta::name(new))?;
+    }
+    match resource.table.as_ref() {
+        "core/pods" => {
+            service_account(plane, resource, namespace, new)?;
+            let spec = object(new, "spec");
+            tolerations(spec);
+            default(spec, "priority", 0);
+            default(spec, "preemptionPolicy", "PreemptLowerPriority");
+        }
+        "core/persistentvolumeclaims" => default_class(plane, new),
+        "core/services" => cluster_ip(plane, new),
+        "certificates.k8s.io/certificatesigningrequests" => {
+            let who = user.to_value();
+            let spec = object(new, "spec");
+            for f in ["username", "uid", "groups", "extra"] {
+                match who.get(f) {
+                    Some(v) => spec[f] = v.clone(),
+                    None => {
+                        spec.as_object_mut().and_then(|m| m.remove(f));
+                    }
+                }
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Checks a changed object.
+///
+/// # Errors
+/// None so far; admission by webhook will have some.
+pub(crate) fn on_update(
+    plane: &Plane,
+    _: &User,
+    resource: &Resource,
+    new: &mut Value,
+    _: &Value,
+    part: Part,
+) -> Result<(), Status> {
+    if resource.table.as_ref() == "core/services" && part == Part::Main {
+        cluster_ip(plane, new);
+    }
+    Ok(())
+}
+
+/// New objects need a namespace that is there and stays.
+fn living_namespace(
+    plane: &Plane,
+    resource: &Resource,
+    namespace: &str,
+    name: &str,
+) -> Result<(), Status> {
+    let namespaces = plane.registry.builtin("", "namespaces");
+    let found = super::get::find(plane, &namespaces, "", namespace)?.value();
+    if meta::is_terminating(&found) || found["status"]["phase"] == "Terminating" {
+        let why = format!(
+            "unable to create new content in namespace {namespace} because it is being terminated"
+        );
+        let mut s = Status::forbidden(resource.group_resource(), name, &why);
+        if let Some(d) = &mut s.details {
+            d["causes"] = json!([{"reason": "NamespaceTerminating", "message": format!("namespace {namespace} is being terminated"), "field": "metadata.namespace"}]);
+        }
+        return Err(s);
+    }
+    Ok(())
+}
+
+const TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+fn service_account(
+    plane: &Plane,
+    resource: &Resource,
+    namespace: &str,
+    pod: &mut Value,
+) -> Result<(), Status> {
+    // A node's own static pods come with this mark and have no account.
+    if pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_string() {
+        return Ok(());
+    }
+    let name = meta::name(pod).to_owned();
+    let spec = object(pod, "spec");
+    if spec["serviceAccountName"].as_str().unwrap_or_default().is_empty() {
+        spec["serviceAccountName"] = "default".into();
+    }
+    let account = spec["serviceAccountName"].as_str().unwrap_or_default().to_owned();
+    spec["serviceAccount"] = account.as_str().into();
+    let found = plane.store.get(&Key::new(&"core/serviceaccounts".into(), namespace, &account)).ok_or_else(|| {
+        let why = format!("error looking up service account {namespace}/{account}: serviceaccount \"{account}\" not found");
+        Status::forbidden(resource.group_resource(), &name, &why)
+    })?;
+    let found = found.value();
+    if spec["imagePullSecrets"].as_array().is_none_or(Vec::is_empty)
+        && let Some(secrets) = found.get("imagePullSecrets")
+    {
+        spec["imagePullSecrets"] = secrets.clone();
+    }
+    let wanted = spec["automountServiceAccountToken"]
+        .as_bool()
+        .or(found["automountServiceAccountToken"].as_bool());
+    if wanted.unwrap_or(true) {
+        mount_token(spec);
+    }
+    Ok(())
+}
+
+fn mount_token(spec: &mut Value) {
+    let volume = spec["volumes"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|v| v["name"].as_str())
+        .find(|n| n.starts_with("kube-api-access-"))
+        .map_or_else(|| format!("kube-api-access-{}", meta::suffix(5)), str::to_owned);
+    let mut used = false;
+    for field in ["initContainers", "containers"] {
+        for c in crate::registry::core::list(spec, field) {
+            let mounted = c["volumeMounts"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .any(|m| m["mountPath"] == TOKEN_DIR);
+            if mounted {
+                continue;
+            }
+            used = true;
+            default(c, "volumeMounts", json!([]));
+            if let Some(mounts) = c["volumeMounts"].as_array_mut() {
+                mounts.push(json!({"name": volume, "readOnly": true, "mountPath": TOKEN_DIR}));
+            }
+        }
+    }
+    let there =
+        spec["volumes"].as_array().into_iter().flatten().any(|v| v["name"] == volume.as_str());
+    if !used || there {
+        return;
+    }
+    default(spec, "volumes", json!([]));
+    if let Some(volumes) = spec["volumes"].as_array_mut() {
+        volumes.push(json!({"name": volume, "projected": {"defaultMode": 420, "sources": [
+            {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+            {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+            {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]}},
+        ]}}));
+    }
+}
+
+/// Five minutes' grace for pods whose node is in trouble, unless they say otherwise.
+fn tolerations(spec: &mut Value) {
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        let tolerates = |t: &Value| {
+            let effect = t["effect"].as_str().unwrap_or_default();
+            let named = t["key"].as_str().unwrap_or_default();
+            (named == key || (named.is_empty() && t["operator"] == "Exists"))
+                && (effect.is_empty() || effect == "NoExecute")
+        };
+        if spec["tolerations"].as_array().into_iter().flatten().any(tolerates) {
+            continue;
+        }
+        default(spec, "tolerations", json!([]));
+        if let Some(list) = spec["tolerations"].as_array_mut() {
+            list.push(json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}));
+        }
+    }
+}
+
+fn default_class(plane: &Plane, claim: &mut Value) {
+    if claim["spec"].get("storageClassName").is_some() {
+        return;
+    }
+    let classes = plane.store.list("storage.k8s.io/storageclasses", "", None).objects;
+    let is_default = |v: &Value| {
+        v.pointer("/metadata/annotations/storageclass.kubernetes.io~1is-default-class")
+            .is_some_and(|a| a == "true")
+    };
+    // The newest one wins, as in Kubernetes.
+    let found = classes.iter().map(|(_, c)| c.value()).filter(is_default);
+    let newest = found.max_by_key(|c| meta::text(c, "/metadata/creationTimestamp").to_owned());
+    if let Some(class) = newest {
+        object(claim, "spec")["storageClassName"] = meta::name(&class).into();
+    }
+}
+
+/// Gives a service an address of the service network, and what goes with it.
+fn cluster_ip(plane: &Plane, service: &mut Value) {
+    let spec = object(service, "spec");
+    if spec["type"] == "ExternalName" {
+        return;
+    }
+    if spec["clusterIP"].as_str().unwrap_or_default().is_empty() {
+        spec["clusterIP"] = free_ip(plane).into();
+    }
+    let ip = spec["clusterIP"].clone();
+    spec["clusterIPs"] = json!([ip]);
+    default(spec, "ipFamilies", json!(["IPv4"]));
+    default(spec, "ipFamilyPolicy", "SingleStack");
+}
+
+/// An address of 10.96.0.0/12, as kubeadm uses it, that no service has. Two services made in the same
+/// instant draw the same one with a chance of one in a million.
+fn free_ip(plane: &Plane) -> String {
+    use rand::Rng as _;
+    let services = plane.store.list("core/services", "", None).objects;
+    let taken: std::collections::HashSet<String> = services
+        .iter()
+        .map(|(_, s)| meta::text(&s.value(), "/spec/clusterIP").to_owned())
+        .collect();
+    loop {
+        let n: u32 = rand::rng().random_range(0x0000_0100..0x000f_fffe);
+        let ip = std::net::Ipv4Addr::from(0x0a60_0000_u32 + n).to_string();
+        if !taken.contains(&ip) {
+            return ip;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_gets_the_token_volume_once() {
+        let mut spec = json!({"containers": [{"name": "a"}, {"name": "b", "volumeMounts": [{"name": "own", "mountPath": TOKEN_DIR}]}]});
+        mount_token(&mut spec);
+        let name = spec["volumes"][0]["name"].as_str().unwrap().to_owned();
+        assert!(name.starts_with("kube-api-access-"));
+        assert_eq!(spec["containers"][0]["volumeMounts"][0]["name"], name.as_str());
+        let before = spec.clone();
+        mount_token(&mut spec);
+        assert_eq!(spec, before);
+    }
+
+    #[test]
+    fn tolerations_are_added_unless_there_are_some() {
+        let mut spec = json!({"tolerations": [{"operator": "Exists"}]});
+        tolerations(&mut spec);
+        assert_eq!(spec["tolerations"].as_array().unwrap().len(), 1);
+        let mut spec = json!({});
+        tolerations(&mut spec);
+        assert_eq!(spec["tolerations"].as_array().unwrap().len(), 2);
+    }
+}

@@ -1,0 +1,157 @@
+//! Who a caller is.
+//!
+//! Owns: users from client certificates and bearer tokens, and impersonation.
+//! Called by: the router, before anything else. Never: takes an identity from a header alone.
+
+use std::collections::BTreeMap;
+
+use http::HeaderMap;
+use serde_json::{Value, json};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::request::decode;
+use super::status::Status;
+use super::{rbac, tokens};
+use crate::plane::Plane;
+
+/// A caller.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct User {
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    pub(crate) groups: Vec<String>,
+    pub(crate) extra: BTreeMap<String, Vec<String>>,
+}
+
+pub(crate) const MASTERS: &str = "system:masters";
+const AUTHENTICATED: &str = "system:authenticated";
+
+impl User {
+    /// One of our own controllers.
+    pub(crate) fn internal(name: &str) -> Self {
+        Self {
+            name: format!("system:{name}"),
+            groups: vec![MASTERS.into(), AUTHENTICATED.into()],
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn is_master(&self) -> bool {
+        self.groups.iter().any(|g| g == MASTERS)
+    }
+
+    pub(crate) fn to_value(&self) -> Value {
+        let mut v = json!({"username": self.name, "groups": self.groups});
+        if !self.uid.is_empty() {
+            v["uid"] = self.uid.as_str().into();
+        }
+        if !self.extra.is_empty() {
+            v["extra"] = json!(self.extra);
+        }
+        v
+    }
+}
+
+/// The subject of a client certificate that TLS has verified: CN is the name, O are the groups.
+pub(crate) fn user_of_certificate(der: &[u8]) -> Option<User> {
+    let (_, cert) = X509Certificate::from_der(der).ok()?;
+    let subject = cert.subject();
+    let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
+    let mut groups: Vec<String> =
+        subject.iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_owned).collect();
+    groups.push(AUTHENTICATED.to_owned());
+    Some(User { name, groups, ..User::default() })
+}
+
+/// Finds out who is calling; none is nobody in particular.
+///
+/// # Errors
+/// 401 when there are credentials and they are no good.
+pub(crate) fn authenticate(
+    plane: &Plane,
+    peer: Option<&User>,
+    headers: &HeaderMap,
+) -> Result<Option<User>, Status> {
+    if let Some(user) = peer {
+        return Ok(Some(user.clone()));
+    }
+    let Some(header) = headers.get(http::header::AUTHORIZATION) else { return Ok(None) };
+    let text = header.to_str().map_err(|_| Status::unauthorized())?;
+    let token = text
+        .strip_prefix("Bearer ")
+        .or_else(|| text.strip_prefix("bearer "))
+        .ok_or_else(Status::unauthorized)?;
+    tokens::authenticate(plane, token.trim(), &[]).map(Some).ok_or_else(Status::unauthorized)
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|v| v.to_str().ok())
+}
+
+/// Becomes somebody else, if the caller asks to and may.
+///
+/// # Errors
+/// 403 when it may not; 400 when the headers make no sense.
+pub(crate) fn impersonate(plane: &Plane, user: User, headers: &HeaderMap) -> Result<User, Status> {
+    let groups: Vec<String> = headers
+        .get_all("impersonate-group")
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .map(str::to_owned)
+        .collect();
+    let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, value) in headers {
+        if let Some(key) = name.as_str().strip_prefix("impersonate-extra-") {
+            extra
+                .entry(decode(key, false))
+                .or_default()
+                .extend(value.to_str().ok().map(str::to_owned));
+        }
+    }
+    let uid = header(headers, "impersonate-uid").unwrap_or_default();
+    let Some(name) = header(headers, "impersonate-user").filter(|n| !n.is_empty()) else {
+        if groups.is_empty() && extra.is_empty() && uid.is_empty() {
+            return Ok(user);
+        }
+        return Err(Status::bad_request(
+            "requested impersonation of groups, a uid or extra fields without impersonating a user",
+        ));
+    };
+    let check = |group: &str, resource: &str, sub: &str, name: &str, namespace: &str| {
+        let a = rbac::Attributes {
+            verb: "impersonate",
+            group,
+            resource,
+            subresource: sub,
+            namespace,
+            name,
+            ..rbac::Attributes::default()
+        };
+        rbac::require(plane, &user, &a)
+    };
+    let mut all = groups.clone();
+    match name.strip_prefix("system:serviceaccount:").and_then(|n| n.split_once(':')) {
+        Some((namespace, account)) => {
+            check("", "serviceaccounts", "", account, namespace)?;
+            if groups.is_empty() {
+                all.extend(tokens::groups(namespace));
+            }
+        }
+        None => check("", "users", "", name, "")?,
+    }
+    for g in &groups {
+        check("", "groups", "", g, "")?;
+    }
+    for (k, values) in &extra {
+        for v in values {
+            check("authentication.k8s.io", "userextras", k, v, "")?;
+        }
+    }
+    if !uid.is_empty() {
+        check("authentication.k8s.io", "uids", "", uid, "")?;
+    }
+    if name != "system:anonymous" && !all.iter().any(|g| g == AUTHENTICATED) {
+        all.push(AUTHENTICATED.to_owned());
+    }
+    Ok(User { name: name.to_owned(), uid: uid.to_owned(), groups: all, extra })
+}

@@ -1,0 +1,130 @@
+//! create
+//!
+//! Owns: how a new object comes to be. Called by: the router, the controllers, apply.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::auth::User;
+use super::body::WriteOptions;
+use super::status::{FieldError, Status};
+use super::{admission, get};
+use crate::plane::Plane;
+use crate::registry::{Part, Resource, meta};
+use crate::store::{Draft, Expect, Stored, WriteError};
+
+/// What a write left behind.
+pub(crate) enum Outcome {
+    /// It is durable.
+    Stored(Arc<Stored>),
+    /// A dry run: what would be.
+    Dry(Value),
+}
+
+impl Outcome {
+    /// The object with its kind.
+    pub(crate) fn value(&self, resource: &Resource) -> Value {
+        match self {
+            Self::Stored(s) => get::with_kind(resource, s),
+            Self::Dry(v) => v.clone(),
+        }
+    }
+}
+
+/// How often a generated name may be taken already.
+const NAME_ATTEMPTS: usize = 8;
+
+/// Creates an object whose fields have been checked already.
+///
+/// # Errors
+/// Everything that Kubernetes refuses.
+pub(crate) async fn create(
+    plane: &Plane,
+    user: &User,
+    resource: &Resource,
+    namespace: &str,
+    object: Value,
+    options: &WriteOptions,
+) -> Result<Outcome, Status> {
+    let own = meta::namespace(&object);
+    if resource.namespaced && !own.is_empty() && own != namespace {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    if !resource.namespaced && !own.is_empty() {
+        return Err(Status::bad_request("namespace may not be set on cluster-scoped resources"));
+    }
+    let generated = meta::name(&object).is_empty();
+    for _ in 0..NAME_ATTEMPTS {
+        let new = prepare(plane, user, resource, namespace, object.clone(), options)?;
+        let name = meta::name(&new).to_owned();
+        if options.dry_run {
+            if plane.store.get(&get::key(resource, namespace, &name)).is_some() {
+                return Err(Status::already_exists(resource.group_resource(), &name));
+            }
+            return Ok(Outcome::Dry(new));
+        }
+        match plane
+            .store
+            .put(get::key(resource, namespace, &name), Expect::Absent, Draft::of(&new))
+            .await
+        {
+            Ok(s) => return Ok(Outcome::Stored(s)),
+            Err(WriteError::Exists) if generated => {}
+            Err(WriteError::Exists) => {
+                return Err(Status::already_exists(resource.group_resource(), &name));
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Err(Status::already_exists(
+        resource.group_resource(),
+        meta::text(&object, "/metadata/generateName"),
+    ))
+}
+
+/// Everything up to the write.
+fn prepare(
+    plane: &Plane,
+    user: &User,
+    resource: &Resource,
+    namespace: &str,
+    mut new: Value,
+    _options: &WriteOptions,
+) -> Result<Value, Status> {
+    (resource.strategy.default)(&mut new);
+    meta::stamp_new(&mut new, resource, namespace);
+    if resource.custom.is_some() && resource.has_status() {
+        new.as_object_mut().and_then(|m| m.remove("status"));
+    }
+    (resource.strategy.prepare)(&mut new, None, Part::Main);
+    admission::on_create(plane, user, resource, namespace, &mut new)?;
+    let mut errors = Vec::new();
+    meta::validate(&new, resource, &mut errors);
+    validate(resource, &new, None, Part::Main, &mut errors);
+    if !errors.is_empty() {
+        return Err(Status::invalid(&resource.group, &resource.kind, &shown_name(&new), &errors));
+    }
+    Ok(new)
+}
+
+/// The name that error texts give: the generated one counts as unknown.
+fn shown_name(new: &Value) -> String {
+    meta::name(new).to_owned()
+}
+
+/// A kind's own rules, and the schema of custom kinds.
+pub(crate) fn validate(
+    resource: &Resource,
+    new: &Value,
+    old: Option<&Value>,
+    part: Part,
+    errors: &mut Vec<FieldError>,
+) {
+    (resource.strategy.validate)(new, old, part, errors);
+    if let Some(custom) = &resource.custom {
+        custom.schema.validate(new, "", errors);
+    }
+}

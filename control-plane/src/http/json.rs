@@ -1,0 +1,150 @@
+//! Request bodies into values, with the strictness of Kubernetes' decoder.
+//!
+//! Owns: duplicate keys, depth limits, YAML. Called by: the verbs that take a body.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+/// A value, and the paths of keys that stood twice.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    pub(crate) value: Value,
+    pub(crate) duplicates: Vec<String>,
+}
+
+/// Reads JSON. The last of duplicate keys counts.
+///
+/// # Errors
+/// When `text` is not one JSON value, is nested more than 128 deep or is not UTF-8.
+pub(crate) fn parse(text: &[u8]) -> Result<Parsed, serde_json::Error> {
+    let mut duplicates = Vec::new();
+    let mut path = String::new();
+    let mut de = serde_json::Deserializer::from_slice(text);
+    let value = Seed { duplicates: &mut duplicates, path: &mut path }.deserialize(&mut de)?;
+    de.end()?;
+    Ok(Parsed { value, duplicates })
+}
+
+struct Seed<'a> {
+    duplicates: &'a mut Vec<String>,
+    path: &'a mut String,
+}
+
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
+    type Value = Value;
+    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<Value, D::Error> {
+        d.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seed<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+    fn visit_bool<E>(self, v: bool) -> Result<Value, E> {
+        Ok(v.into())
+    }
+    fn visit_i64<E>(self, v: i64) -> Result<Value, E> {
+        Ok(v.into())
+    }
+    fn visit_u64<E>(self, v: u64) -> Result<Value, E> {
+        Ok(v.into())
+    }
+    fn visit_f64<E: serde::de::Error>(self, v: f64) -> Result<Value, E> {
+        // `1.0` and `1e3` are integers to Go's decoder of untyped values.
+        #[expect(clippy::cast_possible_truncation, reason = "checked to be integral and small")]
+        if v.fract() == 0.0 && v.abs() < 9e15 {
+            return Ok((v as i64).into());
+        }
+        serde_json::Number::from_f64(v)
+            .map(Value::Number)
+            .ok_or_else(|| E::custom("number out of range"))
+    }
+    fn visit_str<E>(self, v: &str) -> Result<Value, E> {
+        Ok(v.into())
+    }
+    fn visit_string<E>(self, v: String) -> Result<Value, E> {
+        Ok(v.into())
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut out = Vec::new();
+        let len = self.path.len();
+        loop {
+            use fmt::Write as _;
+            let _ = write!(self.path, "[{}]", out.len());
+            let next =
+                seq.next_element_seed(Seed { duplicates: self.duplicates, path: self.path })?;
+            self.path.truncate(len);
+            match next {
+                Some(v) => out.push(v),
+                None => return Ok(Value::Array(out)),
+            }
+        }
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut out = Map::new();
+        let len = self.path.len();
+        while let Some(key) = map.next_key::<String>()? {
+            if len > 0 {
+                self.path.push('.');
+            }
+            self.path.push_str(&key);
+            if out.contains_key(&key) {
+                self.duplicates.push(self.path.clone());
+            }
+            let v = map.next_value_seed(Seed { duplicates: self.duplicates, path: self.path })?;
+            self.path.truncate(len);
+            out.insert(key, v);
+        }
+        Ok(Value::Object(out))
+    }
+}
+
+/// Reads YAML as Kubernetes does (YAML to JSON first).
+///
+/// # Errors
+/// When `text` is not one YAML document.
+pub(crate) fn parse_yaml(text: &[u8]) -> Result<Parsed, String> {
+    let text = std::str::from_utf8(text).map_err(|e| e.to_string())?;
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    let value = serde_saphyr::from_str_with_options(text, options).map_err(|e| e.to_string())?;
+    Ok(Parsed { value, duplicates: Vec::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn duplicate_keys_are_found_and_the_last_one_counts() {
+        let p = parse(br#"{"a":1,"b":[{"c":1,"c":2}],"a":3}"#).unwrap();
+        assert_eq!(p.duplicates, ["b[0].c", "a"]);
+        assert_eq!(p.value, json!({"a": 3, "b": [{"c": 2}]}));
+    }
+
+    #[test]
+    fn hostile_texts_are_errors() {
+        for text in
+            ["", "{", "{} {}", "\"\\ud800\"", &"[".repeat(100_000), "{\"a\":\u{1}}", "1e999"]
+        {
+            assert!(parse(text.as_bytes()).is_err(), "{}", &text[..text.len().min(20)]);
+        }
+        assert!(parse(b"\"\xff\"").is_err());
+    }
+
+    #[test]
+    fn yaml_reads_as_go_reads_it() {
+        assert_eq!(
+            parse_yaml(b"a: yes\nb: 0644\nc: \"1\"\n").unwrap().value,
+            json!({"a": true, "b": 420, "c": "1"})
+        );
+    }
+}

@@ -1,0 +1,312 @@
+//! list
+//!
+//! Owns: selection, limit and continue, the rules of `resourceVersion`. Called by: the router, watch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use serde_json::{Value, json};
+
+use super::request::Query;
+use super::status::{FieldError, Status};
+use crate::plane::Plane;
+use crate::registry::Resource;
+use crate::registry::selectors::{FieldSelector, LabelSelector, Selection};
+use crate::store::{Snapshot, Stored};
+
+/// Objects with their keys.
+pub(crate) type Objects = Vec<(Box<str>, Arc<Stored>)>;
+
+/// A page of a list.
+pub(crate) struct Page {
+    pub(crate) revision: u64,
+    pub(crate) objects: Objects,
+    pub(crate) next: Option<String>,
+    pub(crate) remaining: Option<usize>,
+}
+
+/// What a list or watch asks for.
+#[derive(Debug, Default)]
+pub(crate) struct ListOptions {
+    pub(crate) selection: Selection,
+    pub(crate) limit: usize,
+    next: Option<Token>,
+    pub(crate) revision: Option<u64>,
+    pub(crate) exact: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Token {
+    revision: u64,
+    start: String,
+}
+
+fn invalid_token() -> Status {
+    Status::bad_request(
+        "continue key is not valid: it must be the token that the server returned with the previous page",
+    )
+}
+
+impl Token {
+    fn encode(&self) -> String {
+        let text =
+            json!({"v": "meta.k8s.io/v1", "rv": self.revision, "start": self.start}).to_string();
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text)
+    }
+
+    fn decode(text: &str) -> Result<Self, Status> {
+        let raw = base64::engine::general_purpose::URL_SAFE_NO_PAD
+            .decode(text)
+            .map_err(|_| invalid_token())?;
+        let v: Value = serde_json::from_slice(&raw).map_err(|_| invalid_token())?;
+        match (v["v"].as_str(), v["rv"].as_u64(), v["start"].as_str()) {
+            (Some("meta.k8s.io/v1"), Some(revision), Some(start)) if start.contains('/') => {
+                Ok(Self { revision, start: start.to_owned() })
+            }
+            _ => Err(invalid_token()),
+        }
+    }
+}
+
+/// Reads the selectors of a query.
+///
+/// # Errors
+/// When one does not parse, or names a field that cannot be selected by.
+pub(crate) fn selection(resource: &Resource, query: &Query) -> Result<Selection, Status> {
+    let (l, f) = (
+        query.get("labelSelector").unwrap_or_default(),
+        query.get("fieldSelector").unwrap_or_default(),
+    );
+    let unable = |e: &str| {
+        let version = if resource.group.is_empty() {
+            format!("/{}", resource.version)
+        } else {
+            resource.api_version()
+        };
+        Status::bad_request(format!(
+            "Unable to find \"{version}, Resource={}\" that match label selector \"{l}\", field selector \"{f}\": {e}",
+            resource.plural
+        ))
+    };
+    let labels = LabelSelector::parse(l)
+        .map_err(|e| unable(&format!("unable to parse requirement: {e}")))?;
+    let fields = FieldSelector::parse(f).map_err(|e| unable(&e))?;
+    if let Some(bad) = fields.fields().find(|f| !resource.selects_by(f)) {
+        return Err(unable(&format!("field label not supported: {bad}")));
+    }
+    Ok(Selection { labels, fields })
+}
+
+/// Reads a revision of a query.
+///
+/// # Errors
+/// When it is not a number.
+pub(crate) fn revision(query: &Query) -> Result<Option<u64>, Status> {
+    let Some(text) = query.get("resourceVersion") else { return Ok(None) };
+    text.parse().map(Some).map_err(|_| {
+        let e = FieldError::invalid(
+            "resourceVersion",
+            &json!(text),
+            "strconv.ParseUint: parsing \"%s\": invalid syntax",
+        );
+        Status::invalid(
+            "meta.k8s.io",
+            "ListOptions",
+            "",
+            &[FieldError { message: e.message.replace("%s", text), ..e }],
+        )
+    })
+}
+
+impl ListOptions {
+    /// Reads the options of a query.
+    ///
+    /// # Errors
+    /// When they do not parse or contradict each other.
+    pub(crate) fn read(resource: &Resource, query: &Query) -> Result<Self, Status> {
+        let selection = selection(resource, query)?;
+        let limit = query.number("limit")?.unwrap_or(0);
+        let next = query.get("continue").map(Token::decode).transpose()?;
+        let mut revision = revision(query)?;
+        let bad = |field, why: &str| {
+            Err(Status::invalid(
+                "meta.k8s.io",
+                "ListOptions",
+                "",
+                &[FieldError::forbidden(field, why)],
+            ))
+        };
+        let mut exact = false;
+        match query.get("resourceVersionMatch") {
+            None => exact = limit > 0 && revision.is_some_and(|r| r > 0),
+            Some(_) if next.is_some() => {
+                return bad(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden when continue is provided",
+                );
+            }
+            Some(_) if revision.is_none() => {
+                return bad(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden unless resourceVersion is provided",
+                );
+            }
+            Some("Exact") if revision == Some(0) => {
+                return bad(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+                );
+            }
+            Some("Exact") => exact = true,
+            Some("NotOlderThan") => {}
+            Some(other) => {
+                let e = FieldError::unsupported(
+                    "resourceVersionMatch",
+                    &json!(other),
+                    &["Exact", "NotOlderThan", ""],
+                );
+                return Err(Status::invalid("meta.k8s.io", "ListOptions", "", &[e]));
+            }
+        }
+        if query.get("sendInitialEvents").is_some() {
+            return bad("sendInitialEvents", "sendInitialEvents is forbidden for list");
+        }
+        if next.is_some() {
+            if revision.is_some_and(|r| r > 0) {
+                return Err(Status::bad_request(
+                    "specifying resource version is not allowed when using continue",
+                ));
+            }
+            revision = None;
+        }
+        Ok(Self { selection, limit: usize::try_from(limit).unwrap_or(0), next, revision, exact })
+    }
+}
+
+/// The prefix of the keys in a namespace; all namespaces if it is empty.
+pub(crate) fn prefix(resource: &Resource, namespace: &str) -> String {
+    if resource.namespaced && !namespace.is_empty() {
+        format!("{namespace}/")
+    } else {
+        String::new()
+    }
+}
+
+/// How long a list waits for a revision that is not known yet.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Waits until a revision is known.
+///
+/// # Errors
+/// When it is not after a while: it is from another server, or made up.
+pub(crate) async fn wait_for(plane: &Plane, revision: u64) -> Result<(), Status> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while plane.store.revision() < revision {
+        if tokio::time::Instant::now() >= deadline {
+            return Err(Status::too_large_revision(revision, plane.store.revision()));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// Lists a page.
+///
+/// # Errors
+/// When the revision asked for is too new or too old.
+pub(crate) async fn list(
+    plane: &Plane,
+    resource: &Resource,
+    namespace: &str,
+    options: &ListOptions,
+) -> Result<Page, Status> {
+    if let Some(r) = options.revision {
+        wait_for(plane, r).await?;
+    }
+    let prefix = prefix(resource, namespace);
+    let after = options.next.as_ref().map(|t| t.start.as_str());
+    let at =
+        options.next.as_ref().map(|t| t.revision).or(options.revision.filter(|_| options.exact));
+    let snapshot = match at {
+        None => plane.store.list(&resource.table, &prefix, after),
+        Some(r) => plane.store.list_at(&resource.table, &prefix, after, r).map_err(|old| {
+            if options.next.is_some() {
+                Status::expired("The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.")
+            } else {
+                Status::expired(format!("too old resource version: {} ({})", old.asked, old.floor))
+            }
+        })?,
+    };
+    Ok(page(resource, snapshot, options))
+}
+
+fn page(resource: &Resource, snapshot: Snapshot, options: &ListOptions) -> Page {
+    let Snapshot { revision, mut objects } = snapshot;
+    let everything = options.selection.is_everything();
+    if options.limit == 0 {
+        if !everything {
+            objects.retain(|(_, o)| selected(resource, o, &options.selection));
+        }
+        return Page { revision, objects, next: None, remaining: None };
+    }
+    let mut out = Vec::with_capacity(options.limit.min(objects.len()));
+    let mut rest = objects.into_iter();
+    while out.len() < options.limit {
+        match rest.next() {
+            Some((k, o)) if everything || selected(resource, &o, &options.selection) => {
+                out.push((k, o))
+            }
+            Some(_) => {}
+            None => return Page { revision, objects: out, next: None, remaining: None },
+        }
+    }
+    let left = rest.len();
+    let next = match (out.last(), left) {
+        (Some((last, _)), 1..) => Some(Token { revision, start: last.to_string() }.encode()),
+        _ => None,
+    };
+    let remaining = next.as_ref().filter(|_| everything).map(|_| left);
+    Page { revision, objects: out, next, remaining }
+}
+
+/// Whether a selection selects an object.
+pub(crate) fn selected(resource: &Resource, object: &Stored, selection: &Selection) -> bool {
+    let s = object.selectable.get_or_init(|| Box::new(resource.selectable(&object.value())));
+    selection.matches(s)
+}
+
+/// All objects of a namespace (or of all) that a selection selects, as of now.
+pub(crate) fn matching(
+    plane: &Plane,
+    resource: &Resource,
+    namespace: &str,
+    selection: &Selection,
+) -> Objects {
+    let mut objects = plane.store.list(&resource.table, &prefix(resource, namespace), None).objects;
+    if !selection.is_everything() {
+        objects.retain(|(_, o)| selected(resource, o, selection));
+    }
+    objects
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forged_tokens_are_refused() {
+        let t = Token { revision: 7, start: "default/a".into() };
+        assert_eq!(Token::decode(&t.encode()).unwrap(), t);
+        for bad in [
+            "",
+            "x",
+            "e30",
+            "!!",
+            &base64::engine::general_purpose::URL_SAFE_NO_PAD
+                .encode("{\"v\":\"meta.k8s.io/v1\",\"rv\":-1,\"start\":\"a/b\"}"),
+        ] {
+            assert_eq!(Token::decode(bad).unwrap_err().code, 400, "{bad}");
+        }
+    }
+}

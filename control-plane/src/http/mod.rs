@@ -1,0 +1,29 @@
+//! The API over HTTPS.
+//!
+//! Owns: connections, who a caller is and what it may do, paths, and one file per verb.
+//! Called by: clients over the network; controllers call the verbs directly.
+//! Never: knows what is special about a kind; that is in `registry`.
+
+pub(crate) mod admission;
+pub(crate) mod auth;
+pub(crate) mod body;
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod discovery;
+pub(crate) mod get;
+pub(crate) mod json;
+pub(crate) mod list;
+pub(crate) mod openapi;
+pub(crate) mod patch;
+pub(crate) mod protobuf;
+pub(crate) mod rbac;
+pub(crate) mod request;
+pub(crate) mod response;
+pub(crate) mod router;
+pub(crate) mod server;
+pub(crate) mod status;
+pub(crate) mod subresource;
+pub(crate) mod table;
+pub(crate) mod tokens;
+pub(crate) mod update;
+pub(crate) mod watch;

@@ -1,0 +1,108 @@
+//! patch
+//!
+//! Owns: which kind of patch it is and how it changes an object. Called by: the router.
+
+use bytes::Bytes;
+use http::HeaderMap;
+use serde_json::Value;
+
+use super::auth::User;
+use super::body::{self, Validation, WriteOptions};
+use super::create::Outcome;
+use super::json::Parsed;
+use super::status::Status;
+use super::update::modify;
+use crate::plane::Plane;
+use crate::registry::{Part, Resource, strategic};
+
+const JSON: &str = "application/json-patch+json";
+const MERGE: &str = "application/merge-patch+json";
+const STRATEGIC: &str = "application/strategic-merge-patch+json";
+const APPLY: &str = "application/apply-patch+yaml";
+/// Steps of a JSON patch at most, as in Kubernetes.
+const STEPS: usize = 10_000;
+
+enum Patch {
+    Json(json_patch::Patch),
+    Merge(Value),
+    Strategic(Value),
+}
+
+/// Changes an object by a patch. Returns whether it was created.
+///
+/// # Errors
+/// Everything that Kubernetes refuses.
+pub(crate) async fn patch(
+    plane: &Plane,
+    user: &User,
+    resource: &Resource,
+    at: (&str, &str),
+    part: Part,
+    (headers, body): (&HeaderMap, &Bytes),
+    options: &WriteOptions,
+) -> Result<(Outcome, bool, Vec<String>), Status> {
+    let content_type =
+        headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let content_type = content_type.split(';').next().unwrap_or_default().trim();
+    let patch = read(resource, content_type, body)?;
+    let warnings = parking_lot::Mutex::new(Vec::new());
+    let change = |old: &Value| {
+        let mut new = old.clone();
+        apply_to(&patch, &mut new, resource)?;
+        let mut parsed = Parsed { value: new, duplicates: Vec::new() };
+        let found = body::object(resource, &mut parsed, options.validation)?;
+        if options.validation == Validation::Warn {
+            *warnings.lock() = found;
+        }
+        if parsed.value["metadata"]["name"] != old["metadata"]["name"] {
+            return Err(Status::bad_request(
+                "the name of the object does not match the name on the URL".to_owned(),
+            ));
+        }
+        Ok(parsed.value)
+    };
+    let outcome = modify(plane, user, resource, at, part, options, change).await?;
+    Ok((outcome, false, warnings.into_inner()))
+}
+
+fn read(resource: &Resource, content_type: &str, text: &[u8]) -> Result<Patch, Status> {
+    let supported = |list: &[&str]| Status::unsupported_media_type(&list.join(", "));
+    match content_type {
+        JSON => {
+            let patch: json_patch::Patch = serde_json::from_slice(text)
+                .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+            if patch.0.len() > STEPS {
+                return Err(Status::too_large(STEPS));
+            }
+            Ok(Patch::Json(patch))
+        }
+        MERGE => Ok(Patch::Merge(body::parse_json(text)?.value)),
+        STRATEGIC if resource.custom.is_some() => Err(supported(&[JSON, MERGE, APPLY])),
+        STRATEGIC => Ok(Patch::Strategic(body::parse_json(text)?.value)),
+        _ => Err(supported(&[JSON, MERGE, STRATEGIC, APPLY])),
+    }
+}
+
+fn apply_to(patch: &Patch, object: &mut Value, resource: &Resource) -> Result<(), Status> {
+    match patch {
+        Patch::Json(p) => json_patch::patch(object, p).map_err(|e| {
+            let mut s = Status::invalid(&resource.group, &resource.kind, "", &[]);
+            s.message =
+                format!("the server rejected our request due to an error in our request: {e}");
+            s
+        }),
+        Patch::Merge(p) => {
+            if !p.is_object() {
+                return Err(Status::bad_request(
+                    "error decoding patch: a merge patch must be an object",
+                ));
+            }
+            json_patch::merge(object, p);
+            Ok(())
+        }
+        Patch::Strategic(p) => {
+            let Some(ty) = resource.schema else { return Ok(()) };
+            strategic::apply(object, p, ty).map_err(|e| Status::bad_request(e.to_string()))
+        }
+    }
+}

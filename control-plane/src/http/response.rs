@@ -1,0 +1,113 @@
+//! Answers.
+//!
+//! Owns: bodies and their headers. Called by: the verbs, through the router.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::Stream;
+use http::{HeaderValue, StatusCode, header};
+use http_body::Frame;
+use serde_json::Value;
+
+use super::status::Status;
+use crate::registry::Resource;
+use crate::store::Stored;
+
+/// Pieces of a watch.
+pub(crate) type Pieces = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
+
+/// What is sent back.
+pub(crate) enum Body {
+    /// Some pieces that are all there.
+    Full(VecDeque<Bytes>),
+    /// As it comes.
+    Stream(Pieces),
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match &mut *self {
+            Body::Full(pieces) => Poll::Ready(pieces.pop_front().map(|b| Ok(Frame::data(b)))),
+            Body::Stream(s) => s.as_mut().poll_next(cx).map(|b| b.map(|b| Ok(Frame::data(b)))),
+        }
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        match self {
+            Body::Full(pieces) => {
+                http_body::SizeHint::with_exact(pieces.iter().map(|b| b.len() as u64).sum())
+            }
+            Body::Stream(_) => http_body::SizeHint::default(),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Body::Full(pieces) if pieces.is_empty())
+    }
+}
+
+pub(crate) type Response = http::Response<Body>;
+
+/// An answer of some pieces.
+pub(crate) fn pieces(
+    code: StatusCode,
+    content_type: &'static str,
+    pieces: impl Into<VecDeque<Bytes>>,
+) -> Response {
+    let mut r = http::Response::new(Body::Full(pieces.into()));
+    *r.status_mut() = code;
+    r.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    r.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    r
+}
+
+pub(crate) fn text(code: StatusCode, text: impl Into<String>) -> Response {
+    pieces(code, "text/plain; charset=utf-8", [Bytes::from(text.into())])
+}
+
+pub(crate) fn value(code: StatusCode, value: &Value) -> Response {
+    pieces(code, "application/json", [Bytes::from(value.to_string())])
+}
+
+/// A stored object with its kind in front.
+pub(crate) fn stored(code: StatusCode, resource: &Resource, object: &Stored) -> Response {
+    pieces(code, "application/json", [resource.head.clone(), object.text.slice(1..)])
+}
+
+pub(crate) fn failure(status: &Status) -> Response {
+    let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut r = value(code, &status.to_value());
+    if let Some(seconds) = status.retry_after {
+        r.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if status.code == 401 {
+        r.headers_mut().insert(
+            header::WWW_AUTHENTICATE,
+            HeaderValue::from_static("Bearer realm=\"kubernetes\""),
+        );
+    }
+    r
+}
+
+/// Adds `Warning` headers as Kubernetes writes them.
+pub(crate) fn warn(r: &mut Response, warnings: &[String]) {
+    for w in warnings {
+        let quoted: String = w
+            .chars()
+            .filter(|c| !c.is_control())
+            .flat_map(|c| if matches!(c, '"' | '\\') { vec!['\\', c] } else { vec![c] })
+            .collect();
+        if let Ok(v) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+            r.headers_mut().append(header::WARNING, v);
+        }
+    }
+}

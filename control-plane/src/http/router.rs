@@ -1,0 +1,571 @@
+//! From a request to its verb.
+//!
+//! Owns: the order of things: who is it, what does it want, may it, does that exist, do it.
+//! Called by: the server, once per request.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::{Method, StatusCode, request::Parts};
+use serde_json::{Value, json};
+
+use super::auth::{self, User};
+use super::body::{self, WriteOptions};
+use super::create::{Outcome, create};
+use super::delete::{self, DeleteOptions, Deleted};
+use super::list::{self, ListOptions, Page};
+use super::rbac::{self, Attributes};
+use super::request::{Accept, Form, Query, Target, accept, target};
+use super::response::{self, Response};
+use super::status::Status;
+use super::table::{self, Include};
+use super::update::update;
+use super::{discovery, get, openapi, patch, subresource, watch};
+use crate::plane::Plane;
+use crate::registry::{Part, Resource};
+
+/// Answers a request.
+pub(crate) async fn handle<B>(
+    plane: Arc<Plane>,
+    peer: Option<Arc<User>>,
+    request: http::Request<B>,
+) -> Response
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (parts, body) = request.into_parts();
+    match route(&plane, peer.as_deref(), &parts, body).await {
+        Ok(r) => r,
+        Err(status) => {
+            tracing::debug!(method = %parts.method, path = parts.uri.path(), code = status.code, reason = status.reason, "refused");
+            response::failure(&status)
+        }
+    }
+}
+
+async fn route<B>(
+    plane: &Arc<Plane>,
+    peer: Option<&User>,
+    parts: &Parts,
+    body: B,
+) -> Result<Response, Status>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let path = parts.uri.path();
+    if let Some(r) = open_to_all(plane, parts, path) {
+        return Ok(r);
+    }
+    let user = auth::authenticate(plane, peer, &parts.headers)?.ok_or_else(Status::unauthorized)?;
+    let user = auth::impersonate(plane, user, &parts.headers)?;
+    let query = Query::parse(parts.uri.query().unwrap_or_default());
+    match target(path) {
+        Some(t) => {
+            let call = Call { plane, user: &user, parts, query: &query, target: &t };
+            call.resource(body).await
+        }
+        None => not_a_resource(plane, &user, parts, path),
+    }
+}
+
+/// What needs no identity.
+fn open_to_all(plane: &Plane, parts: &Parts, path: &str) -> Option<Response> {
+    if parts.method != Method::GET && parts.method != Method::HEAD {
+        return None;
+    }
+    let health = |bad: Option<&str>| match bad {
+        None => response::text(StatusCode::OK, "ok"),
+        Some(why) => response::text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("[-]{why}\nhealth check failed\n"),
+        ),
+    };
+    match path {
+        "/livez" | "/healthz" | "/livez/ping" | "/healthz/ping" => Some(health(None)),
+        "/readyz" => Some(health(plane.not_ready())),
+        "/version" | "/version/" => Some(response::value(StatusCode::OK, &discovery::version())),
+        _ => None,
+    }
+}
+
+fn not_a_resource(
+    plane: &Plane,
+    user: &User,
+    parts: &Parts,
+    path: &str,
+) -> Result<Response, Status> {
+    let verb = parts.method.as_str().to_lowercase();
+    rbac::require(plane, user, &Attributes { verb: &verb, path, ..Attributes::default() })?;
+    if parts.method != Method::GET && parts.method != Method::HEAD {
+        return Err(Status::no_such_path());
+    }
+    if let Some(r) = discovery::serve(plane, path, &parts.headers) {
+        return Ok(r);
+    }
+    if let Some(r) = openapi::serve(plane, path, parts) {
+        return Ok(r);
+    }
+    match path {
+        "/openid/v1/jwks" => Ok(response::value(StatusCode::OK, &plane.signer.key_set())),
+        "/.well-known/openid-configuration" => Ok(response::value(
+            StatusCode::OK,
+            &json!({"issuer": super::tokens::ISSUER, "jwks_uri": format!("{}/openid/v1/jwks", super::tokens::ISSUER),
+                "response_types_supported": ["id_token"], "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["ES256"]}),
+        )),
+        _ => Err(Status::no_such_path()),
+    }
+}
+
+struct Call<'a> {
+    plane: &'a Arc<Plane>,
+    user: &'a User,
+    parts: &'a Parts,
+    query: &'a Query,
+    target: &'a Target,
+}
+
+impl Call<'_> {
+    fn verb(&self) -> Result<&'static str, Status> {
+        let named = !self.target.name.is_empty();
+        let watching = self.target.watch || self.query.flag("watch");
+        Ok(match self.parts.method {
+            Method::GET | Method::HEAD if watching && self.target.subresource.is_empty() => "watch",
+            Method::GET | Method::HEAD if named => "get",
+            Method::GET | Method::HEAD => "list",
+            Method::POST => "create",
+            Method::PUT => "update",
+            Method::PATCH => "patch",
+            Method::DELETE if named => "delete",
+            Method::DELETE => "deletecollection",
+            _ => return Err(Status::no_such_method()),
+        })
+    }
+
+    async fn resource<B>(&self, body: B) -> Result<Response, Status>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let t = self.target;
+        let verb = self.verb()?;
+        // `namespaces/x` is about the namespace x, also to whoever grants access in it.
+        let namespace =
+            if t.group.is_empty() && t.resource == "namespaces" { &t.name } else { &t.namespace };
+        rbac::require(
+            self.plane,
+            self.user,
+            &Attributes {
+                verb,
+                group: &t.group,
+                resource: &t.resource,
+                subresource: &t.subresource,
+                namespace,
+                name: &t.name,
+                path: "",
+            },
+        )?;
+        let snapshot = self.plane.registry.snapshot();
+        let resource =
+            snapshot.find(&t.group, &t.version, &t.resource).ok_or_else(Status::no_such_path)?;
+        if resource.namespaced
+            && t.namespace.is_empty()
+            && !matches!(verb, "list" | "watch")
+            && !(verb == "create" && t.name.is_empty())
+        {
+            return Err(Status::no_such_method());
+        }
+        if !resource.namespaced && !t.namespace.is_empty() {
+            return Err(Status::no_such_path());
+        }
+        let accept = accept(&self.parts.headers)?;
+        if !t.subresource.is_empty() {
+            let body = body::read(body).await?;
+            return self.subresource(resource, verb, accept, &body).await;
+        }
+        if !resource.can(verb) {
+            return Err(Status::method_not_allowed(resource.group_resource(), verb));
+        }
+        match verb {
+            "watch" => {
+                // A watch of one name is a watch with a selector.
+                let query = self.with_name();
+                watch::watch(
+                    self.plane,
+                    resource,
+                    &t.namespace,
+                    query.as_ref().unwrap_or(self.query),
+                    accept.form,
+                )
+                .await
+            }
+            "list" => {
+                let options = ListOptions::read(resource, self.query)?;
+                let page = list::list(self.plane, resource, &t.namespace, &options).await?;
+                Ok(self.list(resource, &page, accept))
+            }
+            "get" => {
+                if let Some(r) = list::revision(self.query)? {
+                    list::wait_for(self.plane, r).await?;
+                }
+                let found = get::find(self.plane, resource, &t.namespace, &t.name)?;
+                Ok(self.object(StatusCode::OK, resource, &Outcome::Stored(found), accept))
+            }
+            _ => {
+                let body = body::read(body).await?;
+                self.write(resource, verb, accept, &body).await
+            }
+        }
+    }
+
+    fn with_name(&self) -> Option<Query> {
+        let name = Some(&self.target.name).filter(|n| !n.is_empty())?;
+        let raw = self.parts.uri.query().unwrap_or_default();
+        Some(Query::parse(&format!("{raw}&fieldSelector=metadata.name%3D{name}")))
+    }
+
+    async fn write(
+        &self,
+        resource: &Arc<Resource>,
+        verb: &str,
+        accept: Accept,
+        body: &Bytes,
+    ) -> Result<Response, Status> {
+        let t = self.target;
+        let (plane, user) = (self.plane, self.user);
+        if matches!(verb, "delete" | "deletecollection") {
+            return self.delete(resource, verb, accept, body).await;
+        }
+        let options = WriteOptions::read(self.query, &self.parts.headers)?;
+        let at = (t.namespace.as_str(), t.name.as_str());
+        let (code, outcome, warnings) = match verb {
+            "create" => {
+                if !t.name.is_empty() {
+                    return Err(Status::no_such_method());
+                }
+                let mut parsed = body::parse(&self.parts.headers, body)?;
+                let warnings = body::object(resource, &mut parsed, options.validation)?;
+                let mut namespace = t.namespace.clone();
+                if resource.namespaced && namespace.is_empty() {
+                    namespace = crate::registry::meta::namespace(&parsed.value).to_owned();
+                    if namespace.is_empty() {
+                        return Err(Status::bad_request(
+                            "an empty namespace may not be set during creation",
+                        ));
+                    }
+                }
+                if resource.verbs == ["create"] {
+                    let v = self.answer(resource, &namespace, parsed.value, &options).await?;
+                    return Ok(response::value(StatusCode::CREATED, &v));
+                }
+                let made =
+                    create(plane, user, resource, &namespace, parsed.value, &options).await?;
+                (StatusCode::CREATED, made, warnings)
+            }
+            "update" => {
+                let mut parsed = body::parse(&self.parts.headers, body)?;
+                let warnings = body::object(resource, &mut parsed, options.validation)?;
+                let (o, created) =
+                    update(plane, user, resource, at, Part::Main, parsed.value, &options).await?;
+                (if created { StatusCode::CREATED } else { StatusCode::OK }, o, warnings)
+            }
+            _ => {
+                let (o, created, warnings) = patch::patch(
+                    plane,
+                    user,
+                    resource,
+                    at,
+                    Part::Main,
+                    (&self.parts.headers, body),
+                    &options,
+                )
+                .await?;
+                (if created { StatusCode::CREATED } else { StatusCode::OK }, o, warnings)
+            }
+        };
+        let mut r = self.object(code, resource, &outcome, accept);
+        response::warn(&mut r, &warnings);
+        Ok(r)
+    }
+
+    /// Kinds that are only answered.
+    async fn answer(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        object: Value,
+        options: &WriteOptions,
+    ) -> Result<Value, Status> {
+        if resource.kind == "Binding" {
+            let name = crate::registry::meta::name(&object).to_owned();
+            return subresource::bind(self.plane, self.user, (namespace, &name), &object, options)
+                .await;
+        }
+        subresource::review(self.plane, self.user, resource, namespace, object)
+    }
+
+    async fn delete(
+        &self,
+        resource: &Arc<Resource>,
+        verb: &str,
+        accept: Accept,
+        body: &Bytes,
+    ) -> Result<Response, Status> {
+        let t = self.target;
+        let fields = body::options(&self.parts.headers, body)?;
+        let options = DeleteOptions::read(&fields, self.query)?;
+        if verb == "deletecollection" {
+            let selection = list::selection(resource, self.query)?;
+            let gone = delete::delete_collection(
+                self.plane,
+                self.user,
+                resource,
+                &t.namespace,
+                &selection,
+                &options,
+            )
+            .await?;
+            let v = json!({"kind": resource.list_kind, "apiVersion": resource.api_version(),
+                "metadata": {"resourceVersion": self.plane.store.revision().to_string()}, "items": gone});
+            return Ok(response::value(StatusCode::OK, &v));
+        }
+        let at = (t.namespace.as_str(), t.name.as_str());
+        match delete::delete(self.plane, self.user, resource, at, &options).await? {
+            Deleted::Waiting(o) => Ok(self.object(StatusCode::OK, resource, &o, accept)),
+            Deleted::Gone(v) if delete::answers_with_object(resource) => {
+                Ok(self.object(StatusCode::OK, resource, &Outcome::Dry(v), accept))
+            }
+            Deleted::Gone(v) => {
+                let mut details =
+                    json!({"name": t.name, "kind": resource.plural, "uid": v["metadata"]["uid"]});
+                if !resource.group.is_empty() {
+                    details["group"] = resource.group.as_str().into();
+                }
+                let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details});
+                Ok(response::value(StatusCode::OK, &status))
+            }
+        }
+    }
+
+    async fn subresource(
+        &self,
+        resource: &Arc<Resource>,
+        verb: &str,
+        accept: Accept,
+        body: &Bytes,
+    ) -> Result<Response, Status> {
+        let t = self.target;
+        let (plane, user, at) = (self.plane, self.user, (t.namespace.as_str(), t.name.as_str()));
+        let sub = resource.subresource(&t.subresource).ok_or_else(Status::no_such_path)?;
+        if !sub.verbs.contains(&verb) {
+            return Err(Status::method_not_allowed(resource.group_resource(), verb));
+        }
+        let options = WriteOptions::read(self.query, &self.parts.headers)?;
+        match sub.name {
+            "status" | "approval" | "finalize" => {
+                self.part(resource, verb, accept, body, &options).await
+            }
+            "scale" => self.scale(resource, verb, body, &options).await,
+            "log" => Err(Status::no_such_path()),
+            name => {
+                let parsed = body::parse(&self.parts.headers, body)?;
+                let v = match name {
+                    "binding" => {
+                        subresource::bind(plane, user, at, &parsed.value, &options).await?
+                    }
+                    "eviction" => {
+                        subresource::evict(plane, user, at, &parsed.value, &options).await?
+                    }
+                    _ => subresource::token(plane, at, &parsed.value)?,
+                };
+                Ok(response::value(StatusCode::CREATED, &v))
+            }
+        }
+    }
+
+    /// A subresource that is a part of the object.
+    async fn part(
+        &self,
+        resource: &Arc<Resource>,
+        verb: &str,
+        accept: Accept,
+        body: &Bytes,
+        options: &WriteOptions,
+    ) -> Result<Response, Status> {
+        let t = self.target;
+        let at = (t.namespace.as_str(), t.name.as_str());
+        if verb == "get" {
+            let found = get::find(self.plane, resource, at.0, at.1)?;
+            return Ok(self.object(StatusCode::OK, resource, &Outcome::Stored(found), accept));
+        }
+        if t.subresource == "finalize" {
+            let parsed = body::parse(&self.parts.headers, body)?;
+            let v =
+                crate::controllers::namespace::finalize(self.plane, &t.name, &parsed.value).await?;
+            return Ok(response::value(StatusCode::OK, &v));
+        }
+        let (outcome, warnings) = if verb == "patch" {
+            let (o, _, w) = patch::patch(
+                self.plane,
+                self.user,
+                resource,
+                at,
+                Part::Status,
+                (&self.parts.headers, body),
+                options,
+            )
+            .await?;
+            (o, w)
+        } else {
+            let mut parsed = body::parse(&self.parts.headers, body)?;
+            let w = body::object(resource, &mut parsed, options.validation)?;
+            let (o, _) =
+                update(self.plane, self.user, resource, at, Part::Status, parsed.value, options)
+                    .await?;
+            (o, w)
+        };
+        let mut r = self.object(StatusCode::OK, resource, &outcome, accept);
+        response::warn(&mut r, &warnings);
+        Ok(r)
+    }
+
+    async fn scale(
+        &self,
+        resource: &Arc<Resource>,
+        verb: &str,
+        body: &Bytes,
+        options: &WriteOptions,
+    ) -> Result<Response, Status> {
+        let t = self.target;
+        let at = (t.namespace.as_str(), t.name.as_str());
+        if verb == "get" {
+            let found = get::find(self.plane, resource, at.0, at.1)?;
+            return Ok(response::value(
+                StatusCode::OK,
+                &subresource::scale_of(resource, &found.value()),
+            ));
+        }
+        let sent = if verb == "patch" {
+            body::parse_json(body)?
+        } else {
+            body::parse(&self.parts.headers, body)?
+        };
+        let json_patch = self
+            .parts
+            .headers
+            .get(http::header::CONTENT_TYPE)
+            .is_some_and(|c| c.as_bytes().starts_with(b"application/json-patch"));
+        let change = |old: &Value| {
+            let mut new = old.clone();
+            if json_patch {
+                let steps: json_patch::Patch = serde_json::from_value(sent.value.clone())
+                    .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+                json_patch::patch(&mut new, &steps)
+                    .map_err(|e| Status::bad_request(e.to_string()))?;
+            } else if verb == "patch" {
+                // A Scale has no lists: a strategic merge is a merge.
+                json_patch::merge(&mut new, &sent.value);
+            } else {
+                new = sent.value.clone();
+            }
+            Ok(new)
+        };
+        let o =
+            subresource::set_scale(self.plane, self.user, resource, at, options, change).await?;
+        Ok(response::value(StatusCode::OK, &subresource::scale_of(resource, &o.value(resource))))
+    }
+
+    fn object(
+        &self,
+        code: StatusCode,
+        resource: &Resource,
+        outcome: &Outcome,
+        accept: Accept,
+    ) -> Response {
+        if accept == (Accept { form: Form::Plain, yaml: false }) {
+            return match outcome {
+                Outcome::Stored(s) => response::stored(code, resource, s),
+                Outcome::Dry(v) => response::value(code, v),
+            };
+        }
+        let v = outcome.value(resource);
+        let shaped = match accept.form {
+            Form::Plain => v,
+            Form::Metadata => table::metadata_only(&v),
+            Form::Table => {
+                let m = json!({"resourceVersion": v["metadata"]["resourceVersion"]});
+                table::table(
+                    resource,
+                    std::iter::once(&v),
+                    m,
+                    Include::read(self.query),
+                    true,
+                    jiff::Timestamp::now(),
+                )
+            }
+        };
+        shaped_answer(code, &shaped, accept)
+    }
+
+    fn list(&self, resource: &Resource, page: &Page, accept: Accept) -> Response {
+        if accept == (Accept { form: Form::Plain, yaml: false }) {
+            return plain_list(resource, page);
+        }
+        let values: Vec<Value> =
+            page.objects.iter().map(|(_, o)| get::with_kind(resource, o)).collect();
+        let m = table::list_metadata(page);
+        let v = match accept.form {
+            Form::Plain => {
+                json!({"kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": m, "items": values})
+            }
+            Form::Metadata => {
+                let items: Vec<Value> = values.iter().map(table::metadata_only).collect();
+                json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": m, "items": items})
+            }
+            Form::Table => table::table(
+                resource,
+                values.iter(),
+                m,
+                Include::read(self.query),
+                true,
+                jiff::Timestamp::now(),
+            ),
+        };
+        shaped_answer(StatusCode::OK, &v, accept)
+    }
+}
+
+fn shaped_answer(code: StatusCode, v: &Value, accept: Accept) -> Response {
+    if !accept.yaml {
+        return response::value(code, v);
+    }
+    match serde_saphyr::to_string(v) {
+        Ok(text) => response::pieces(code, "application/yaml", VecDeque::from([Bytes::from(text)])),
+        Err(_) => response::value(code, v),
+    }
+}
+
+/// A list from the stored texts, without parsing them.
+fn plain_list(resource: &Resource, page: &Page) -> Response {
+    let size: usize = page.objects.iter().map(|(_, o)| o.text.len() + 1).sum();
+    let mut out = BytesMut::with_capacity(size + 256);
+    let head = json!({"kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": table::list_metadata(page)}).to_string();
+    out.put_slice(head.trim_end_matches('}').as_bytes());
+    // `metadata` is an object and comes last but for the closing braces that were trimmed.
+    out.put_slice(b"},\"items\":[");
+    for (i, (_, o)) in page.objects.iter().enumerate() {
+        if i > 0 {
+            out.put_u8(b',');
+        }
+        if resource.custom.is_some() {
+            out.put_slice(&resource.head);
+            out.put_slice(&o.text[1..]);
+        } else {
+            out.put_slice(&o.text);
+        }
+    }
+    out.put_slice(b"]}");
+    response::pieces(StatusCode::OK, "application/json", VecDeque::from([out.freeze()]))
+}

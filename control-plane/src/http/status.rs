@@ -1,0 +1,361 @@
+//! The errors of the API, worded as Kubernetes words them.
+//!
+//! Owns: reasons, codes, messages and details of `Status`. Called by: every verb.
+
+use serde_json::{Value, json};
+
+/// An answer that is not the object asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Status {
+    pub(crate) code: u16,
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    pub(crate) details: Option<Value>,
+    /// Seconds after which to try again.
+    pub(crate) retry_after: Option<u32>,
+}
+
+/// What is wrong with a field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FieldError {
+    pub(crate) reason: &'static str,
+    pub(crate) field: String,
+    /// Everything after `field: `.
+    pub(crate) message: String,
+}
+
+impl FieldError {
+    /// `field: Required value` with an optional hint.
+    pub(crate) fn required(field: impl Into<String>, hint: &str) -> Self {
+        let message = if hint.is_empty() {
+            "Required value".into()
+        } else {
+            format!("Required value: {hint}")
+        };
+        Self { reason: "FieldValueRequired", field: field.into(), message }
+    }
+
+    /// `field: Invalid value: <value>: <why>`.
+    pub(crate) fn invalid(field: impl Into<String>, value: &Value, why: &str) -> Self {
+        let message = format!("Invalid value: {}: {why}", shown(value));
+        Self { reason: "FieldValueInvalid", field: field.into(), message }
+    }
+
+    /// `field: Unsupported value: <value>: supported values: ..`.
+    pub(crate) fn unsupported(field: impl Into<String>, value: &Value, supported: &[&str]) -> Self {
+        let list: Vec<String> = supported.iter().map(|s| format!("\"{s}\"")).collect();
+        let message =
+            format!("Unsupported value: {}: supported values: {}", shown(value), list.join(", "));
+        Self { reason: "FieldValueNotSupported", field: field.into(), message }
+    }
+
+    /// `field: Duplicate value: <value>`.
+    pub(crate) fn duplicate(field: impl Into<String>, value: &Value) -> Self {
+        Self {
+            reason: "FieldValueDuplicate",
+            field: field.into(),
+            message: format!("Duplicate value: {}", shown(value)),
+        }
+    }
+
+    /// `field: Forbidden: <why>`.
+    pub(crate) fn forbidden(field: impl Into<String>, why: &str) -> Self {
+        Self {
+            reason: "FieldValueForbidden",
+            field: field.into(),
+            message: format!("Forbidden: {why}"),
+        }
+    }
+
+    /// `field: Not found: <value>`.
+    pub(crate) fn not_found(field: impl Into<String>, value: &Value) -> Self {
+        Self {
+            reason: "FieldValueNotFound",
+            field: field.into(),
+            message: format!("Not found: {}", shown(value)),
+        }
+    }
+
+    /// `field: Too long: may not be more than <max> bytes`.
+    pub(crate) fn too_long(field: impl Into<String>, max: usize) -> Self {
+        Self {
+            reason: "FieldValueTooLong",
+            field: field.into(),
+            message: format!("Too long: may not be more than {max} bytes"),
+        }
+    }
+}
+
+impl std::fmt::Display for FieldError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+fn shown(v: &Value) -> String {
+    match v {
+        Value::Null => "null".to_owned(),
+        v => v.to_string(),
+    }
+}
+
+/// A resource as error texts name it: `pods`, `deployments.apps`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GroupResource<'a> {
+    pub(crate) group: &'a str,
+    pub(crate) resource: &'a str,
+}
+
+impl std::fmt::Display for GroupResource<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.resource)?;
+        if !self.group.is_empty() {
+            write!(f, ".{}", self.group)?;
+        }
+        Ok(())
+    }
+}
+
+fn details(gr: GroupResource<'_>, name: &str) -> Value {
+    let mut d = serde_json::Map::new();
+    if !name.is_empty() {
+        d.insert("name".into(), name.into());
+    }
+    if !gr.group.is_empty() {
+        d.insert("group".into(), gr.group.into());
+    }
+    d.insert("kind".into(), gr.resource.into());
+    Value::Object(d)
+}
+
+impl Status {
+    fn new(code: u16, reason: &'static str, message: String) -> Self {
+        Self { code, reason, message, details: None, retry_after: None }
+    }
+
+    pub(crate) fn not_found(gr: GroupResource<'_>, name: &str) -> Self {
+        Self {
+            details: Some(details(gr, name)),
+            ..Self::new(404, "NotFound", format!("{gr} \"{name}\" not found"))
+        }
+    }
+
+    /// No such path.
+    pub(crate) fn no_such_path() -> Self {
+        Self {
+            details: Some(
+                json!({"causes": [{"reason": "UnexpectedServerResponse", "message": "404 page not found"}]}),
+            ),
+            ..Self::new(404, "NotFound", "the server could not find the requested resource".into())
+        }
+    }
+
+    pub(crate) fn already_exists(gr: GroupResource<'_>, name: &str) -> Self {
+        Self {
+            details: Some(details(gr, name)),
+            ..Self::new(409, "AlreadyExists", format!("{gr} \"{name}\" already exists"))
+        }
+    }
+
+    pub(crate) fn conflict(gr: GroupResource<'_>, name: &str, why: &str) -> Self {
+        Self {
+            details: Some(details(gr, name)),
+            ..Self::new(
+                409,
+                "Conflict",
+                format!("Operation cannot be fulfilled on {gr} \"{name}\": {why}"),
+            )
+        }
+    }
+
+    /// The usual conflict: somebody else has written in between.
+    pub(crate) fn modified(gr: GroupResource<'_>, name: &str) -> Self {
+        Self::conflict(
+            gr,
+            name,
+            "the object has been modified; please apply your changes to the latest version and try again",
+        )
+    }
+
+    pub(crate) fn invalid(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
+        let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let text = if all.len() == 1 { all.concat() } else { format!("[{}]", all.join(", ")) };
+        let full = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
+        let causes: Vec<Value> = errors
+            .iter()
+            .map(|e| json!({"reason": e.reason, "message": e.message, "field": e.field}))
+            .collect();
+        let mut d = details(GroupResource { group, resource: kind }, name);
+        d["causes"] = Value::Array(causes);
+        Self {
+            details: Some(d),
+            ..Self::new(422, "Invalid", format!("{full} \"{name}\" is invalid: {text}"))
+        }
+    }
+
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(400, "BadRequest", message.into())
+    }
+
+    pub(crate) fn unauthorized() -> Self {
+        Self::new(401, "Unauthorized", "Unauthorized".into())
+    }
+
+    pub(crate) fn forbidden(gr: GroupResource<'_>, name: &str, why: &str) -> Self {
+        let what = if name.is_empty() {
+            format!("{gr} is forbidden: {why}")
+        } else {
+            format!("{gr} \"{name}\" is forbidden: {why}")
+        };
+        Self { details: Some(details(gr, name)), ..Self::new(403, "Forbidden", what) }
+    }
+
+    pub(crate) fn forbidden_path(why: &str) -> Self {
+        Self {
+            details: Some(json!({})),
+            ..Self::new(403, "Forbidden", format!("forbidden: {why}"))
+        }
+    }
+
+    pub(crate) fn method_not_allowed(gr: GroupResource<'_>, verb: &str) -> Self {
+        Self {
+            details: Some(details(gr, "")),
+            ..Self::new(
+                405,
+                "MethodNotAllowed",
+                format!("{verb} is not supported on resources of kind \"{gr}\""),
+            )
+        }
+    }
+
+    pub(crate) fn no_such_method() -> Self {
+        Self {
+            details: Some(json!({})),
+            ..Self::new(
+                405,
+                "MethodNotAllowed",
+                "the server does not allow this method on the requested resource".into(),
+            )
+        }
+    }
+
+    pub(crate) fn not_acceptable(accepted: &str) -> Self {
+        Self::new(
+            406,
+            "NotAcceptable",
+            format!("only the following media types are accepted: {accepted}"),
+        )
+    }
+
+    pub(crate) fn unsupported_media_type(supported: &str) -> Self {
+        Self::new(
+            415,
+            "UnsupportedMediaType",
+            format!(
+                "the body of the request was in an unknown format - accepted media types include: {supported}"
+            ),
+        )
+    }
+
+    pub(crate) fn too_large(limit: usize) -> Self {
+        Self::new(
+            413,
+            "RequestEntityTooLarge",
+            format!("Request entity too large: limit is {limit}"),
+        )
+    }
+
+    /// A revision that is no longer known.
+    pub(crate) fn expired(message: impl Into<String>) -> Self {
+        Self::new(410, "Expired", message.into())
+    }
+
+    /// A revision that is not known yet.
+    pub(crate) fn too_large_revision(asked: u64, current: u64) -> Self {
+        Self {
+            details: Some(
+                json!({"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}], "retryAfterSeconds": 1}),
+            ),
+            retry_after: Some(1),
+            ..Self::new(
+                504,
+                "Timeout",
+                format!("Timeout: Too large resource version: {asked}, current: {current}"),
+            )
+        }
+    }
+
+    pub(crate) fn too_many_requests(message: &str, seconds: u32) -> Self {
+        Self {
+            details: Some(json!({"retryAfterSeconds": seconds})),
+            retry_after: Some(seconds),
+            ..Self::new(429, "TooManyRequests", message.into())
+        }
+    }
+
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self { retry_after: Some(1), ..Self::new(503, "ServiceUnavailable", message.into()) }
+    }
+
+    pub(crate) fn internal(message: &str) -> Self {
+        Self {
+            details: Some(json!({"causes": [{"message": message}]})),
+            ..Self::new(500, "InternalError", format!("Internal error occurred: {message}"))
+        }
+    }
+
+    /// Server-side apply found fields of other managers.
+    pub(crate) fn apply_conflict(message: String, causes: Vec<Value>) -> Self {
+        Self { details: Some(json!({"causes": causes})), ..Self::new(409, "Conflict", message) }
+    }
+
+    /// The answer's body.
+    pub(crate) fn to_value(&self) -> Value {
+        let mut v = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": self.message, "reason": self.reason, "code": self.code,
+        });
+        if let Some(d) = &self.details {
+            v["details"] = d.clone();
+        }
+        v
+    }
+}
+
+impl From<crate::store::WriteError> for Status {
+    fn from(e: crate::store::WriteError) -> Self {
+        match e {
+            crate::store::WriteError::Closed => Self::unavailable("the server is shutting down"),
+            e => Self::internal(&e.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_read_as_those_of_kubernetes() {
+        let pods = GroupResource { group: "", resource: "pods" };
+        let deployments = GroupResource { group: "apps", resource: "deployments" };
+        assert_eq!(Status::not_found(pods, "a").message, "pods \"a\" not found");
+        assert_eq!(
+            Status::already_exists(deployments, "a").message,
+            "deployments.apps \"a\" already exists"
+        );
+        let e = [FieldError::required("spec.containers", "")];
+        assert_eq!(
+            Status::invalid("", "Pod", "a", &e).message,
+            "Pod \"a\" is invalid: spec.containers: Required value"
+        );
+        let e = [
+            FieldError::required("spec.selector", ""),
+            FieldError::unsupported("spec.type", &json!("X"), &["A", "B"]),
+        ];
+        assert_eq!(
+            Status::invalid("apps", "Deployment", "a", &e).message,
+            "Deployment.apps \"a\" is invalid: [spec.selector: Required value, spec.type: Unsupported value: \"X\": supported values: \"A\", \"B\"]"
+        );
+    }
+}

@@ -1,0 +1,415 @@
+//! Subresources that are more than a part of the object, and kinds that only answer.
+//!
+//! Owns: binding, eviction, token, scale; TokenReview and the access reviews. Called by: the router.
+
+use serde_json::{Value, json};
+
+use super::auth::User;
+use super::body::WriteOptions;
+use super::create::Outcome;
+use super::delete::{self, DeleteOptions};
+use super::get;
+use super::rbac::{self, Attributes};
+use super::request::Query;
+use super::status::{FieldError, Status};
+use super::tokens::{self, Bound};
+use super::update::modify;
+use crate::plane::Plane;
+use crate::registry::core::object;
+use crate::registry::{Part, Resource, meta};
+use crate::store::Key;
+
+/// What `Success` looks like where there is no object to show.
+pub(crate) fn success() -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})
+}
+
+/// Puts a pod on a node.
+///
+/// # Errors
+/// When the pod is gone, going, or on a node already.
+pub(crate) async fn bind(
+    plane: &Plane,
+    user: &User,
+    at: (&str, &str),
+    binding: &Value,
+    options: &WriteOptions,
+) -> Result<Value, Status> {
+    let pods = plane.registry.builtin("", "pods");
+    let node = meta::text(binding, "/target/name").to_owned();
+    if node.is_empty() {
+        let e = FieldError::required("target.name", "");
+        return Err(Status::invalid("", "Binding", at.1, &[e]));
+    }
+    let kind = meta::text(binding, "/target/kind");
+    if !matches!(kind, "" | "Node") {
+        let e = FieldError::unsupported("target.kind", &json!(kind), &["Node", "<empty>"]);
+        return Err(Status::invalid("", "Binding", at.1, &[e]));
+    }
+    let uid = meta::uid(binding).to_owned();
+    // Not `modify`: a pod's node may change here and nowhere else.
+    for _ in 0..16 {
+        let current = get::find(plane, &pods, at.0, at.1)?;
+        let mut pod = get::with_kind(&pods, &current);
+        let conflict = |why: String| {
+            Status::conflict(
+                super::status::GroupResource { group: "", resource: "pods/binding" },
+                at.1,
+                &why,
+            )
+        };
+        if !uid.is_empty() && uid != meta::uid(&pod) {
+            return Err(conflict(format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                meta::uid(&pod)
+            )));
+        }
+        if meta::is_terminating(&pod) {
+            return Err(conflict(format!(
+                "pod {} is being deleted, cannot be assigned to a host",
+                at.1
+            )));
+        }
+        let have = meta::text(&pod, "/spec/nodeName");
+        if !have.is_empty() {
+            return Err(conflict(format!("pod {} is already assigned to node \"{have}\"", at.1)));
+        }
+        if options.dry_run {
+            return Ok(success());
+        }
+        object(&mut pod, "spec")["nodeName"] = node.as_str().into();
+        if let Some(a) = binding["metadata"]["annotations"].as_object() {
+            let m = meta::metadata(&mut pod).entry("annotations").or_insert_with(|| json!({}));
+            for (k, v) in a {
+                m[k] = v.clone();
+            }
+        }
+        meta::set_condition(&mut pod, "PodScheduled", "True", "", "", jiff::Timestamp::now());
+        let draft = crate::store::Draft::of(&pod);
+        match plane
+            .store
+            .put(
+                get::key(&pods, at.0, at.1),
+                crate::store::Expect::Revision(current.revision),
+                draft,
+            )
+            .await
+        {
+            Ok(_) => return Ok(success()),
+            Err(crate::store::WriteError::Conflict | crate::store::WriteError::Missing) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    let _ = user;
+    Err(Status::modified(pods.group_resource(), at.1))
+}
+
+/// Deletes a pod politely. Disruption budgets are not served, so none forbids it.
+///
+/// # Errors
+/// Those of a deletion.
+pub(crate) async fn evict(
+    plane: &Plane,
+    user: &User,
+    at: (&str, &str),
+    eviction: &Value,
+    options: &WriteOptions,
+) -> Result<Value, Status> {
+    let pods = plane.registry.builtin("", "pods");
+    let body =
+        eviction.get("deleteOptions").and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut delete_options = DeleteOptions::read(&body, &Query::default())?;
+    delete_options.dry_run |= options.dry_run;
+    delete::delete(plane, user, &pods, at, &delete_options).await?;
+    Ok(success())
+}
+
+/// Makes a token for a service account.
+///
+/// # Errors
+/// When the account or the bound object is missing, or the time is too short.
+pub(crate) fn token(plane: &Plane, at: (&str, &str), request: &Value) -> Result<Value, Status> {
+    let accounts = plane.registry.builtin("", "serviceaccounts");
+    let account = get::find(plane, &accounts, at.0, at.1)?.value();
+    let spec = &request["spec"];
+    let seconds = spec["expirationSeconds"].as_i64().unwrap_or(3600);
+    let invalid = |e| Status::invalid("authentication.k8s.io", "TokenRequest", "", &[e]);
+    if seconds < 600 {
+        return Err(invalid(FieldError::invalid(
+            "spec.expirationSeconds",
+            &json!(seconds),
+            "may not specify a duration less than 10 minutes",
+        )));
+    }
+    if seconds > 1 << 32 {
+        return Err(invalid(FieldError::invalid(
+            "spec.expirationSeconds",
+            &json!(seconds),
+            "may not specify a duration larger than 2^32 seconds",
+        )));
+    }
+    let mut audiences: Vec<String> = spec["audiences"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect();
+    if audiences.is_empty() {
+        audiences.push(tokens::ISSUER.to_owned());
+    }
+    let bound = bound_object(plane, at, spec)?;
+    let now = jiff::Timestamp::now();
+    let token = tokens::issue(&plane.signer, &account, &audiences, seconds, bound.as_ref(), now)
+        .ok_or_else(|| Status::internal("the token could not be signed"))?;
+    let mut out = request.clone();
+    out["kind"] = "TokenRequest".into();
+    out["apiVersion"] = "authentication.k8s.io/v1".into();
+    out["metadata"] =
+        json!({"name": at.1, "namespace": at.0, "creationTimestamp": meta::timestamp(now)});
+    out["spec"]["audiences"] = json!(audiences);
+    out["spec"]["expirationSeconds"] = seconds.into();
+    if bound.is_none() {
+        out["spec"]["boundObjectRef"] = Value::Null;
+    }
+    let end = now + jiff::SignedDuration::from_secs(seconds);
+    out["status"] = json!({"token": token, "expirationTimestamp": meta::timestamp(end)});
+    Ok(out)
+}
+
+fn bound_object(plane: &Plane, at: (&str, &str), spec: &Value) -> Result<Option<Bound>, Status> {
+    let Some(r) = spec.get("boundObjectRef").filter(|r| r.is_object()) else { return Ok(None) };
+    let of = |f: &str| r[f].as_str().unwrap_or_default().to_owned();
+    let (kind, name, uid) = (of("kind"), of("name"), of("uid"));
+    let plural = match kind.as_str() {
+        "Pod" => "pods",
+        "Secret" => "secrets",
+        "Node" => "nodes",
+        _ => {
+            return Err(Status::bad_request(format!(
+                "cannot bind token for serviceaccount \"{}\" to object type {}",
+                at.1,
+                of("apiVersion")
+            )));
+        }
+    };
+    let resource = plane.registry.builtin("", plural);
+    let found = get::find(plane, &resource, at.0, &name)?.value();
+    if !uid.is_empty() && uid != meta::uid(&found) {
+        let why = format!(
+            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+        );
+        return Err(Status::conflict(resource.group_resource(), &name, &why));
+    }
+    if kind == "Pod" {
+        let account = meta::text(&found, "/spec/serviceAccountName");
+        if account != at.1 {
+            return Err(Status::bad_request(format!(
+                "cannot bind token for serviceaccount \"{}\" to pod running with different serviceaccount name.",
+                at.1
+            )));
+        }
+    }
+    let node = Some(meta::text(&found, "/spec/nodeName"))
+        .filter(|n| kind == "Pod" && !n.is_empty())
+        .map(|n| {
+            let key = Key::new(&"core/nodes".into(), "", n);
+            let node_uid = plane.store.get(&key).map(|n| meta::uid(&n.value()).to_owned());
+            (n.to_owned(), node_uid.unwrap_or_default())
+        });
+    Ok(Some(Bound { kind, name, uid: meta::uid(&found).to_owned(), node }))
+}
+
+/// Answers a review.
+///
+/// # Errors
+/// When the review asks for nothing, or for two things.
+pub(crate) fn review(
+    plane: &Plane,
+    user: &User,
+    resource: &Resource,
+    namespace: &str,
+    mut object: Value,
+) -> Result<Value, Status> {
+    let spec = object["spec"].clone();
+    let status = match resource.kind.as_str() {
+        "SelfSubjectReview" => json!({"userInfo": user.to_value()}),
+        "TokenReview" => token_review(plane, &spec),
+        "SelfSubjectAccessReview" => access(plane, user, resource, &spec)?,
+        "SelfSubjectRulesReview" => rules(plane, user, &spec),
+        _ => {
+            let asked = User {
+                name: meta::text(&spec, "/user").to_owned(),
+                uid: meta::text(&spec, "/uid").to_owned(),
+                groups: spec["groups"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(Value::as_str)
+                    .map(str::to_owned)
+                    .collect(),
+                ..User::default()
+            };
+            if asked.name.is_empty() && asked.groups.is_empty() {
+                let e = FieldError::invalid(
+                    "spec.user",
+                    &json!(""),
+                    "at least one of user or group must be specified",
+                );
+                return Err(Status::invalid(&resource.group, &resource.kind, "", &[e]));
+            }
+            if resource.kind == "LocalSubjectAccessReview"
+                && meta::text(&spec, "/resourceAttributes/namespace") != namespace
+            {
+                let value = &spec["resourceAttributes"]["namespace"];
+                let e = FieldError::invalid(
+                    "spec.resourceAttributes.namespace",
+                    value,
+                    "must match metadata.namespace",
+                );
+                return Err(Status::invalid(&resource.group, &resource.kind, "", &[e]));
+            }
+            access(plane, &asked, resource, &spec)?
+        }
+    };
+    meta::metadata(&mut object).insert("creationTimestamp".into(), Value::Null);
+    if resource.kind == "SelfSubjectReview" {
+        object["metadata"]["creationTimestamp"] = meta::timestamp(jiff::Timestamp::now()).into();
+    }
+    object["status"] = status;
+    Ok(object)
+}
+
+fn token_review(plane: &Plane, spec: &Value) -> Value {
+    let audiences: Vec<String> = spec["audiences"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect();
+    match tokens::authenticate(plane, meta::text(spec, "/token"), &audiences) {
+        Some(user) => {
+            let shown =
+                if audiences.is_empty() { vec![tokens::ISSUER.to_owned()] } else { audiences };
+            json!({"authenticated": true, "user": user.to_value(), "audiences": shown})
+        }
+        None => json!({"user": {}, "error": "invalid bearer token"}),
+    }
+}
+
+fn access(plane: &Plane, user: &User, resource: &Resource, spec: &Value) -> Result<Value, Status> {
+    let r = &spec["resourceAttributes"];
+    let n = &spec["nonResourceAttributes"];
+    if r.is_object() == n.is_object() {
+        let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+        let e = FieldError::invalid("spec.resourceAttributes", r, why);
+        return Err(Status::invalid(&resource.group, &resource.kind, "", &[e]));
+    }
+    let of = |v: &'_ Value, f: &str| v[f].as_str().unwrap_or_default().to_owned();
+    let (verb, group, res, sub) = (
+        of(if r.is_object() { r } else { n }, "verb"),
+        of(r, "group"),
+        of(r, "resource"),
+        of(r, "subresource"),
+    );
+    let (namespace, name, path) = (of(r, "namespace"), of(r, "name"), of(n, "path"));
+    let a = Attributes {
+        verb: &verb,
+        group: &group,
+        resource: &res,
+        subresource: &sub,
+        namespace: &namespace,
+        name: &name,
+        path: &path,
+    };
+    Ok(json!({"allowed": rbac::allowed(plane, user, &a)}))
+}
+
+fn rules(plane: &Plane, user: &User, spec: &Value) -> Value {
+    let all = rbac::rules_of(plane, user, meta::text(spec, "/namespace"));
+    let (paths, resources): (Vec<Value>, Vec<Value>) =
+        all.into_iter().partition(|r| r.get("nonResourceURLs").is_some());
+    json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false})
+}
+
+fn pointer(path: &str) -> String {
+    path.replace('.', "/")
+}
+
+/// The Scale of an object.
+pub(crate) fn scale_of(resource: &Resource, object: &Value) -> Value {
+    let (spec_path, status_path, selector_path) = match &resource.custom {
+        Some(c) => c.scale.clone().unwrap_or_default(),
+        None => (".spec.replicas".into(), ".status.replicas".into(), String::new()),
+    };
+    let number = |p: &str| object.pointer(&pointer(p)).and_then(Value::as_i64).unwrap_or(0);
+    let mut status = json!({"replicas": number(&status_path)});
+    let selector = if resource.custom.is_some() {
+        Some(&selector_path)
+            .filter(|p| !p.is_empty())
+            .and_then(|p| object.pointer(&pointer(p))?.as_str().map(str::to_owned))
+    } else {
+        let labels = object["spec"]["selector"]["matchLabels"].as_object().into_iter().flatten();
+        let pairs: Vec<String> =
+            labels.map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default())).collect();
+        Some(pairs.join(","))
+    };
+    if let Some(s) = selector.filter(|s| !s.is_empty()) {
+        status["selector"] = s.into();
+    }
+    let m = &object["metadata"];
+    let mut metadata = json!({});
+    for f in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if let Some(v) = m.get(f) {
+            metadata[f] = v.clone();
+        }
+    }
+    let replicas = number(&spec_path);
+    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": {"replicas": replicas}, "status": status})
+}
+
+/// Changes the number of replicas through a Scale. `f` makes the new Scale from the present one.
+///
+/// # Errors
+/// Those of an update.
+pub(crate) async fn set_scale(
+    plane: &Plane,
+    user: &User,
+    resource: &Resource,
+    at: (&str, &str),
+    options: &WriteOptions,
+    f: impl Fn(&Value) -> Result<Value, Status>,
+) -> Result<Outcome, Status> {
+    let path = match &resource.custom {
+        Some(c) => c.scale.clone().unwrap_or_default().0,
+        None => ".spec.replicas".to_owned(),
+    };
+    let change = |old: &Value| {
+        let scale = f(&scale_of(resource, old))?;
+        let wanted = scale["spec"]["replicas"].as_i64().unwrap_or(0);
+        if wanted < 0 {
+            let e = FieldError::invalid(
+                "spec.replicas",
+                &json!(wanted),
+                "must be greater than or equal to 0",
+            );
+            return Err(Status::invalid("autoscaling", "Scale", at.1, &[e]));
+        }
+        let mut new = old.clone();
+        let mut place = &mut new;
+        for part in path.split('.').filter(|p| !p.is_empty()) {
+            if !place.is_object() {
+                *place = json!({});
+            }
+            place = &mut place[part];
+        }
+        *place = wanted.into();
+        let asked = meta::text(&scale, "/metadata/resourceVersion").to_owned();
+        if !asked.is_empty() {
+            meta::metadata(&mut new).insert("resourceVersion".into(), asked.into());
+        }
+        Ok(new)
+    };
+    modify(plane, user, resource, at, Part::Main, options, change).await
+}

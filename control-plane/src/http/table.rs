@@ -1,0 +1,215 @@
+//! Tables and bare metadata: the other forms of an answer.
+//!
+//! Owns: `Table` and `PartialObjectMetadata`. Called by: the router, watch.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::list::Page;
+use super::request::Query;
+use crate::registry::Resource;
+use crate::registry::columns::{self, Column};
+use crate::registry::meta::text;
+
+const NAME_HELP: &str = "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a client to request the generation of an appropriate name automatically. Name is primarily intended for creation idempotence and configuration definition. Cannot be updated. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names";
+
+/// What rows carry beside their cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Include {
+    None,
+    #[default]
+    Metadata,
+    Object,
+}
+
+impl Include {
+    pub(crate) fn read(query: &Query) -> Self {
+        match query.get("includeObject") {
+            Some("None") => Self::None,
+            Some("Object") => Self::Object,
+            _ => Self::Metadata,
+        }
+    }
+}
+
+/// The columns of a resource as a Table defines them.
+pub(crate) fn definitions(resource: &Resource) -> Value {
+    if let Some(custom) = &resource.custom {
+        let mut out = vec![
+            json!({"name": "Name", "type": "string", "format": "name", "description": NAME_HELP, "priority": 0}),
+        ];
+        if custom.columns.is_empty() {
+            out.push(json!({"name": "Age", "type": "date", "format": "", "description": "CreationTimestamp is a timestamp representing the server time when this object was created.", "priority": 0}));
+        }
+        for c in &custom.columns {
+            let of = |f: &str| c[f].as_str().unwrap_or_default();
+            let help = if of("description").is_empty() {
+                format!(
+                    "Custom resource definition column (in JSONPath format): {}",
+                    of("jsonPath")
+                )
+            } else {
+                of("description").to_owned()
+            };
+            out.push(json!({"name": of("name"), "type": of("type"), "format": of("format"), "description": help, "priority": c["priority"].as_i64().unwrap_or(0)}));
+        }
+        return Value::Array(out);
+    }
+    let one = |c: &Column| {
+        let format = if c.name == "Name" { "name" } else { "" };
+        let help = if c.name == "Name" { NAME_HELP } else { "" };
+        json!({"name": c.name, "type": c.kind, "format": format, "description": help, "priority": c.priority})
+    };
+    resource.strategy.columns.columns.iter().map(one).collect()
+}
+
+fn cells(resource: &Resource, object: &Value, now: Timestamp) -> Vec<Value> {
+    let Some(custom) = &resource.custom else {
+        return (resource.strategy.columns.cells)(object, now);
+    };
+    let mut out = vec![text(object, "/metadata/name").into()];
+    if custom.columns.is_empty() {
+        out.push(columns::age(text(object, "/metadata/creationTimestamp"), now).into());
+    }
+    for c in &custom.columns {
+        let found = simple_path(object, c["jsonPath"].as_str().unwrap_or_default());
+        out.push(match (c["type"].as_str(), found) {
+            (_, None) => Value::Null,
+            (Some("date"), Some(v)) => match v.as_str() {
+                Some(t) => columns::age(t, now).into(),
+                None => "<unknown>".into(),
+            },
+            (Some("string"), Some(v)) if !v.is_string() => v.to_string().into(),
+            (_, Some(v)) => v,
+        });
+    }
+    out
+}
+
+/// What a column's path finds: fields, positions, and `[?(@.a=="b")]`; several results are joined.
+pub(crate) fn simple_path(object: &Value, path: &str) -> Option<Value> {
+    let mut at: Vec<&Value> = vec![object];
+    let mut rest =
+        path.trim().trim_start_matches('{').trim_end_matches('}').trim_start_matches('$');
+    while !rest.is_empty() {
+        if let Some(r) = rest.strip_prefix('.') {
+            let mut name = String::new();
+            let mut end = r.len();
+            let mut escaped = false;
+            for (i, c) in r.char_indices() {
+                match c {
+                    _ if escaped => {
+                        name.push(c);
+                        escaped = false;
+                    }
+                    '\\' => escaped = true,
+                    '.' | '[' => {
+                        end = i;
+                        break;
+                    }
+                    c => name.push(c),
+                }
+            }
+            rest = &r[end..];
+            if !name.is_empty() {
+                at = at.into_iter().filter_map(|v| v.get(&name)).collect();
+            }
+        } else if let Some(r) = rest.strip_prefix('[') {
+            let (inside, after) = r.split_once(']')?;
+            rest = after;
+            let unquoted = inside.trim_matches(['\'', '"']);
+            at = if inside == "*" {
+                at.into_iter().flat_map(|v| v.as_array().into_iter().flatten()).collect()
+            } else if let Some(filter) =
+                inside.strip_prefix("?(@.").and_then(|f| f.strip_suffix(')'))
+            {
+                let (field, want) = filter.split_once("==")?;
+                let (field, want) = (field.trim(), want.trim().trim_matches(['\'', '"']));
+                let fits = |v: &&Value| {
+                    v.get(field).is_some_and(|x| {
+                        x.as_str().map_or_else(|| x.to_string(), str::to_owned) == want
+                    })
+                };
+                at.into_iter()
+                    .flat_map(|v| v.as_array().into_iter().flatten())
+                    .filter(fits)
+                    .collect()
+            } else if let Ok(n) = inside.parse::<usize>() {
+                at.into_iter().filter_map(|v| v.get(n)).collect()
+            } else {
+                at.into_iter().filter_map(|v| v.get(unquoted)).collect()
+            };
+        } else {
+            return None;
+        }
+    }
+    match at[..] {
+        [] => None,
+        [one] => Some(one.clone()),
+        _ => {
+            let all: Vec<String> = at
+                .iter()
+                .map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned))
+                .collect();
+            Some(all.join(",").into())
+        }
+    }
+}
+
+/// An object's metadata alone.
+pub(crate) fn metadata_only(object: &Value) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]})
+}
+
+/// A Table of some objects. `header`: whether the columns are told.
+pub(crate) fn table<'a>(
+    resource: &Resource,
+    objects: impl Iterator<Item = &'a Value>,
+    metadata: Value,
+    include: Include,
+    header: bool,
+    now: Timestamp,
+) -> Value {
+    let rows: Vec<Value> = objects
+        .map(|o| {
+            let object = match include {
+                Include::None => Value::Null,
+                Include::Metadata => metadata_only(o),
+                Include::Object => o.clone(),
+            };
+            json!({"cells": cells(resource, o, now), "object": object})
+        })
+        .collect();
+    let columns = if header { definitions(resource) } else { Value::Null };
+    json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": columns, "rows": rows})
+}
+
+/// The metadata of a list.
+pub(crate) fn list_metadata(page: &Page) -> Value {
+    let mut m = json!({"resourceVersion": page.revision.to_string()});
+    if let Some(next) = &page.next {
+        m["continue"] = next.as_str().into();
+    }
+    if let Some(n) = page.remaining {
+        m["remainingItemCount"] = n.into();
+    }
+    m
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn column_paths_find_what_they_name() {
+        let o = json!({"spec": {"a": 1, "l": [{"type": "X", "s": "no"}, {"type": "Ready", "s": "yes"}]}, "metadata": {"labels": {"a.b/c": "v"}}});
+        assert_eq!(simple_path(&o, ".spec.a"), Some(json!(1)));
+        assert_eq!(simple_path(&o, ".spec.l[?(@.type==\"Ready\")].s"), Some(json!("yes")));
+        assert_eq!(simple_path(&o, ".spec.l[*].s"), Some(json!("no,yes")));
+        assert_eq!(simple_path(&o, ".spec.l[0].s"), Some(json!("no")));
+        assert_eq!(simple_path(&o, ".metadata.labels.a\\.b/c"), Some(json!("v")));
+        assert_eq!(simple_path(&o, ".metadata.labels['a.b/c']"), Some(json!("v")));
+        assert_eq!(simple_path(&o, ".spec.none.x"), None);
+        assert_eq!(simple_path(&o, ".spec.l[0"), None);
+    }
+}

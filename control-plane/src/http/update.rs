@@ -1,0 +1,203 @@
+//! update
+//!
+//! Owns: how a stored object changes, for update, patch, apply and the controllers.
+//! Called by: the router, `patch`, `apply`, `subresource`, the controllers.
+
+use serde_json::Value;
+
+use super::auth::User;
+use super::body::WriteOptions;
+use super::create::{Outcome, create, validate};
+use super::status::{FieldError, Status};
+use super::{admission, get};
+use crate::plane::Plane;
+use crate::registry::{Part, Resource, meta};
+use crate::store::{Draft, Expect, Stored, WriteError};
+
+/// How often a change that names no revision is tried against newer ones.
+const ATTEMPTS: usize = 16;
+
+/// Replaces an object by what the client sent.
+///
+/// # Errors
+/// Everything that Kubernetes refuses; `Conflict` when the revision sent is not the stored one.
+pub(crate) async fn update(
+    plane: &Plane,
+    user: &User,
+    resource: &Resource,
+    at: (&str, &str),
+    part: Part,
+    object: Value,
+    options: &WriteOptions,
+) -> Result<(Outcome, bool), Status> {
+    let (namespace, name) = at;
+    let sent = meta::name(&object);
+    if sent != name {
+        return Err(Status::bad_request(if sent.is_empty() {
+            "name must be provided".to_owned()
+        } else {
+            format!("the name of the object ({sent}) does not match the name on the URL ({name})")
+        }));
+    }
+    let own = meta::namespace(&object);
+    if resource.namespaced && !own.is_empty() && own != namespace {
+        return Err(Status::bad_request(format!(
+            "the namespace of the object ({own}) does not match the namespace on the URL ({namespace})"
+        )));
+    }
+    let revision = meta::text(&object, "/metadata/resourceVersion").to_owned();
+    let exists = plane.store.get(&get::key(resource, namespace, name)).is_some();
+    if !exists && part == Part::Main && revision.is_empty() && creates_on_update(resource) {
+        return create(plane, user, resource, namespace, object, options).await.map(|o| (o, true));
+    }
+    if revision.is_empty() && needs_revision(resource) && exists {
+        let e = FieldError {
+            reason: "FieldValueInvalid",
+            field: "metadata.resourceVersion".into(),
+            message: "Invalid value: 0x0: must be specified for an update".into(),
+        };
+        return Err(Status::invalid(&resource.group, &resource.kind, name, &[e]));
+    }
+    let f = |_: &Value| Ok(object.clone());
+    modify(plane, user, resource, at, part, options, f).await.map(|o| (o, false))
+}
+
+fn creates_on_update(resource: &Resource) -> bool {
+    matches!(
+        resource.plural.as_str(),
+        "endpoints"
+            | "events"
+            | "leases"
+            | "roles"
+            | "rolebindings"
+            | "clusterroles"
+            | "clusterrolebindings"
+    ) && resource.custom.is_none()
+}
+
+fn needs_revision(resource: &Resource) -> bool {
+    resource.custom.is_some()
+        || matches!(resource.plural.as_str(), "leases" | "customresourcedefinitions")
+}
+
+/// Changes an object by a function of its present state; tried again when somebody else was faster,
+/// unless the function's result names the revision it was made for.
+///
+/// # Errors
+/// Those of the function, and everything that Kubernetes refuses.
+pub(crate) async fn modify(
+    plane: &Plane,
+    user: &User,
+    resource: &Resource,
+    (namespace, name): (&str, &str),
+    part: Part,
+    options: &WriteOptions,
+    f: impl Fn(&Value) -> Result<Value, Status>,
+) -> Result<Outcome, Status> {
+    for _ in 0..ATTEMPTS {
+        let current = get::find(plane, resource, namespace, name)?;
+        let old = get::with_kind(resource, &current);
+        let sent = f(&old)?;
+        let asked = meta::text(&sent, "/metadata/resourceVersion").to_owned();
+        let fixed = !asked.is_empty() && asked != meta::text(&old, "/metadata/resourceVersion");
+        if fixed {
+            return Err(Status::modified(resource.group_resource(), name));
+        }
+        check_identity(resource, &sent, &old)?;
+        let new = prepare(plane, user, resource, part, &sent, &old, options)?;
+        if options.dry_run {
+            return Ok(Outcome::Dry(new));
+        }
+        match store(plane, resource, (namespace, name), &current, &new).await {
+            Err(WriteError::Conflict) => {}
+            Err(WriteError::Missing) => {
+                return Err(Status::not_found(resource.group_resource(), name));
+            }
+            Err(e) => return Err(e.into()),
+            Ok(outcome) => return Ok(outcome),
+        }
+    }
+    Err(Status::modified(resource.group_resource(), name))
+}
+
+/// Writes the new state; an object that waited for its last finalizer goes.
+async fn store(
+    plane: &Plane,
+    resource: &Resource,
+    (namespace, name): (&str, &str),
+    current: &std::sync::Arc<Stored>,
+    new: &Value,
+) -> Result<Outcome, WriteError> {
+    let key = get::key(resource, namespace, name);
+    let draft = Draft::of(new);
+    if is_finished(resource, new) {
+        plane.store.delete(key, current.revision).await?;
+        return Ok(Outcome::Dry(new.clone()));
+    }
+    if draft.equals(current) {
+        return Ok(Outcome::Stored(std::sync::Arc::clone(current)));
+    }
+    plane.store.put(key, Expect::Revision(current.revision), draft).await.map(Outcome::Stored)
+}
+
+/// Whether a terminating object has nothing left to wait for.
+fn is_finished(resource: &Resource, object: &Value) -> bool {
+    let grace =
+        object.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(0);
+    let namespace_waits = resource.table.as_ref() == "core/namespaces"
+        && object
+            .pointer("/spec/finalizers")
+            .and_then(Value::as_array)
+            .is_some_and(|f| !f.is_empty());
+    meta::is_terminating(object) && meta::finalizers(object) == 0 && grace == 0 && !namespace_waits
+}
+
+fn check_identity(resource: &Resource, sent: &Value, old: &Value) -> Result<(), Status> {
+    let (uid, have) = (meta::uid(sent), meta::uid(old));
+    if !uid.is_empty() && uid != have {
+        let why =
+            format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {have}");
+        return Err(Status::conflict(resource.group_resource(), meta::name(old), &why));
+    }
+    Ok(())
+}
+
+/// Everything up to the write.
+fn prepare(
+    plane: &Plane,
+    user: &User,
+    resource: &Resource,
+    part: Part,
+    sent: &Value,
+    old: &Value,
+    _options: &WriteOptions,
+) -> Result<Value, Status> {
+    let mut new = sent.clone();
+    (resource.strategy.default)(&mut new);
+    meta::keep_identity(&mut new, old);
+    if resource.custom.is_some() && resource.has_status() {
+        crate::registry::core::split_status(&mut new, Some(old), part);
+        if part == Part::Status {
+            let managed = sent["metadata"].get("managedFields").cloned();
+            new["metadata"] = old["metadata"].clone();
+            if let Some(m) = managed {
+                new["metadata"]["managedFields"] = m;
+            }
+        }
+    }
+    (resource.strategy.prepare)(&mut new, Some(old), part);
+    new["kind"] = resource.kind.as_str().into();
+    new["apiVersion"] = resource.api_version().into();
+    meta::count_generation(&mut new, old, resource, part);
+    admission::on_update(plane, user, resource, &mut new, old, part)?;
+    let mut errors = Vec::new();
+    meta::validate(&new, resource, &mut errors);
+    meta::validate_update(&new, old, &mut errors);
+    validate(resource, &new, Some(old), part, &mut errors);
+    if !errors.is_empty() {
+        return Err(Status::invalid(&resource.group, &resource.kind, meta::name(old), &errors));
+    }
+    meta::metadata(&mut new)
+        .insert("resourceVersion".into(), old["metadata"]["resourceVersion"].clone());
+    Ok(new)
+}

@@ -1,0 +1,43 @@
+//! What the verbs and the controllers work on.
+//!
+//! Owns: the store, the table of kinds, the keys in use. Made by: `lib.rs`, once.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::http::rbac::Authorizer;
+use crate::http::tokens::Signer;
+use crate::registry::Registry;
+use crate::store::Store;
+
+/// The state of one control plane.
+pub(crate) struct Plane {
+    pub(crate) store: Store,
+    pub(crate) registry: Registry,
+    pub(crate) signer: Signer,
+    pub(crate) authorizer: Authorizer,
+    /// Where the API is served.
+    pub(crate) address: SocketAddr,
+    /// The certificate of the CA, as clients get it.
+    pub(crate) ca_pem: String,
+    pub(crate) stopping: CancellationToken,
+    /// The default objects are there.
+    pub(crate) started: AtomicBool,
+}
+
+impl Plane {
+    /// Why the server is not ready, if it is not.
+    pub(crate) fn not_ready(&self) -> Option<&'static str> {
+        if self.store.failing() {
+            Some("database failed: the last write was refused, see the log")
+        } else if !self.started.load(Ordering::Relaxed) {
+            Some("poststarthook failed: the default objects are being made")
+        } else if self.stopping.is_cancelled() {
+            Some("shutdown failed: the server is stopping")
+        } else {
+            None
+        }
+    }
+}

@@ -1,0 +1,477 @@
+//! Defaults and validation of the core group, pods aside.
+//!
+//! Owns: what Kubernetes fills in and refuses for these kinds. Called by: the registry's table.
+
+use serde_json::{Map, Value, json};
+
+use super::{Part, Strategy, columns, meta, names};
+use crate::http::status::FieldError;
+
+/// A strategy that adds nothing; the others start from it.
+pub(crate) const BASE: Strategy = Strategy {
+    name: names::dns_subdomain,
+    default: |_| {},
+    prepare: |_, _, _| {},
+    validate: |_, _, _, _| {},
+    fields: &[],
+    generation: false,
+    columns: &columns::PLAIN,
+};
+
+/// Sets a field that is missing.
+pub(crate) fn default(object: &mut Value, field: &str, value: impl Into<Value>) {
+    if let Value::Object(m) = object
+        && !m.contains_key(field)
+    {
+        m.insert(field.to_owned(), value.into());
+    }
+}
+
+/// An object's field as an object, made if missing.
+pub(crate) fn object<'a>(parent: &'a mut Value, field: &str) -> &'a mut Value {
+    default(parent, field, json!({}));
+    &mut parent[field]
+}
+
+pub(crate) fn list<'a>(parent: &'a mut Value, field: &str) -> impl Iterator<Item = &'a mut Value> {
+    parent.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten()
+}
+
+/// Takes the status from the stored object, or drops it from a new one.
+pub(crate) fn keep_status(new: &mut Value, old: Option<&Value>) {
+    keep(new, old, "status");
+}
+
+/// Takes a field from the stored object, or drops it.
+pub(crate) fn keep(new: &mut Value, old: Option<&Value>, field: &str) {
+    let Value::Object(m) = new else { return };
+    match old.and_then(|o| o.get(field)) {
+        Some(v) => m.insert(field.into(), v.clone()),
+        None => m.remove(field),
+    };
+}
+
+/// For a request that may change the status only: all else stays.
+pub(crate) fn only_status(new: &mut Value, old: &Value) {
+    let status = new.get("status").cloned();
+    let metadata = new.get("metadata").cloned();
+    *new = old.clone();
+    if let Value::Object(m) = new {
+        match status {
+            Some(s) => m.insert("status".into(), s),
+            None => m.remove("status"),
+        };
+        m.extend(metadata.map(|v| ("metadata".to_owned(), v)));
+    }
+}
+
+/// The usual division between a spec and a status.
+pub(crate) fn split_status(new: &mut Value, old: Option<&Value>, part: Part) {
+    match (part, old) {
+        (Part::Status, Some(old)) => only_status(new, old),
+        _ => keep_status(new, old),
+    }
+}
+
+const CONFIG_LIMIT: usize = 1 << 20;
+
+pub(crate) static CONFIG_MAP: Strategy = Strategy {
+    validate: |new, old, _, errors| {
+        let mut size = 0;
+        for field in ["data", "binaryData"] {
+            for (k, v) in new[field].as_object().into_iter().flatten() {
+                size += v.as_str().map_or(0, str::len);
+                if let Err(e) = names::config_key(k) {
+                    errors.push(FieldError::invalid(format!("{field}[{k}]"), &json!(k), &e));
+                }
+                if field == "binaryData" && new["data"].get(k).is_some() {
+                    errors.push(FieldError::invalid(
+                        format!("data[{k}]"),
+                        &json!(k),
+                        "duplicate of key present in binaryData",
+                    ));
+                }
+            }
+        }
+        if size > CONFIG_LIMIT {
+            errors.push(FieldError::too_long("", CONFIG_LIMIT));
+        }
+        immutable(new, old, &["data", "binaryData"], errors);
+    },
+    columns: &columns::CONFIG_MAP,
+    ..BASE
+};
+
+fn immutable(new: &Value, old: Option<&Value>, fields: &[&str], errors: &mut Vec<FieldError>) {
+    let Some(old) = old.filter(|o| o["immutable"] == true) else { return };
+    if new["immutable"] != true {
+        errors
+            .push(FieldError::forbidden("immutable", "field is immutable when `immutable` is set"));
+    }
+    for f in fields {
+        if new.get(f) != old.get(f) {
+            errors.push(FieldError::forbidden(*f, "field is immutable when `immutable` is set"));
+        }
+    }
+}
+
+pub(crate) static SECRET: Strategy = Strategy {
+    default: |o| {
+        use base64::Engine as _;
+        default(o, "type", "Opaque");
+        // `stringData` is written into `data` and never read back.
+        let Some(plain) = o.as_object_mut().and_then(|m| m.remove("stringData")) else { return };
+        let data = object(o, "data");
+        for (k, v) in plain.as_object().into_iter().flatten() {
+            data[k] = base64::engine::general_purpose::STANDARD
+                .encode(v.as_str().unwrap_or_default())
+                .into();
+        }
+    },
+    validate: |new, old, _, errors| {
+        let empty = Map::new();
+        let data = new["data"].as_object().unwrap_or(&empty);
+        for (k, _) in data {
+            if let Err(e) = names::config_key(k) {
+                errors.push(FieldError::invalid(format!("data[{k}]"), &json!(k), &e));
+            }
+        }
+        if data.values().map(|v| v.as_str().map_or(0, str::len) / 4 * 3).sum::<usize>()
+            > CONFIG_LIMIT
+        {
+            errors.push(FieldError::too_long("data", CONFIG_LIMIT));
+        }
+        let needed: &[&str] = match new["type"].as_str().unwrap_or_default() {
+            "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
+            "kubernetes.io/dockercfg" => &[".dockercfg"],
+            "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
+            "kubernetes.io/tls" => &["tls.crt", "tls.key"],
+            _ => &[],
+        };
+        for k in needed.iter().filter(|k| !data.contains_key(**k)) {
+            errors.push(FieldError::required(format!("data[{k}]"), ""));
+        }
+        if new["type"] == "kubernetes.io/service-account-token"
+            && meta::text(new, "/metadata/annotations/kubernetes.io~1service-account.name")
+                .is_empty()
+        {
+            errors.push(FieldError::required(
+                "metadata.annotations[kubernetes.io/service-account.name]",
+                "",
+            ));
+        }
+        if let Some(old) = old
+            && old["type"] != new["type"]
+        {
+            errors.push(FieldError::invalid("type", &new["type"], "field is immutable"));
+        }
+        immutable(new, old, &["data"], errors);
+    },
+    fields: &["type"],
+    columns: &columns::SECRET,
+    ..BASE
+};
+
+pub(crate) static SERVICE_ACCOUNT: Strategy =
+    Strategy { columns: &columns::SERVICE_ACCOUNT, ..BASE };
+
+pub(crate) static EVENT: Strategy = Strategy {
+    default: |o| {
+        for field in ["reportingComponent", "reportingInstance"] {
+            default(o, field, "");
+        }
+        default(o, "source", json!({}));
+        for field in ["firstTimestamp", "lastTimestamp", "eventTime"] {
+            default(o, field, Value::Null);
+        }
+    },
+    validate: |new, old, _, errors| {
+        if old.is_some() {
+            return;
+        }
+        let involved = meta::text(new, "/involvedObject/namespace");
+        let ns = meta::namespace(new);
+        let fits = if involved.is_empty() { ns == "default" } else { involved == ns };
+        if !fits {
+            errors.push(FieldError::invalid(
+                "involvedObject.namespace",
+                &json!(involved),
+                "does not match event.namespace",
+            ));
+        }
+    },
+    fields: &[
+        "involvedObject.kind",
+        "involvedObject.namespace",
+        "involvedObject.name",
+        "involvedObject.uid",
+        "involvedObject.apiVersion",
+        "involvedObject.resourceVersion",
+        "involvedObject.fieldPath",
+        "reason",
+        "reportingComponent",
+        "source",
+        "type",
+    ],
+    columns: &columns::EVENT,
+    ..BASE
+};
+
+pub(crate) static NAMESPACE: Strategy = Strategy {
+    name: names::dns_label,
+    default: |o| {
+        let name = meta::name(o).to_owned();
+        if !name.is_empty() {
+            let m = meta::metadata(o);
+            let labels = m.entry("labels").or_insert_with(|| json!({}));
+            labels["kubernetes.io/metadata.name"] = name.into();
+        }
+    },
+    prepare: |new, old, part| match (part, old) {
+        (Part::Status, Some(old)) => {
+            only_status(new, old);
+            default(object(new, "status"), "phase", "Active");
+        }
+        (_, Some(old)) => {
+            keep(new, Some(old), "spec");
+            keep_status(new, Some(old));
+        }
+        (_, None) => {
+            new["spec"] = json!({"finalizers": ["kubernetes"]});
+            new["status"] = json!({"phase": "Active"});
+        }
+    },
+    fields: &["status.phase"],
+    columns: &columns::NAMESPACE,
+    ..BASE
+};
+
+pub(crate) static NODE: Strategy = Strategy {
+    default: |o| {
+        let spec = object(o, "spec");
+        for t in list(spec, "taints") {
+            if t["effect"] == "NoExecute" {
+                default(t, "timeAdded", meta::timestamp(jiff::Timestamp::now()));
+            }
+        }
+        let status = object(o, "status");
+        if status.get("capacity").is_some() && status.get("allocatable").is_none() {
+            let capacity = status["capacity"].clone();
+            default(status, "allocatable", capacity);
+        }
+    },
+    // A node may bring its status along when it registers.
+    prepare: |new, old, part| match (part, old) {
+        (Part::Status, Some(old)) => only_status(new, old),
+        (_, Some(old)) => keep_status(new, Some(old)),
+        (_, None) => {}
+    },
+    validate: |new, old, _, errors| {
+        for (i, t) in new["spec"]["taints"].as_array().into_iter().flatten().enumerate() {
+            let path = format!("spec.taints[{i}]");
+            if let Err(e) = names::label_key(t["key"].as_str().unwrap_or_default()) {
+                errors.push(FieldError::invalid(format!("{path}.key"), &t["key"], &e));
+            }
+            let effect = t["effect"].as_str().unwrap_or_default();
+            if effect.is_empty() {
+                errors.push(FieldError::required(format!("{path}.effect"), ""));
+            } else if !matches!(effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
+                errors.push(FieldError::unsupported(
+                    format!("{path}.effect"),
+                    &t["effect"],
+                    &["NoExecute", "NoSchedule", "PreferNoSchedule"],
+                ));
+            }
+        }
+        if let Some(old) = old {
+            for field in ["podCIDR", "providerID"] {
+                let before = &old["spec"][field];
+                if before.is_string() && *before != new["spec"][field] {
+                    errors.push(FieldError::forbidden(
+                        format!("spec.{field}"),
+                        "node updates may only change labels, taints, or capacity",
+                    ));
+                }
+            }
+        }
+    },
+    fields: &["spec.unschedulable"],
+    columns: &columns::NODE,
+    ..BASE
+};
+
+pub(crate) static SERVICE: Strategy = Strategy {
+    name: names::dns_1035_label,
+    default: default_service,
+    prepare: prepare_service,
+    validate: validate_service,
+    fields: &["spec.clusterIP", "spec.type"],
+    columns: &columns::SERVICE,
+    ..BASE
+};
+
+/// An empty load balancer status for a new one; what was assigned stays.
+fn prepare_service(new: &mut Value, old: Option<&Value>, part: Part) {
+    split_status(new, old, part);
+    default(object(new, "status"), "loadBalancer", json!({}));
+    if let Some(old) = old {
+        // What was assigned stays unless the type gives it up.
+        let spec = object(new, "spec");
+        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+            if spec["type"] != "ExternalName"
+                && spec.get(field).is_none_or(|v| v == "")
+                && let Some(v) = old["spec"].get(field)
+            {
+                spec[field] = v.clone();
+            }
+        }
+    }
+}
+
+fn default_service(o: &mut Value) {
+    let spec = object(o, "spec");
+    default(spec, "sessionAffinity", "None");
+    default(spec, "type", "ClusterIP");
+    if spec["sessionAffinity"] == "ClientIP" {
+        default(spec, "sessionAffinityConfig", json!({"clientIP": {"timeoutSeconds": 10800}}));
+    }
+    let kind = spec["type"].as_str().unwrap_or_default().to_owned();
+    if kind != "ExternalName" {
+        default(spec, "internalTrafficPolicy", "Cluster");
+    }
+    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+        default(spec, "externalTrafficPolicy", "Cluster");
+    }
+    if kind == "LoadBalancer" {
+        default(spec, "allocateLoadBalancerNodePorts", true);
+    }
+    for p in list(spec, "ports") {
+        default(p, "protocol", "TCP");
+        let port = p["port"].clone();
+        let unset = p.get("targetPort").is_none_or(|t| *t == 0 || *t == "");
+        if unset && kind != "ExternalName" {
+            p["targetPort"] = port;
+        }
+    }
+}
+
+fn validate_service(new: &Value, old: Option<&Value>, _: Part, errors: &mut Vec<FieldError>) {
+    let spec = &new["spec"];
+    let kind = spec["type"].as_str().unwrap_or_default();
+    if !matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer" | "ExternalName") {
+        errors.push(FieldError::unsupported(
+            "spec.type",
+            &spec["type"],
+            &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"],
+        ));
+    }
+    let headless = spec["clusterIP"] == "None";
+    let ports = spec["ports"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if ports.is_empty() && !headless && kind != "ExternalName" {
+        errors.push(FieldError::required("spec.ports", ""));
+    }
+    for (i, p) in ports.iter().enumerate() {
+        let path = format!("spec.ports[{i}]");
+        let name = p["name"].as_str().unwrap_or_default();
+        if ports.len() > 1 && name.is_empty() {
+            errors.push(FieldError::required(format!("{path}.name"), ""));
+        } else if !name.is_empty() {
+            if let Err(e) = names::dns_label(name) {
+                errors.push(FieldError::invalid(format!("{path}.name"), &p["name"], &e));
+            }
+            if ports[..i].iter().any(|o| o["name"] == name) {
+                errors.push(FieldError::duplicate(format!("{path}.name"), &p["name"]));
+            }
+        }
+        if !p["port"].as_i64().is_some_and(|n| (1..=65535).contains(&n)) {
+            errors.push(FieldError::invalid(
+                format!("{path}.port"),
+                &p["port"],
+                "must be between 1 and 65535, inclusive",
+            ));
+        }
+        if !matches!(p["protocol"].as_str(), Some("TCP" | "UDP" | "SCTP")) {
+            errors.push(FieldError::unsupported(
+                format!("{path}.protocol"),
+                &p["protocol"],
+                &["SCTP", "TCP", "UDP"],
+            ));
+        }
+        if ports[..i].iter().any(|o| o["port"] == p["port"] && o["protocol"] == p["protocol"]) {
+            let key = json!({"port": p["port"], "protocol": p["protocol"]});
+            errors.push(FieldError::duplicate(path, &key));
+        }
+    }
+    if !matches!(spec["sessionAffinity"].as_str(), Some("None" | "ClientIP")) {
+        errors.push(FieldError::unsupported(
+            "spec.sessionAffinity",
+            &spec["sessionAffinity"],
+            &["ClientIP", "None"],
+        ));
+    }
+    if kind == "ExternalName" && spec["externalName"].as_str().unwrap_or_default().is_empty() {
+        errors.push(FieldError::required("spec.externalName", ""));
+    }
+    meta::validate_labels(spec.get("selector"), "spec.selector", errors);
+    if let Some(old) = old {
+        let before = meta::text(old, "/spec/clusterIP");
+        if !before.is_empty()
+            && old["spec"]["type"] != "ExternalName"
+            && kind != "ExternalName"
+            && spec["clusterIP"] != before
+        {
+            errors.push(FieldError::invalid(
+                "spec.clusterIPs[0]",
+                &spec["clusterIPs"],
+                "may not change once set",
+            ));
+        }
+    }
+}
+
+pub(crate) static ENDPOINTS: Strategy = Strategy {
+    default: |o| {
+        for s in list(o, "subsets") {
+            for p in list(s, "ports") {
+                default(p, "protocol", "TCP");
+            }
+        }
+    },
+    columns: &columns::ENDPOINTS,
+    ..BASE
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_secret_data_is_encoded_and_not_kept() {
+        let mut s = json!({"stringData": {"a": "b"}, "data": {"c": "ZA=="}});
+        (SECRET.default)(&mut s);
+        assert_eq!(s, json!({"type": "Opaque", "data": {"a": "Yg==", "c": "ZA=="}}));
+    }
+
+    #[test]
+    fn an_immutable_config_map_stays_as_it_is() {
+        let old = json!({"metadata": {"name": "a"}, "data": {"x": "1"}, "immutable": true});
+        let new = json!({"metadata": {"name": "a"}, "data": {"x": "2"}, "immutable": true});
+        let mut errors = Vec::new();
+        (CONFIG_MAP.validate)(&new, Some(&old), Part::Main, &mut errors);
+        assert_eq!(
+            errors[0].to_string(),
+            "data: Forbidden: field is immutable when `immutable` is set"
+        );
+    }
+
+    #[test]
+    fn a_service_gets_the_documented_defaults() {
+        let mut s = json!({"spec": {"ports": [{"port": 80}]}});
+        (SERVICE.default)(&mut s);
+        assert_eq!(
+            s["spec"],
+            json!({"ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}], "sessionAffinity": "None",
+                "type": "ClusterIP", "internalTrafficPolicy": "Cluster"})
+        );
+    }
+}

@@ -1,0 +1,381 @@
+//! Custom kinds: what a CustomResourceDefinition says, and the kinds it makes.
+//!
+//! Owns: the definition's own defaults and validation, its names' acceptance, and the conversion of
+//! a definition into rows of the registry. Called by: the registry's table, the CRD controller.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::core::{BASE, default, list, object, split_status};
+use super::structural::Node;
+use super::{Part, Resource, Snapshot, Strategy, Subresource, api_version, columns, meta, names};
+use crate::http::status::FieldError;
+
+/// A served version of a custom kind.
+pub(crate) struct Served {
+    pub(crate) schema: Node,
+    /// JSON paths of `selectableFields`.
+    pub(crate) selectable_fields: Vec<String>,
+    /// `additionalPrinterColumns` as the definition has them.
+    pub(crate) columns: Vec<Value>,
+    /// `(spec, status, selector)` paths of the scale subresource.
+    pub(crate) scale: Option<(String, String, String)>,
+    /// The schema as written, for OpenAPI.
+    pub(crate) raw: Value,
+}
+
+/// All custom kinds share this; their rules are in their schema.
+pub(crate) static CUSTOM: Strategy = Strategy { ..BASE };
+
+pub(crate) static DEFINITION: Strategy = Strategy {
+    default: |o| {
+        let spec = object(o, "spec");
+        default(spec, "conversion", json!({"strategy": "None"}));
+        let kind = spec["names"]["kind"].as_str().unwrap_or_default().to_owned();
+        let accepted = object(spec, "names");
+        default(accepted, "singular", kind.to_lowercase());
+        default(accepted, "listKind", format!("{kind}List"));
+        for v in list(spec, "versions") {
+            for c in list(v, "additionalPrinterColumns") {
+                if c.get("type").is_none() {
+                    c["type"] = "string".into();
+                }
+            }
+        }
+    },
+    prepare: |new, old, part| {
+        split_status(new, old, part);
+        if old.is_none() {
+            let stored: Vec<Value> = new["spec"]["versions"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|v| v["storage"] == true)
+                .map(|v| v["name"].clone())
+                .collect();
+            new["status"] = json!({"conditions": [], "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored});
+        }
+    },
+    validate,
+    generation: true,
+    columns: &columns::CREATED,
+    ..BASE
+};
+
+fn validate(new: &Value, old: Option<&Value>, part: Part, errors: &mut Vec<FieldError>) {
+    if part == Part::Status {
+        return;
+    }
+    let spec = &new["spec"];
+    let n = &spec["names"];
+    for (field, value) in [
+        ("spec.group", &spec["group"]),
+        ("spec.names.plural", &n["plural"]),
+        ("spec.names.kind", &n["kind"]),
+    ] {
+        if value.as_str().unwrap_or_default().is_empty() {
+            errors.push(FieldError::required(field, ""));
+        }
+    }
+    let expected = format!(
+        "{}.{}",
+        n["plural"].as_str().unwrap_or_default(),
+        spec["group"].as_str().unwrap_or_default()
+    );
+    if meta::name(new) != expected {
+        let why = "must be spec.names.plural+\".\"+spec.group";
+        errors.push(FieldError::invalid("metadata.name", &new["metadata"]["name"], why));
+    }
+    if let Err(e) = names::dns_1035_label(n["plural"].as_str().unwrap_or_default()) {
+        errors.push(FieldError::invalid("spec.names.plural", &n["plural"], &e));
+    }
+    if !matches!(spec["scope"].as_str(), Some("Namespaced" | "Cluster")) {
+        errors.push(FieldError::unsupported(
+            "spec.scope",
+            &spec["scope"],
+            &["Cluster", "Namespaced"],
+        ));
+    }
+    if spec["conversion"]["strategy"] != "None" {
+        errors.push(FieldError::unsupported(
+            "spec.conversion.strategy",
+            &spec["conversion"]["strategy"],
+            &["None"],
+        ));
+    }
+    let versions = spec["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if versions.iter().filter(|v| v["storage"] == true).count() != 1 {
+        errors.push(FieldError::invalid(
+            "spec.versions",
+            &json!(versions.len()),
+            "must have exactly one version marked as storage version",
+        ));
+    }
+    for (i, v) in versions.iter().enumerate() {
+        let path = format!("spec.versions[{i}]");
+        let schema = &v["schema"]["openAPIV3Schema"];
+        if !schema.is_object() {
+            errors.push(FieldError::required(
+                format!("{path}.schema.openAPIV3Schema"),
+                "schemas are required",
+            ));
+            continue;
+        }
+        if schema["type"] != "object" {
+            errors.push(FieldError::invalid(
+                format!("{path}.schema.openAPIV3Schema.type"),
+                &schema["type"],
+                "must be object at the root",
+            ));
+        }
+        validate_schema(schema, &format!("{path}.schema.openAPIV3Schema"), errors);
+    }
+    if let Some(old) = old {
+        for field in ["group", "scope"] {
+            if old["spec"][field] != spec[field] {
+                errors.push(FieldError::invalid(
+                    format!("spec.{field}"),
+                    &spec[field],
+                    "field is immutable",
+                ));
+            }
+        }
+    }
+}
+
+/// The rules of structural schemas that a later reader relies on.
+fn validate_schema(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    if let Some(p) = schema["pattern"].as_str()
+        && regex::RegexBuilder::new(p).size_limit(1 << 20).build().is_err()
+    {
+        errors.push(FieldError::invalid(
+            format!("{path}.pattern"),
+            &schema["pattern"],
+            "must be a valid regular expression",
+        ));
+    }
+    if schema.get("$ref").is_some() {
+        errors.push(FieldError::forbidden(format!("{path}.$ref"), "$ref is not supported"));
+    }
+    let kind = schema["type"].as_str().unwrap_or_default();
+    let exempt = schema["x-kubernetes-int-or-string"] == true
+        || schema["x-kubernetes-preserve-unknown-fields"] == true;
+    if kind.is_empty() && !exempt {
+        errors.push(FieldError::required(
+            format!("{path}.type"),
+            "must not be empty for specified object fields",
+        ));
+    }
+    for (name, p) in schema["properties"].as_object().into_iter().flatten() {
+        validate_schema(p, &format!("{path}.properties[{name}]"), errors);
+    }
+    if let Some(items) = schema.get("items").filter(|i| i.is_object()) {
+        validate_schema(items, &format!("{path}.items"), errors);
+    } else if kind == "array" {
+        errors.push(FieldError::required(format!("{path}.items"), "must be specified"));
+    }
+    if schema["additionalProperties"].is_object() {
+        validate_schema(
+            &schema["additionalProperties"],
+            &format!("{path}.additionalProperties"),
+            errors,
+        );
+    }
+}
+
+/// Why a definition's names cannot be accepted: another one in the group has them.
+pub(crate) fn name_conflict(
+    definition: &Value,
+    others: &[Value],
+    served: &Snapshot,
+) -> Option<(&'static str, String)> {
+    let group = meta::text(definition, "/spec/group");
+    let n = &definition["spec"]["names"];
+    let all = |names: &Value| -> Vec<String> {
+        let mut out: Vec<String> = ["plural", "singular"]
+            .iter()
+            .filter_map(|f| names[*f].as_str())
+            .map(str::to_owned)
+            .collect();
+        out.extend(
+            names["shortNames"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .map(str::to_owned),
+        );
+        out
+    };
+    let ours = all(n);
+    for r in served.resources.iter().filter(|r| r.group == group && r.custom.is_none()) {
+        if r.plural == ours.first().map_or("", |s| s)
+            || r.kind == n["kind"].as_str().unwrap_or_default()
+        {
+            return Some(("PluralConflict", format!("\"{}\" is already in use", r.plural)));
+        }
+    }
+    for other in others {
+        if meta::name(other) == meta::name(definition) || meta::text(other, "/spec/group") != group
+        {
+            continue;
+        }
+        if !is_true(other, "NamesAccepted") {
+            continue;
+        }
+        let theirs = &other["status"]["acceptedNames"];
+        if theirs["kind"] == n["kind"] {
+            return Some((
+                "KindConflict",
+                format!("\"{}\" is already in use", n["kind"].as_str().unwrap_or_default()),
+            ));
+        }
+        if let Some(taken) = all(theirs).into_iter().find(|t| ours.contains(t)) {
+            return Some(("NamesConflict", format!("\"{taken}\" is already in use")));
+        }
+    }
+    None
+}
+
+/// Whether a definition has a condition with status True.
+pub(crate) fn is_true(definition: &Value, condition: &str) -> bool {
+    meta::condition(definition, condition).is_some_and(|c| c["status"] == "True")
+}
+
+/// The kinds of all established definitions, newest versions first as Kubernetes orders them.
+pub(crate) fn resources(definitions: &[Value]) -> Vec<Arc<Resource>> {
+    let mut out = Vec::new();
+    let established = definitions.iter().filter(|d| is_true(d, "Established"));
+    for d in established {
+        let mut versions: Vec<&Value> = d["spec"]["versions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|v| v["served"] == true)
+            .collect();
+        versions.sort_by_key(|v| std::cmp::Reverse(version_order(v)));
+        out.extend(versions.into_iter().map(|v| Arc::new(resource(d, v))));
+    }
+    out
+}
+
+/// GA before beta before alpha, then newer before older, then names.
+fn version_order(v: &Value) -> (u8, u64, u64, std::cmp::Reverse<String>) {
+    let name = v["name"].as_str().unwrap_or_default();
+    let unknown = (0, 0, 0, std::cmp::Reverse(name.to_owned()));
+    let Some(rest) = name.strip_prefix('v') else { return unknown };
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let Ok(major) = rest[..digits].parse() else { return unknown };
+    let (stage, minor) = match &rest[digits..] {
+        "" => (3, "0"),
+        s if s.starts_with("beta") => (2, &s[4..]),
+        s if s.starts_with("alpha") => (1, &s[5..]),
+        _ => return unknown,
+    };
+    match minor.parse() {
+        Ok(minor) => (stage, major, minor, std::cmp::Reverse(String::new())),
+        Err(_) => unknown,
+    }
+}
+
+fn resource(d: &Value, v: &Value) -> Resource {
+    let spec = &d["spec"];
+    let n = &d["status"]["acceptedNames"];
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let texts = |v: &Value| v.as_array().into_iter().flatten().map(text).collect::<Vec<_>>();
+    let (group, version, plural) = (text(&spec["group"]), text(&v["name"]), text(&n["plural"]));
+    let mut subresources = Vec::new();
+    let verbs = &["get", "patch", "update"];
+    if v["subresources"]["status"].is_object() {
+        subresources.push(Subresource { name: "status", verbs, kind: None });
+    }
+    let scale = v["subresources"].get("scale").map(|s| {
+        subresources.push(Subresource {
+            name: "scale",
+            verbs,
+            kind: Some(("autoscaling", "v1", "Scale")),
+        });
+        (
+            text(&s["specReplicasPath"]),
+            text(&s["statusReplicasPath"]),
+            text(&s["labelSelectorPath"]),
+        )
+    });
+    let raw = v["schema"]["openAPIV3Schema"].clone();
+    let served = Served {
+        schema: Node::read(&raw),
+        selectable_fields: v["selectableFields"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|f| text(&f["jsonPath"]))
+            .collect(),
+        columns: v["additionalPrinterColumns"].as_array().cloned().unwrap_or_default(),
+        scale,
+        raw,
+    };
+    let kind = text(&n["kind"]);
+    let head =
+        format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{}\",", api_version(&group, &version));
+    Resource {
+        table: format!("{group}/{plural}").into(),
+        list_kind: text(&n["listKind"]),
+        singular: text(&n["singular"]),
+        short_names: texts(&n["shortNames"]),
+        categories: texts(&n["categories"]),
+        namespaced: spec["scope"] == "Namespaced",
+        verbs: &["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"],
+        subresources,
+        schema: None,
+        strategy: &CUSTOM,
+        custom: Some(Arc::new(served)),
+        head: head.into(),
+        group,
+        version,
+        kind,
+        plural,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_ordered_as_documented() {
+        let mut names: Vec<Value> = [
+            "foo1",
+            "v1",
+            "v10",
+            "v2",
+            "v11beta2",
+            "v10beta3",
+            "v3beta1",
+            "v12alpha1",
+            "v11alpha2",
+            "foo10",
+        ]
+        .iter()
+        .map(|n| json!({"name": n}))
+        .collect();
+        names.sort_by_key(|n| std::cmp::Reverse(version_order(n)));
+        let names: Vec<&str> = names.iter().map(|n| n["name"].as_str().unwrap()).collect();
+        // https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definition-versioning/
+        assert_eq!(
+            names,
+            [
+                "v10",
+                "v2",
+                "v1",
+                "v11beta2",
+                "v10beta3",
+                "v3beta1",
+                "v12alpha1",
+                "v11alpha2",
+                "foo1",
+                "foo10"
+            ]
+        );
+    }
+}

@@ -1,0 +1,284 @@
+//! What all objects have: names, identity, times, owners.
+//!
+//! Owns: `metadata`. Called by: create and update, before and after a kind's own rules.
+
+use serde_json::{Map, Value, json};
+
+use super::{Part, Resource, names};
+use crate::http::status::FieldError;
+
+const SUFFIX: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+const ANNOTATIONS_LIMIT: usize = 256 * 1024;
+
+/// Random letters as Kubernetes puts behind `generateName`.
+pub(crate) fn suffix(len: usize) -> String {
+    use rand::Rng as _;
+    let mut rng = rand::rng();
+    (0..len).map(|_| char::from(SUFFIX[rng.random_range(0..SUFFIX.len())])).collect()
+}
+
+/// A time as Kubernetes writes it.
+pub(crate) fn timestamp(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// A time with microseconds, as leases have it.
+pub(crate) fn micro_timestamp(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
+}
+
+/// The metadata of an object, made if missing.
+pub(crate) fn metadata(object: &mut Value) -> &mut Map<String, Value> {
+    if !object.is_object() {
+        *object = json!({});
+    }
+    let Value::Object(fields) = object else { unreachable!("just made an object") };
+    let m = fields.entry("metadata").or_insert_with(|| json!({}));
+    if !m.is_object() {
+        *m = json!({});
+    }
+    let Value::Object(m) = m else { unreachable!("just made an object") };
+    m
+}
+
+/// A text at a pointer; empty if there is none.
+pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+pub(crate) fn name(object: &Value) -> &str {
+    text(object, "/metadata/name")
+}
+
+pub(crate) fn namespace(object: &Value) -> &str {
+    text(object, "/metadata/namespace")
+}
+
+pub(crate) fn uid(object: &Value) -> &str {
+    text(object, "/metadata/uid")
+}
+
+pub(crate) fn is_terminating(object: &Value) -> bool {
+    object.pointer("/metadata/deletionTimestamp").is_some_and(Value::is_string)
+}
+
+pub(crate) fn finalizers(object: &Value) -> usize {
+    object.pointer("/metadata/finalizers").and_then(Value::as_array).map_or(0, Vec::len)
+}
+
+/// Sets what the server decides at creation.
+pub(crate) fn stamp_new(object: &mut Value, resource: &Resource, namespace: &str) {
+    let generation = resource.custom.is_some() || resource.strategy.generation;
+    let m = metadata(object);
+    for field in [
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "resourceVersion",
+        "selfLink",
+        "generation",
+    ] {
+        m.remove(field);
+    }
+    if m.get("name").and_then(Value::as_str).unwrap_or_default().is_empty()
+        && let Some(base) = m.get("generateName").and_then(Value::as_str)
+    {
+        let base = &base[..base.floor_char_boundary(58)];
+        let made = format!("{base}{}", suffix(5));
+        m.insert("name".into(), made.into());
+    }
+    if resource.namespaced {
+        m.insert("namespace".into(), namespace.into());
+    } else {
+        m.remove("namespace");
+    }
+    m.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
+    m.insert("creationTimestamp".into(), timestamp(jiff::Timestamp::now()).into());
+    if generation {
+        m.insert("generation".into(), 1.into());
+    }
+}
+
+/// Takes from the stored object what no client may change.
+pub(crate) fn keep_identity(new: &mut Value, old: &Value) {
+    let m = metadata(new);
+    for field in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "name",
+        "namespace",
+        "generateName",
+    ] {
+        match old["metadata"].get(field) {
+            Some(v) => m.insert(field.into(), v.clone()),
+            None => m.remove(field),
+        };
+    }
+    m.remove("selfLink");
+}
+
+/// Counts the generation up if the spec changed.
+pub(crate) fn count_generation(new: &mut Value, old: &Value, resource: &Resource, part: Part) {
+    if part == Part::Status || !(resource.custom.is_some() || resource.strategy.generation) {
+        return;
+    }
+    let changed = if resource.custom.is_some() {
+        let plain = |v: &Value| {
+            let mut v = v.clone();
+            if let Value::Object(m) = &mut v {
+                m.remove("metadata");
+                if resource.has_status() {
+                    m.remove("status");
+                }
+            }
+            v
+        };
+        plain(new) != plain(old)
+    } else {
+        new.get("spec") != old.get("spec")
+    };
+    if changed {
+        let next = old.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0) + 1;
+        metadata(new).insert("generation".into(), next.into());
+    }
+}
+
+/// What is wrong with the metadata.
+pub(crate) fn validate(object: &Value, resource: &Resource, errors: &mut Vec<FieldError>) {
+    let m = &object["metadata"];
+    let name = m["name"].as_str().unwrap_or_default();
+    let base = m["generateName"].as_str().unwrap_or_default();
+    if !base.is_empty() {
+        let masked = format!("{}a", base.trim_end_matches('-'));
+        if let Err(e) = (resource.strategy.name)(&masked) {
+            errors.push(FieldError::invalid("metadata.generateName", &m["generateName"], &e));
+        }
+    }
+    if name.is_empty() {
+        errors.push(FieldError::required("metadata.name", "name or generateName is required"));
+    } else if let Err(e) = (resource.strategy.name)(name) {
+        errors.push(FieldError::invalid("metadata.name", &m["name"], &e));
+    }
+    validate_labels(m.get("labels"), "metadata.labels", errors);
+    validate_annotations(m.get("annotations"), errors);
+    for (i, owner) in m["ownerReferences"].as_array().into_iter().flatten().enumerate() {
+        for field in ["apiVersion", "kind", "name", "uid"] {
+            if owner[field].as_str().unwrap_or_default().is_empty() {
+                let hint = if field == "apiVersion" {
+                    "version must not be empty"
+                } else {
+                    "must not be empty"
+                };
+                let path = format!("metadata.ownerReferences[{i}].{field}");
+                errors.push(FieldError::invalid(path, &json!(""), hint));
+            }
+        }
+    }
+    let controllers =
+        m["ownerReferences"].as_array().into_iter().flatten().filter(|o| o["controller"] == true);
+    if controllers.count() > 1 {
+        errors.push(FieldError::invalid(
+            "metadata.ownerReferences",
+            &m["ownerReferences"],
+            "Only one reference can have Controller set to true. Found \"true\" in references for more than one owner",
+        ));
+    }
+    for f in m["finalizers"].as_array().into_iter().flatten() {
+        let text = f.as_str().unwrap_or_default();
+        if let Err(e) = names::label_key(text) {
+            errors.push(FieldError::invalid("metadata.finalizers", f, &e));
+        }
+    }
+}
+
+pub(crate) fn validate_labels(labels: Option<&Value>, field: &str, errors: &mut Vec<FieldError>) {
+    for (k, v) in labels.and_then(Value::as_object).into_iter().flatten() {
+        if let Err(e) = names::label_key(k) {
+            errors.push(FieldError::invalid(field, &json!(k), &e));
+        }
+        if let Err(e) = names::label_value(v.as_str().unwrap_or_default()) {
+            errors.push(FieldError::invalid(field, v, &e));
+        }
+    }
+}
+
+fn validate_annotations(annotations: Option<&Value>, errors: &mut Vec<FieldError>) {
+    let mut size = 0;
+    for (k, v) in annotations.and_then(Value::as_object).into_iter().flatten() {
+        if let Err(e) = names::label_key(&k.to_lowercase()) {
+            errors.push(FieldError::invalid("metadata.annotations", &json!(k), &e));
+        }
+        size += k.len() + v.as_str().map_or(0, str::len);
+    }
+    if size > ANNOTATIONS_LIMIT {
+        errors.push(FieldError::too_long("metadata.annotations", ANNOTATIONS_LIMIT));
+    }
+}
+
+/// What is wrong with a change of the metadata.
+pub(crate) fn validate_update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    if is_terminating(old) {
+        let has = |v: &Value, f: &Value| {
+            v.pointer("/metadata/finalizers")
+                .and_then(Value::as_array)
+                .is_some_and(|a| a.contains(f))
+        };
+        let added: Vec<&Value> = new["metadata"]["finalizers"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|f| !has(old, f))
+            .collect();
+        if !added.is_empty() {
+            let names: Vec<String> = added.iter().map(|f| f.to_string()).collect();
+            errors.push(FieldError::forbidden(
+                "metadata.finalizers",
+                &format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}", names.join(", ")),
+            ));
+        }
+    }
+}
+
+/// The status of the condition `kind`, if there is one.
+pub(crate) fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+    object.pointer("/status/conditions")?.as_array()?.iter().find(|c| c["type"] == kind)
+}
+
+/// Sets a condition; the transition time changes with the status only.
+pub(crate) fn set_condition(
+    object: &mut Value,
+    kind: &str,
+    status: &str,
+    reason: &str,
+    message: &str,
+    now: jiff::Timestamp,
+) {
+    let status_object =
+        object.as_object_mut().map(|o| o.entry("status").or_insert_with(|| json!({})));
+    let Some(Value::Object(s)) = status_object else { return };
+    let list = s.entry("conditions").or_insert_with(|| json!([]));
+    let Value::Array(list) = list else { return };
+    let mut new = json!({"type": kind, "status": status, "lastTransitionTime": timestamp(now)});
+    if !reason.is_empty() {
+        new["reason"] = reason.into();
+    }
+    if !message.is_empty() {
+        new["message"] = message.into();
+    }
+    match list.iter_mut().find(|c| c["type"] == kind) {
+        Some(c) => {
+            if c["status"] == status {
+                new["lastTransitionTime"] = c["lastTransitionTime"].clone();
+            }
+            for kept in ["lastProbeTime", "lastHeartbeatTime", "observedGeneration"] {
+                if let Some(v) = c.get(kept) {
+                    new[kept] = v.clone();
+                }
+            }
+            *c = new;
+        }
+        None => list.push(new),
+    }
+}

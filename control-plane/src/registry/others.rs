@@ -1,0 +1,302 @@
+//! Defaults and validation of the smaller groups: storage, rbac, coordination, discovery, certificates.
+//!
+//! Owns: what Kubernetes fills in and refuses for them. Called by: the registry's table.
+
+use serde_json::{Value, json};
+
+use super::core::{BASE, default, keep, list, object, only_status, split_status};
+use super::{Part, Strategy, columns, meta, names};
+use crate::http::status::FieldError;
+
+/// Kinds that are only ever created and answered.
+pub(crate) static PLAIN: Strategy = Strategy { ..BASE };
+
+pub(crate) static LEASE: Strategy = Strategy {
+    validate: |new, _, _, errors| {
+        if new["spec"]["leaseDurationSeconds"].as_i64().is_some_and(|n| n <= 0) {
+            errors.push(FieldError::invalid(
+                "spec.leaseDurationSeconds",
+                &new["spec"]["leaseDurationSeconds"],
+                "must be greater than 0",
+            ));
+        }
+    },
+    columns: &columns::LEASE,
+    ..BASE
+};
+
+pub(crate) static ENDPOINT_SLICE: Strategy = Strategy {
+    default: |o| {
+        for p in list(o, "ports") {
+            default(p, "name", "");
+            default(p, "protocol", "TCP");
+        }
+        default(o, "endpoints", Value::Null);
+        default(o, "ports", Value::Null);
+    },
+    validate: |new, old, _, errors| {
+        if !matches!(new["addressType"].as_str(), Some("IPv4" | "IPv6" | "FQDN")) {
+            errors.push(FieldError::unsupported(
+                "addressType",
+                &new["addressType"],
+                &["IPv4", "IPv6", "FQDN"],
+            ));
+        }
+        if old.is_some_and(|o| o["addressType"] != new["addressType"]) {
+            errors.push(FieldError::invalid(
+                "addressType",
+                &new["addressType"],
+                "field is immutable",
+            ));
+        }
+    },
+    generation: true,
+    columns: &columns::ENDPOINT_SLICE,
+    ..BASE
+};
+
+pub(crate) static ROLE: Strategy = Strategy {
+    name: names::path_segment,
+    default: |o| default(o, "rules", Value::Null),
+    validate: |new, _, _, errors| {
+        for (i, r) in new["rules"].as_array().into_iter().flatten().enumerate() {
+            let has = |f: &str| r[f].as_array().is_some_and(|a| !a.is_empty());
+            if !has("verbs") {
+                errors.push(FieldError::required(
+                    format!("rules[{i}].verbs"),
+                    "verbs must contain at least one value",
+                ));
+            }
+            if has("nonResourceURLs") {
+                continue;
+            }
+            for f in ["apiGroups", "resources"] {
+                if !has(f) {
+                    errors.push(FieldError::required(
+                        format!("rules[{i}].{f}"),
+                        &format!(
+                            "resource rules must supply at least one {}",
+                            if f == "apiGroups" { "api group" } else { "resource" }
+                        ),
+                    ));
+                }
+            }
+        }
+    },
+    columns: &columns::CREATED,
+    ..BASE
+};
+
+pub(crate) static ROLE_BINDING: Strategy = Strategy {
+    name: names::path_segment,
+    default: |o| {
+        let role = object(o, "roleRef");
+        default(role, "apiGroup", "rbac.authorization.k8s.io");
+        for s in list(o, "subjects") {
+            if s["kind"] != "ServiceAccount" {
+                default(s, "apiGroup", "rbac.authorization.k8s.io");
+            }
+        }
+    },
+    validate: |new, old, _, errors| {
+        let role = &new["roleRef"];
+        if !matches!(role["kind"].as_str(), Some("Role" | "ClusterRole")) {
+            errors.push(FieldError::unsupported(
+                "roleRef.kind",
+                &role["kind"],
+                &["ClusterRole", "Role"],
+            ));
+        }
+        if role["name"].as_str().unwrap_or_default().is_empty() {
+            errors.push(FieldError::required("roleRef.name", ""));
+        }
+        for (i, s) in new["subjects"].as_array().into_iter().flatten().enumerate() {
+            match s["kind"].as_str().unwrap_or_default() {
+                "ServiceAccount" => {
+                    if s["namespace"].as_str().unwrap_or_default().is_empty()
+                        && meta::namespace(new).is_empty()
+                    {
+                        errors.push(FieldError::required(format!("subjects[{i}].namespace"), ""));
+                    }
+                }
+                "User" | "Group" => {}
+                _ => errors.push(FieldError::unsupported(
+                    format!("subjects[{i}].kind"),
+                    &s["kind"],
+                    &["Group", "ServiceAccount", "User"],
+                )),
+            }
+        }
+        if old.is_some_and(|o| o["roleRef"] != *role) {
+            errors.push(FieldError::invalid("roleRef", role, "cannot change roleRef"));
+        }
+    },
+    columns: &columns::ROLE_BINDING,
+    ..BASE
+};
+
+/// Defaults of a claim, also inside a stateful set.
+pub(crate) fn default_claim(o: &mut Value) {
+    default(object(o, "spec"), "volumeMode", "Filesystem");
+}
+
+pub(crate) static CLAIM: Strategy = Strategy {
+    default: default_claim,
+    prepare: |new, old, part| {
+        split_status(new, old, part);
+        default(object(new, "status"), "phase", "Pending");
+    },
+    validate: |new, old, part, errors| {
+        if part == Part::Status {
+            return;
+        }
+        let spec = &new["spec"];
+        if spec["accessModes"].as_array().is_none_or(Vec::is_empty) {
+            errors.push(FieldError::required(
+                "spec.accessModes",
+                "at least 1 access mode is required",
+            ));
+        }
+        if spec.pointer("/resources/requests/storage").is_none() {
+            errors.push(FieldError::required("spec.resources[storage]", ""));
+        }
+        let Some(old) = old else { return };
+        let fixed = |v: &Value| {
+            let mut s = v["spec"].clone();
+            let m = s.as_object_mut();
+            m.map(|m| {
+                ["resources", "volumeName", "volumeAttributesClassName"].map(|f| m.remove(f))
+            });
+            s
+        };
+        if fixed(old) != fixed(new) && !meta::text(old, "/spec/volumeName").is_empty() {
+            errors.push(FieldError::forbidden(
+                "spec",
+                "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
+            ));
+        }
+    },
+    columns: &columns::CLAIM,
+    ..BASE
+};
+
+pub(crate) static VOLUME: Strategy = Strategy {
+    default: |o| {
+        let spec = object(o, "spec");
+        default(spec, "persistentVolumeReclaimPolicy", "Retain");
+        default(spec, "volumeMode", "Filesystem");
+        if let Some(h) = spec.get_mut("hostPath") {
+            default(h, "type", "");
+        }
+    },
+    prepare: |new, old, part| {
+        split_status(new, old, part);
+        default(object(new, "status"), "phase", "Pending");
+    },
+    validate: |new, _, part, errors| {
+        if part == Part::Status {
+            return;
+        }
+        if new["spec"]["accessModes"].as_array().is_none_or(Vec::is_empty) {
+            errors.push(FieldError::required("spec.accessModes", ""));
+        }
+        if new.pointer("/spec/capacity/storage").is_none() {
+            errors.push(FieldError::required("spec.capacity", ""));
+        }
+    },
+    columns: &columns::VOLUME,
+    ..BASE
+};
+
+pub(crate) static STORAGE_CLASS: Strategy = Strategy {
+    default: |o| {
+        default(o, "reclaimPolicy", "Delete");
+        default(o, "volumeBindingMode", "Immediate");
+    },
+    validate: |new, old, _, errors| {
+        if new["provisioner"].as_str().unwrap_or_default().is_empty() {
+            errors.push(FieldError::required("provisioner", ""));
+        }
+        for f in ["provisioner", "parameters", "reclaimPolicy", "volumeBindingMode"] {
+            if old.is_some_and(|o| o[f] != new[f]) {
+                errors.push(FieldError::forbidden(f, &format!("updates to {f} are forbidden.")));
+            }
+        }
+    },
+    columns: &columns::STORAGE_CLASS,
+    ..BASE
+};
+
+pub(crate) static CSI_DRIVER: Strategy = Strategy {
+    default: |o| {
+        let spec = object(o, "spec");
+        default(spec, "attachRequired", true);
+        for f in ["podInfoOnMount", "storageCapacity", "requiresRepublish", "seLinuxMount"] {
+            default(spec, f, false);
+        }
+        default(spec, "fsGroupPolicy", "ReadWriteOnceWithFSType");
+        default(spec, "volumeLifecycleModes", json!(["Persistent"]));
+    },
+    columns: &columns::CSI_DRIVER,
+    ..BASE
+};
+
+pub(crate) static CSI_NODE: Strategy = Strategy {
+    default: |o| default(object(o, "spec"), "drivers", Value::Null),
+    columns: &columns::CSI_NODE,
+    ..BASE
+};
+
+pub(crate) static VOLUME_ATTACHMENT: Strategy =
+    Strategy { prepare: split_status, columns: &columns::VOLUME_ATTACHMENT, ..BASE };
+
+pub(crate) static CONTROLLER_REVISION: Strategy = Strategy {
+    validate: |new, old, _, errors| {
+        if old.is_some_and(|o| o["data"] != new["data"]) {
+            errors.push(FieldError::invalid("data", &json!("<omitted>"), "field is immutable"));
+        }
+    },
+    columns: &columns::CONTROLLER_REVISION,
+    ..BASE
+};
+
+pub(crate) static CSR: Strategy = Strategy {
+    name: names::path_segment,
+    default: |o| {
+        default(object(o, "spec"), "usages", json!(["digital signature", "key encipherment"]));
+    },
+    prepare: |new, old, part| match (part, old) {
+        (Part::Status, Some(old)) => only_status(new, old),
+        (_, Some(old)) => {
+            // The request is what it was.
+            keep(new, Some(old), "spec");
+            keep(new, Some(old), "status");
+        }
+        (_, None) => {
+            keep(new, None, "status");
+            default(new, "status", json!({}));
+        }
+    },
+    validate: |new, old, _, errors| {
+        if old.is_some() {
+            return;
+        }
+        let spec = &new["spec"];
+        if spec["request"].as_str().unwrap_or_default().is_empty() {
+            errors.push(FieldError::required("spec.request", ""));
+        }
+        if spec["signerName"].as_str().unwrap_or_default().is_empty() {
+            errors.push(FieldError::required("spec.signerName", ""));
+        }
+        if spec["expirationSeconds"].as_i64().is_some_and(|n| n < 600) {
+            errors.push(FieldError::invalid(
+                "spec.expirationSeconds",
+                &spec["expirationSeconds"],
+                "may not specify a duration less than 600 seconds (10 minutes)",
+            ));
+        }
+    },
+    fields: &["spec.signerName"],
+    columns: &columns::CSR,
+    ..BASE
+};

@@ -1,0 +1,621 @@
+//! Defaults and validation of pods and of pod templates.
+//!
+//! Owns: what Kubernetes fills into a pod and refuses in it. Called by: the pod's row of the table,
+//! and the workloads that hold a template. Never: looks at other objects (that is admission's part).
+
+use serde_json::{Value, json};
+
+use super::core::{BASE, default, keep_status, list, object, only_status};
+use super::quantity::Quantity;
+use super::{Part, Strategy, columns, meta, names};
+use crate::http::status::FieldError;
+
+pub(crate) static POD: Strategy = Strategy {
+    default: |o| {
+        let spec = object(o, "spec");
+        default_spec(spec);
+        default(spec, "enableServiceLinks", true);
+        for field in ["containers", "initContainers"] {
+            list(spec, field).for_each(default_requests);
+        }
+    },
+    prepare: prepare_pod,
+    validate: validate_pod,
+    fields: &[
+        "spec.nodeName",
+        "spec.restartPolicy",
+        "spec.schedulerName",
+        "spec.serviceAccountName",
+        "spec.hostNetwork",
+        "status.phase",
+        "status.podIP",
+        "status.nominatedNodeName",
+    ],
+    columns: &columns::POD,
+    ..BASE
+};
+
+/// Limits without requests are requests too.
+fn default_requests(container: &mut Value) {
+    let Some(limits) = container.pointer("/resources/limits").and_then(Value::as_object).cloned()
+    else {
+        return;
+    };
+    let requests = object(object(container, "resources"), "requests");
+    for (k, v) in limits {
+        default(requests, &k, v);
+    }
+}
+
+fn prepare_pod(new: &mut Value, old: Option<&Value>, part: Part) {
+    match (part, old) {
+        (Part::Status, Some(old)) => {
+            only_status(new, old);
+            // The class is decided once.
+            if let Some(q) = old.pointer("/status/qosClass") {
+                object(new, "status")["qosClass"] = q.clone();
+            }
+        }
+        (_, Some(old)) => keep_status(new, Some(old)),
+        (_, None) => {
+            new["status"] = json!({"phase": "Pending", "qosClass": qos_class(&new["spec"])})
+        }
+    }
+}
+
+/// Guaranteed, Burstable or BestEffort.
+pub(crate) fn qos_class(spec: &Value) -> &'static str {
+    let all = ["containers", "initContainers"]
+        .iter()
+        .flat_map(|f| spec[*f].as_array().into_iter().flatten());
+    let (mut any, mut guaranteed) = (false, true);
+    for c in all {
+        let r = &c["resources"];
+        for name in ["cpu", "memory"] {
+            let of = |side: &str| {
+                r[side][name]
+                    .as_str()
+                    .and_then(Quantity::parse)
+                    .filter(|q| *q > Quantity::default())
+            };
+            let (request, limit) = (of("requests"), of("limits"));
+            any |= request.is_some() || limit.is_some();
+            guaranteed &= limit.is_some() && request.is_none_or(|r| Some(r) == limit);
+        }
+    }
+    match (any, guaranteed) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
+}
+
+/// The defaults of a pod's spec, in pods and in templates.
+pub(crate) fn default_spec(spec: &mut Value) {
+    default(spec, "restartPolicy", "Always");
+    default(spec, "terminationGracePeriodSeconds", 30);
+    default(spec, "dnsPolicy", "ClusterFirst");
+    default(spec, "securityContext", json!({}));
+    default(spec, "schedulerName", "default-scheduler");
+    if let Some(sa) = spec.get("serviceAccountName").or(spec.get("serviceAccount")).cloned() {
+        default(spec, "serviceAccountName", sa.clone());
+        spec["serviceAccount"] = sa;
+    }
+    let host_network = spec["hostNetwork"] == true;
+    for field in ["containers", "initContainers", "ephemeralContainers"] {
+        for c in list(spec, field) {
+            default_container(c, host_network);
+        }
+    }
+    for v in list(spec, "volumes") {
+        default_volume(v);
+    }
+}
+
+fn default_container(c: &mut Value, host_network: bool) {
+    default(c, "terminationMessagePath", "/dev/termination-log");
+    default(c, "terminationMessagePolicy", "File");
+    default(c, "resources", json!({}));
+    if c.get("imagePullPolicy").is_none_or(|p| *p == "") {
+        let image = c["image"].as_str().unwrap_or_default();
+        c["imagePullPolicy"] =
+            if image_is_latest(image) { "Always" } else { "IfNotPresent" }.into();
+    }
+    for p in list(c, "ports") {
+        default(p, "protocol", "TCP");
+        if host_network && let Some(n) = p.get("containerPort").cloned() {
+            default(p, "hostPort", n);
+        }
+    }
+    for e in list(c, "env") {
+        if let Some(f) = e.pointer_mut("/valueFrom/fieldRef") {
+            default(f, "apiVersion", "v1");
+        }
+    }
+    for field in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        let Some(p) = c.get_mut(field) else { continue };
+        for (k, v) in [
+            ("timeoutSeconds", 1),
+            ("periodSeconds", 10),
+            ("successThreshold", 1),
+            ("failureThreshold", 3),
+        ] {
+            if p.get(k).is_none_or(|v| *v == 0) {
+                p[k] = v.into();
+            }
+        }
+        default_handler(p);
+    }
+    for hook in ["postStart", "preStop"] {
+        if let Some(h) = c.pointer_mut(&format!("/lifecycle/{hook}")) {
+            default_handler(h);
+        }
+    }
+}
+
+fn default_handler(p: &mut Value) {
+    if let Some(h) = p.get_mut("httpGet") {
+        default(h, "path", "/");
+        default(h, "scheme", "HTTP");
+    }
+    if let Some(g) = p.get_mut("grpc") {
+        default(g, "service", "");
+    }
+}
+
+/// Whether an image's tag is `latest`, said or unsaid.
+fn image_is_latest(image: &str) -> bool {
+    if image.contains('@') {
+        return false;
+    }
+    let last = image.rsplit('/').next().unwrap_or(image);
+    match last.rsplit_once(':') {
+        Some((_, tag)) => tag == "latest",
+        None => true,
+    }
+}
+
+fn default_volume(v: &mut Value) {
+    let known = v.as_object().is_some_and(|m| m.keys().any(|k| k != "name"));
+    if !known {
+        v["emptyDir"] = json!({});
+    }
+    for field in ["configMap", "secret", "projected", "downwardAPI"] {
+        if let Some(s) = v.get_mut(field) {
+            default(s, "defaultMode", 0o644);
+        }
+    }
+    if let Some(h) = v.get_mut("hostPath") {
+        default(h, "type", "");
+    }
+    for s in v.pointer_mut("/projected/sources").and_then(Value::as_array_mut).into_iter().flatten()
+    {
+        if let Some(t) = s.get_mut("serviceAccountToken") {
+            default(t, "expirationSeconds", 3600);
+        }
+        for i in
+            s.pointer_mut("/downwardAPI/items").and_then(Value::as_array_mut).into_iter().flatten()
+        {
+            if let Some(f) = i.get_mut("fieldRef") {
+                default(f, "apiVersion", "v1");
+            }
+        }
+    }
+    for i in v.pointer_mut("/downwardAPI/items").and_then(Value::as_array_mut).into_iter().flatten()
+    {
+        if let Some(f) = i.get_mut("fieldRef") {
+            default(f, "apiVersion", "v1");
+        }
+    }
+}
+
+fn validate_pod(new: &Value, old: Option<&Value>, part: Part, errors: &mut Vec<FieldError>) {
+    let Some(old) = old else {
+        validate_spec(&new["spec"], "spec", errors);
+        return;
+    };
+    if part == Part::Status {
+        let (before, after) = (&old["spec"]["nodeName"], &new["spec"]["nodeName"]);
+        if before != after {
+            errors.push(FieldError::forbidden("status.nodeName", "may not be changed directly"));
+        }
+        return;
+    }
+    validate_spec(&new["spec"], "spec", errors);
+    if mutable_parts_removed(&old["spec"], &new["spec"])
+        != mutable_parts_removed(&new["spec"], &new["spec"])
+    {
+        errors.push(FieldError::forbidden(
+            "spec",
+            "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)",
+        ));
+    }
+    let kept = |t: &Value| new["spec"]["tolerations"].as_array().is_some_and(|a| a.contains(t));
+    if old["spec"]["tolerations"].as_array().into_iter().flatten().any(|t| !kept(t)) {
+        errors.push(FieldError::forbidden(
+            "spec.tolerations",
+            "existing toleration can not be modified except its tolerationSeconds",
+        ));
+    }
+}
+
+/// A spec with the fields that may change set as in `like`.
+fn mutable_parts_removed(spec: &Value, like: &Value) -> Value {
+    let mut spec = spec.clone();
+    for field in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
+        if let Some(m) = spec.as_object_mut() {
+            m.remove(field);
+        }
+    }
+    for field in ["containers", "initContainers"] {
+        let images: Vec<Value> =
+            like[field].as_array().into_iter().flatten().map(|c| c["image"].clone()).collect();
+        for (c, image) in list(&mut spec, field).zip(images) {
+            c["image"] = image;
+        }
+    }
+    spec
+}
+
+/// What is wrong with a pod's spec, in a pod or in a template.
+pub(crate) fn validate_spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let volumes = validate_volumes(spec, path, errors);
+    let containers = spec["containers"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if containers.is_empty() {
+        errors.push(FieldError::required(format!("{path}.containers"), ""));
+    }
+    let mut seen: Vec<&str> = Vec::new();
+    for field in ["containers", "initContainers"] {
+        for (i, c) in spec[field].as_array().into_iter().flatten().enumerate() {
+            validate_container(c, &format!("{path}.{field}[{i}]"), &volumes, &mut seen, errors);
+        }
+    }
+    if !matches!(spec["restartPolicy"].as_str(), Some("Always" | "OnFailure" | "Never")) {
+        errors.push(FieldError::unsupported(
+            format!("{path}.restartPolicy"),
+            &spec["restartPolicy"],
+            &["Always", "OnFailure", "Never"],
+        ));
+    }
+    if !matches!(
+        spec["dnsPolicy"].as_str(),
+        Some("ClusterFirst" | "ClusterFirstWithHostNet" | "Default" | "None")
+    ) {
+        errors.push(FieldError::unsupported(
+            format!("{path}.dnsPolicy"),
+            &spec["dnsPolicy"],
+            &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"],
+        ));
+    }
+    meta::validate_labels(spec.get("nodeSelector"), &format!("{path}.nodeSelector"), errors);
+    if let Some(n) = spec["activeDeadlineSeconds"].as_i64()
+        && n < 1
+    {
+        errors.push(FieldError::invalid(
+            format!("{path}.activeDeadlineSeconds"),
+            &spec["activeDeadlineSeconds"],
+            "must be between 1 and 2147483647, inclusive",
+        ));
+    }
+    if let Some(n) = spec["terminationGracePeriodSeconds"].as_i64()
+        && n < 0
+    {
+        errors.push(FieldError::invalid(
+            format!("{path}.terminationGracePeriodSeconds"),
+            &spec["terminationGracePeriodSeconds"],
+            "must be greater than or equal to 0",
+        ));
+    }
+    for (field, form) in [
+        ("serviceAccountName", names::dns_subdomain as fn(&str) -> _),
+        ("nodeName", names::dns_subdomain),
+        ("hostname", names::dns_label),
+    ] {
+        if let Some(s) = spec[field].as_str().filter(|s| !s.is_empty())
+            && let Err(e) = form(s)
+        {
+            errors.push(FieldError::invalid(format!("{path}.{field}"), &spec[field], &e));
+        }
+    }
+    for (i, t) in spec["tolerations"].as_array().into_iter().flatten().enumerate() {
+        validate_toleration(t, &format!("{path}.tolerations[{i}]"), errors);
+    }
+}
+
+fn validate_toleration(t: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let key = t["key"].as_str().unwrap_or_default();
+    let operator = t["operator"].as_str().unwrap_or_default();
+    if key.is_empty() && operator != "Exists" {
+        errors.push(FieldError::invalid(
+            format!("{path}.operator"),
+            &json!(operator),
+            "operator must be Exists when `key` is empty, which means \"match all values and all keys\"",
+        ));
+    }
+    if !matches!(operator, "" | "Equal" | "Exists") {
+        errors.push(FieldError::unsupported(
+            format!("{path}.operator"),
+            &t["operator"],
+            &["Equal", "Exists"],
+        ));
+    }
+    if operator == "Exists" && !t["value"].as_str().unwrap_or_default().is_empty() {
+        errors.push(FieldError::invalid(
+            format!("{path}.operator"),
+            t,
+            "value must be empty when `operator` is 'Exists'",
+        ));
+    }
+    let effect = t["effect"].as_str().unwrap_or_default();
+    if !matches!(effect, "" | "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
+        errors.push(FieldError::unsupported(
+            format!("{path}.effect"),
+            &t["effect"],
+            &["NoSchedule", "PreferNoSchedule", "NoExecute"],
+        ));
+    }
+    if t["tolerationSeconds"].is_number() && effect != "NoExecute" {
+        errors.push(FieldError::invalid(
+            format!("{path}.effect"),
+            &t["effect"],
+            "effect must be 'NoExecute' when `tolerationSeconds` is set",
+        ));
+    }
+}
+
+fn validate_volumes<'a>(spec: &'a Value, path: &str, errors: &mut Vec<FieldError>) -> Vec<&'a str> {
+    let mut volumes: Vec<&str> = Vec::new();
+    for (i, v) in spec["volumes"].as_array().into_iter().flatten().enumerate() {
+        let p = format!("{path}.volumes[{i}]");
+        let name = v["name"].as_str().unwrap_or_default();
+        if name.is_empty() {
+            errors.push(FieldError::required(format!("{p}.name"), ""));
+        } else if let Err(e) = names::dns_label(name) {
+            errors.push(FieldError::invalid(format!("{p}.name"), &v["name"], &e));
+        } else if volumes.contains(&name) {
+            errors.push(FieldError::duplicate(format!("{p}.name"), &v["name"]));
+        }
+        let sources: Vec<&String> =
+            v.as_object().into_iter().flatten().map(|(k, _)| k).filter(|k| *k != "name").collect();
+        if let [_, second, ..] = sources[..] {
+            errors.push(FieldError::forbidden(
+                format!("{p}.{second}"),
+                "may not specify more than 1 volume type",
+            ));
+        }
+        for (field, needed) in [
+            ("hostPath", "path"),
+            ("secret", "secretName"),
+            ("persistentVolumeClaim", "claimName"),
+            ("configMap", "name"),
+        ] {
+            if v.get(field).is_some_and(|s| s[needed].as_str().unwrap_or_default().is_empty()) {
+                errors.push(FieldError::required(format!("{p}.{field}.{needed}"), ""));
+            }
+        }
+        volumes.push(name);
+    }
+    volumes
+}
+
+fn validate_container<'a>(
+    c: &'a Value,
+    path: &str,
+    volumes: &[&str],
+    seen: &mut Vec<&'a str>,
+    errors: &mut Vec<FieldError>,
+) {
+    let name = c["name"].as_str().unwrap_or_default();
+    if name.is_empty() {
+        errors.push(FieldError::required(format!("{path}.name"), ""));
+    } else if let Err(e) = names::dns_label(name) {
+        errors.push(FieldError::invalid(format!("{path}.name"), &c["name"], &e));
+    } else if seen.contains(&name) {
+        errors.push(FieldError::duplicate(format!("{path}.name"), &c["name"]));
+    }
+    seen.push(name);
+    let image = c["image"].as_str().unwrap_or_default();
+    if image.is_empty() {
+        errors.push(FieldError::required(format!("{path}.image"), ""));
+    } else if image.trim() != image {
+        errors.push(FieldError::invalid(
+            format!("{path}.image"),
+            &c["image"],
+            "must not have leading or trailing whitespace",
+        ));
+    }
+    if !matches!(c["imagePullPolicy"].as_str(), Some("Always" | "IfNotPresent" | "Never")) {
+        errors.push(FieldError::unsupported(
+            format!("{path}.imagePullPolicy"),
+            &c["imagePullPolicy"],
+            &["Always", "IfNotPresent", "Never"],
+        ));
+    }
+    for (i, p) in c["ports"].as_array().into_iter().flatten().enumerate() {
+        for field in ["containerPort", "hostPort"] {
+            match p.get(field) {
+                None if field == "containerPort" => {
+                    errors.push(FieldError::required(format!("{path}.ports[{i}].{field}"), ""))
+                }
+                Some(n)
+                    if n.as_i64().is_none_or(|n| !(1..=65535).contains(&n))
+                        && (field != "hostPort" || *n != 0) =>
+                {
+                    errors.push(FieldError::invalid(
+                        format!("{path}.ports[{i}].{field}"),
+                        n,
+                        "must be between 1 and 65535, inclusive",
+                    ));
+                }
+                _ => {}
+            }
+        }
+        if !matches!(p["protocol"].as_str(), Some("TCP" | "UDP" | "SCTP")) {
+            errors.push(FieldError::unsupported(
+                format!("{path}.ports[{i}].protocol"),
+                &p["protocol"],
+                &["SCTP", "TCP", "UDP"],
+            ));
+        }
+    }
+    for (i, e) in c["env"].as_array().into_iter().flatten().enumerate() {
+        if e["name"].as_str().unwrap_or_default().is_empty() {
+            errors.push(FieldError::required(format!("{path}.env[{i}].name"), ""));
+        }
+        if !e["value"].as_str().unwrap_or_default().is_empty() && e.get("valueFrom").is_some() {
+            errors.push(FieldError::invalid(
+                format!("{path}.env[{i}].valueFrom"),
+                &json!(""),
+                "may not be specified when `value` is not empty",
+            ));
+        }
+    }
+    for (i, m) in c["volumeMounts"].as_array().into_iter().flatten().enumerate() {
+        let p = format!("{path}.volumeMounts[{i}]");
+        let volume = m["name"].as_str().unwrap_or_default();
+        if volume.is_empty() {
+            errors.push(FieldError::required(format!("{p}.name"), ""));
+        } else if !volumes.contains(&volume) {
+            errors.push(FieldError::not_found(format!("{p}.name"), &m["name"]));
+        }
+        if m["mountPath"].as_str().unwrap_or_default().is_empty() {
+            errors.push(FieldError::required(format!("{p}.mountPath"), ""));
+        }
+    }
+    validate_resources(&c["resources"], path, errors);
+}
+
+fn validate_resources(r: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    for side in ["limits", "requests"] {
+        for (k, v) in r[side].as_object().into_iter().flatten() {
+            let p = format!("{path}.resources.{side}[{k}]");
+            if v.as_str().and_then(Quantity::parse).is_some_and(Quantity::is_negative) {
+                errors.push(FieldError::invalid(p, v, "must be greater than or equal to 0"));
+            }
+        }
+    }
+    for (k, request) in r["requests"].as_object().into_iter().flatten() {
+        let (Some(q), Some(limit)) = (
+            request.as_str().and_then(Quantity::parse),
+            r["limits"][k].as_str().and_then(Quantity::parse),
+        ) else {
+            continue;
+        };
+        if q > limit {
+            let why = format!(
+                "must be less than or equal to {k} limit of {}",
+                r["limits"][k].as_str().unwrap_or_default()
+            );
+            errors.push(FieldError::invalid(format!("{path}.resources.requests"), request, &why));
+        }
+    }
+}
+
+/// Defaults of a pod template.
+pub(crate) fn default_template(parent: &mut Value) {
+    let template = object(parent, "template");
+    default(template, "metadata", json!({"creationTimestamp": null}));
+    default_spec(object(template, "spec"));
+}
+
+/// What is wrong with a pod template.
+pub(crate) fn validate_template(template: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    meta::validate_labels(
+        template.pointer("/metadata/labels"),
+        &format!("{path}.metadata.labels"),
+        errors,
+    );
+    validate_spec(&template["spec"], &format!("{path}.spec"), errors);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(spec: Value) -> Value {
+        let mut p = json!({"metadata": {"name": "a"}, "spec": spec});
+        (POD.default)(&mut p);
+        p
+    }
+
+    fn problems(spec: Value) -> Vec<String> {
+        let mut errors = Vec::new();
+        (POD.validate)(&pod(spec), None, Part::Main, &mut errors);
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_pod_gets_the_documented_defaults() {
+        let p = pod(json!({"containers": [{"name": "c", "image": "nginx"}]}));
+        assert_eq!(
+            p["spec"],
+            json!({"containers": [{"name": "c", "image": "nginx", "imagePullPolicy": "Always", "resources": {},
+                "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"}],
+                "restartPolicy": "Always", "terminationGracePeriodSeconds": 30, "dnsPolicy": "ClusterFirst",
+                "securityContext": {}, "schedulerName": "default-scheduler", "enableServiceLinks": true})
+        );
+    }
+
+    #[test]
+    fn tags_decide_the_pull_policy() {
+        for (image, latest) in [
+            ("a", true),
+            ("a:latest", true),
+            ("a:1", false),
+            ("h:5000/a", true),
+            ("h:5000/a:1", false),
+            ("a@sha256:0", false),
+        ] {
+            assert_eq!(image_is_latest(image), latest, "{image}");
+        }
+    }
+
+    #[test]
+    fn problems_are_told_in_the_words_of_kubernetes() {
+        assert_eq!(problems(json!({})), ["spec.containers: Required value"]);
+        assert_eq!(
+            problems(
+                json!({"containers": [{"name": "c", "image": "x", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}]})
+            ),
+            ["spec.containers[0].volumeMounts[0].name: Not found: \"v\""]
+        );
+        assert_eq!(
+            problems(
+                json!({"restartPolicy": "Sometimes", "containers": [{"name": "c", "image": "x"}]})
+            ),
+            [
+                "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"OnFailure\", \"Never\""
+            ]
+        );
+    }
+
+    #[test]
+    fn only_the_documented_fields_of_a_pod_change() {
+        let old = pod(json!({"containers": [{"name": "c", "image": "x:1"}]}));
+        let mut new = old.clone();
+        new["spec"]["containers"][0]["image"] = "x:2".into();
+        let mut errors = Vec::new();
+        (POD.validate)(&new, Some(&old), Part::Main, &mut errors);
+        assert_eq!(errors, []);
+        new["spec"]["hostNetwork"] = true.into();
+        (POD.validate)(&new, Some(&old), Part::Main, &mut errors);
+        assert!(
+            errors[0]
+                .to_string()
+                .starts_with("spec: Forbidden: pod updates may not change fields other than")
+        );
+    }
+
+    #[test]
+    fn quality_of_service_follows_requests_and_limits() {
+        let class = |resources: Value| {
+            qos_class(
+                &pod(json!({"containers": [{"name": "c", "image": "x", "resources": resources}]}))
+                    ["spec"],
+            )
+        };
+        assert_eq!(class(json!({})), "BestEffort");
+        assert_eq!(class(json!({"requests": {"cpu": "1"}})), "Burstable");
+        assert_eq!(class(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), "Guaranteed");
+    }
+}

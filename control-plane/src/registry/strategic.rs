@@ -1,0 +1,297 @@
+//! Strategic merge patch: a merge that knows the keys of lists.
+//!
+//! Owns: the directives `$patch`, `$retainKeys`, `$setElementOrder/..`, `$deleteFromPrimitiveList/..`.
+//! Called by: `http::patch`. Never: used for custom kinds, whose lists have no such keys.
+
+use serde_json::{Map, Value};
+
+use super::schema::{ListKind, Shape, TypeId, schemas};
+
+/// A patch that cannot be applied.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(crate) enum PatchError {
+    /// An element of a merged list has no key.
+    #[error("map: {0} does not contain declared merge key: {1}")]
+    NoKey(String, String),
+    /// An unknown `$patch`.
+    #[error("Unknown patch type: {0}")]
+    Directive(String),
+    /// A directive of the wrong form.
+    #[error("invalid patch: {0}")]
+    Form(String),
+}
+
+const DIRECTIVE: &str = "$patch";
+const RETAIN: &str = "$retainKeys";
+const ORDER: &str = "$setElementOrder/";
+const DELETE: &str = "$deleteFromPrimitiveList/";
+
+/// Applies `patch` to an object of the given type.
+///
+/// # Errors
+/// When the patch does not fit the type's merge keys.
+pub(crate) fn apply(original: &mut Value, patch: &Value, ty: TypeId) -> Result<(), PatchError> {
+    let (Value::Object(original), Value::Object(patch)) = (original, patch) else {
+        return Err(PatchError::Form("not an object".into()));
+    };
+    merge_object(original, patch, &Shape::Ref(ty))
+}
+
+fn field_shape(shape: &Shape, name: &str) -> Shape {
+    match shape {
+        Shape::Ref(id) => schemas().get(*id).field(name).cloned().unwrap_or(Shape::Any),
+        Shape::Map(items) => (**items).clone(),
+        _ => Shape::Any,
+    }
+}
+
+fn merge_object(
+    original: &mut Map<String, Value>,
+    patch: &Map<String, Value>,
+    shape: &Shape,
+) -> Result<(), PatchError> {
+    match patch.get(DIRECTIVE).and_then(Value::as_str) {
+        None | Some("merge") => {}
+        Some("replace") => {
+            *original = cleaned(patch);
+            return Ok(());
+        }
+        Some("delete") => {
+            original.clear();
+            return Ok(());
+        }
+        Some(other) => return Err(PatchError::Directive(other.to_owned())),
+    }
+    if let Some(keep) = patch.get(RETAIN) {
+        let keep = keep.as_array().ok_or_else(|| PatchError::Form(RETAIN.to_owned()))?;
+        original.retain(|k, _| keep.iter().any(|x| x == k));
+    }
+    for (key, value) in patch {
+        if let Some(field) = key.strip_prefix(DELETE) {
+            let gone = value.as_array().ok_or_else(|| PatchError::Form(key.clone()))?;
+            if let Some(Value::Array(list)) = original.get_mut(field) {
+                list.retain(|v| !gone.contains(v));
+            }
+        } else if !key.starts_with('$') {
+            merge_field(original, key, value, &field_shape(shape, key), patch)?;
+        }
+    }
+    for (key, order) in patch {
+        let Some(field) = key.strip_prefix(ORDER) else { continue };
+        let order = order.as_array().ok_or_else(|| PatchError::Form(key.clone()))?;
+        // A list that the patch itself names was ordered when it was merged.
+        if !patch.contains_key(field)
+            && let Some(Value::Array(list)) = original.get_mut(field)
+        {
+            let before = list.clone();
+            set_order(list, &before, order, &field_shape(shape, field));
+        }
+    }
+    Ok(())
+}
+
+fn merge_field(
+    original: &mut Map<String, Value>,
+    key: &str,
+    value: &Value,
+    shape: &Shape,
+    patch: &Map<String, Value>,
+) -> Result<(), PatchError> {
+    if value.is_null() {
+        original.remove(key);
+        return Ok(());
+    }
+    match (original.get_mut(key), value) {
+        (Some(Value::Object(o)), Value::Object(p)) => return merge_object(o, p, shape),
+        (Some(Value::Array(list)), Value::Array(p)) => {
+            let before = list.clone();
+            merge_list(list, p, shape)?;
+            if let Some(Value::Array(order)) = patch.get(&format!("{ORDER}{key}")) {
+                set_order(list, &before, order, shape);
+            }
+        }
+        (_, Value::Object(p)) => {
+            // Into nothing: the same rules, so that directives and nulls do not stay behind.
+            let mut fresh = Map::new();
+            merge_object(&mut fresh, p, shape)?;
+            original.insert(key.to_owned(), Value::Object(fresh));
+        }
+        (_, Value::Array(p)) => {
+            let mut fresh = Vec::new();
+            merge_list(&mut fresh, p, shape)?;
+            original.insert(key.to_owned(), Value::Array(fresh));
+        }
+        (_, v) => {
+            original.insert(key.to_owned(), v.clone());
+        }
+    }
+    Ok(())
+}
+
+/// The strategic merge key of a list: the first of its map keys.
+fn merge_key(kind: &ListKind) -> Option<&str> {
+    match kind {
+        ListKind::Map(keys) => keys.first().map(|k| &**k).filter(|k| *k != "metadata"),
+        _ => None,
+    }
+}
+
+fn merge_list(list: &mut Vec<Value>, patch: &[Value], shape: &Shape) -> Result<(), PatchError> {
+    let Shape::List(items, kind) = shape else {
+        *list = patch.to_vec();
+        return Ok(());
+    };
+    if *kind == ListKind::Set {
+        for v in patch {
+            if !list.contains(v) {
+                list.push(v.clone());
+            }
+        }
+        return Ok(());
+    }
+    let Some(key) = merge_key(kind) else {
+        *list = patch.iter().filter(|v| v.get(DIRECTIVE).is_none()).cloned().collect();
+        return Ok(());
+    };
+    let replace = |v: &Value| v.get(DIRECTIVE).is_some_and(|d| d == "replace");
+    if patch.iter().any(|v| replace(v) && v.get(key).is_none()) {
+        *list = patch.iter().filter(|v| !replace(v)).cloned().collect();
+        return Ok(());
+    }
+    for v in patch {
+        let Value::Object(p) = v else {
+            return Err(PatchError::NoKey(v.to_string(), key.to_owned()));
+        };
+        let Some(id) = p.get(key) else {
+            return Err(PatchError::NoKey(v.to_string(), key.to_owned()));
+        };
+        if p.get(DIRECTIVE).is_some_and(|d| d == "delete") {
+            list.retain(|o| o.get(key) != Some(id));
+            continue;
+        }
+        match list.iter_mut().find(|o| o.get(key) == Some(id)) {
+            Some(Value::Object(o)) => merge_object(o, p, items)?,
+            _ => {
+                let mut fresh = Map::new();
+                merge_object(&mut fresh, p, items)?;
+                list.push(Value::Object(fresh));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Puts a merged list in the order the patch asks for; what only the server has keeps its place.
+fn set_order(list: &mut Vec<Value>, before: &[Value], order: &[Value], shape: &Shape) {
+    let key = match shape {
+        Shape::List(_, kind) => merge_key(kind),
+        _ => None,
+    };
+    let same = |a: &Value, b: &Value| match key {
+        Some(k) => a.get(k).is_some() && a.get(k) == b.get(k),
+        None => a == b,
+    };
+    let (mut ours, theirs): (Vec<Value>, Vec<Value>) =
+        std::mem::take(list).into_iter().partition(|v| order.iter().any(|o| same(o, v)));
+    ours.sort_by_key(|v| order.iter().position(|o| same(o, v)));
+    let place = |v: &Value| before.iter().position(|b| same(b, v));
+    let (mut ours, mut theirs) = (ours.into_iter().peekable(), theirs.into_iter().peekable());
+    loop {
+        match (ours.peek(), theirs.peek()) {
+            (Some(a), Some(b)) => {
+                let server_first = place(a).is_some_and(|pa| place(b).is_some_and(|pb| pb < pa));
+                list.extend(if server_first { theirs.next() } else { ours.next() });
+            }
+            (Some(_), None) => list.extend(ours.next()),
+            (None, Some(_)) => list.extend(theirs.next()),
+            (None, None) => return,
+        }
+    }
+}
+
+/// A patch's object without directives and nulls.
+fn cleaned(patch: &Map<String, Value>) -> Map<String, Value> {
+    patch
+        .iter()
+        .filter(|(k, v)| !k.starts_with('$') && !v.is_null())
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn patched(mut original: Value, patch: Value) -> Value {
+        let ty = schemas().find("io.k8s.api.core.v1.Pod").unwrap();
+        apply(&mut original, &patch, ty).unwrap();
+        original
+    }
+
+    // The cases are those of the documentation, "Update API Objects in Place Using kubectl patch".
+    #[test]
+    fn containers_merge_by_name_and_tolerations_are_replaced() {
+        let pod = json!({"spec": {"containers": [{"name": "a", "image": "nginx"}], "tolerations": [{"key": "x"}]}});
+        let out = patched(
+            pod,
+            json!({"spec": {"containers": [{"name": "b", "image": "redis"}], "tolerations": [{"key": "y"}]}}),
+        );
+        assert_eq!(
+            out,
+            json!({"spec": {"containers": [{"name": "a", "image": "nginx"}, {"name": "b", "image": "redis"}], "tolerations": [{"key": "y"}]}})
+        );
+    }
+
+    #[test]
+    fn a_list_can_be_put_in_order() {
+        let pod =
+            json!({"spec": {"containers": [{"name": "a"}, {"name": "server"}, {"name": "c"}]}});
+        let patch = json!({"spec": {"$setElementOrder/containers": [{"name": "c"}, {"name": "n"}, {"name": "a"}],
+            "containers": [{"name": "n", "image": "x"}]}});
+        let names: Vec<String> = patched(pod, patch)["spec"]["containers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| c["name"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(names, ["server", "c", "n", "a"]);
+    }
+
+    #[test]
+    fn directives_delete_replace_and_retain() {
+        let pod = json!({"metadata": {"finalizers": ["x/a", "x/b"], "labels": {"k": "v"}},
+            "spec": {"containers": [{"name": "a"}, {"name": "b"}], "volumes": [{"name": "v", "emptyDir": {}}]}});
+        let out = patched(
+            pod,
+            json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["x/a"], "labels": {"k": null, "l": "w"}},
+                "spec": {"containers": [{"name": "a", "$patch": "delete"}],
+                    "volumes": [{"name": "v", "$retainKeys": ["name", "hostPath"], "hostPath": {"path": "/x"}}]}}),
+        );
+        assert_eq!(
+            out,
+            json!({"metadata": {"finalizers": ["x/b"], "labels": {"l": "w"}},
+                "spec": {"containers": [{"name": "b"}], "volumes": [{"name": "v", "hostPath": {"path": "/x"}}]}})
+        );
+    }
+
+    #[test]
+    fn a_condition_is_replaced_by_its_type() {
+        let node = json!({"status": {"conditions": [{"type": "Ready", "status": "False"}, {"type": "Disk", "status": "True"}]}});
+        let out =
+            patched(node, json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}}));
+        assert_eq!(
+            out["status"]["conditions"],
+            json!([{"type": "Ready", "status": "True"}, {"type": "Disk", "status": "True"}])
+        );
+    }
+
+    #[test]
+    fn an_element_without_its_key_is_refused() {
+        let mut pod = json!({"spec": {"containers": []}});
+        let ty = schemas().find("io.k8s.api.core.v1.Pod").unwrap();
+        let e =
+            apply(&mut pod, &json!({"spec": {"containers": [{"image": "x"}]}}), ty).unwrap_err();
+        assert_eq!(e, PatchError::NoKey("{\"image\":\"x\"}".into(), "name".into()));
+    }
+}

@@ -1,0 +1,300 @@
+//! The table of built-in kinds.
+//!
+//! Owns: names, verbs and subresources, in the order of discovery. Called by: the registry.
+
+use std::sync::Arc;
+
+use super::{Resource, Strategy, Subresource, api_version, apps, core, crd, others, pods, schema};
+
+const ALL: &[&str] =
+    &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+const CREATE: &[&str] = &["create"];
+const STATUS: Subresource =
+    Subresource { name: "status", verbs: &["get", "patch", "update"], kind: None };
+const SCALE: Subresource = Subresource {
+    name: "scale",
+    verbs: &["get", "patch", "update"],
+    kind: Some(("autoscaling", "v1", "Scale")),
+};
+const APPROVAL: Subresource =
+    Subresource { name: "approval", verbs: &["get", "patch", "update"], kind: None };
+const FINALIZE: Subresource = Subresource { name: "finalize", verbs: &["update"], kind: None };
+
+struct Row {
+    kind: &'static str,
+    plural: &'static str,
+    short: &'static [&'static str],
+    all: bool,
+    namespaced: bool,
+    verbs: &'static [&'static str],
+    subresources: Vec<Subresource>,
+    strategy: &'static Strategy,
+}
+
+fn row(
+    kind: &'static str,
+    plural: &'static str,
+    short: &'static [&'static str],
+    namespaced: bool,
+    strategy: &'static Strategy,
+) -> Row {
+    Row {
+        kind,
+        plural,
+        short,
+        all: false,
+        namespaced,
+        verbs: ALL,
+        subresources: Vec::new(),
+        strategy,
+    }
+}
+
+impl Row {
+    fn sub(mut self, s: Subresource) -> Self {
+        self.subresources.push(s);
+        self
+    }
+    fn in_all(mut self) -> Self {
+        self.all = true;
+        self
+    }
+    fn create_only(mut self) -> Self {
+        self.verbs = CREATE;
+        self
+    }
+}
+
+fn core_rows() -> Vec<Row> {
+    let proxy = |name, verbs| Subresource { name, verbs, kind: None };
+    let binding = Subresource { name: "binding", verbs: CREATE, kind: Some(("", "v1", "Binding")) };
+    let eviction =
+        Subresource { name: "eviction", verbs: CREATE, kind: Some(("policy", "v1", "Eviction")) };
+    let token = Subresource {
+        name: "token",
+        verbs: CREATE,
+        kind: Some(("authentication.k8s.io", "v1", "TokenRequest")),
+    };
+    vec![
+        row("Binding", "bindings", &[], true, &others::PLAIN).create_only(),
+        row("ConfigMap", "configmaps", &["cm"], true, &core::CONFIG_MAP),
+        row("Endpoints", "endpoints", &["ep"], true, &core::ENDPOINTS),
+        row("Event", "events", &["ev"], true, &core::EVENT),
+        row("Namespace", "namespaces", &["ns"], false, &core::NAMESPACE).sub(FINALIZE).sub(STATUS),
+        row("Node", "nodes", &["no"], false, &core::NODE).sub(STATUS),
+        row("PersistentVolumeClaim", "persistentvolumeclaims", &["pvc"], true, &others::CLAIM)
+            .sub(STATUS),
+        row("PersistentVolume", "persistentvolumes", &["pv"], false, &others::VOLUME).sub(STATUS),
+        row("Pod", "pods", &["po"], true, &pods::POD)
+            .in_all()
+            .sub(binding)
+            .sub(eviction)
+            .sub(STATUS)
+            .sub(proxy("log", &["get"])),
+        row("Secret", "secrets", &[], true, &core::SECRET),
+        row("ServiceAccount", "serviceaccounts", &["sa"], true, &core::SERVICE_ACCOUNT).sub(token),
+        row("Service", "services", &["svc"], true, &core::SERVICE).in_all().sub(STATUS),
+    ]
+}
+
+type Group = (&'static str, &'static str, Vec<Row>);
+
+fn groups() -> Vec<Group> {
+    vec![
+        ("", "io.k8s.api.core.v1", core_rows()),
+        (
+            "apps",
+            "io.k8s.api.apps.v1",
+            vec![
+                row(
+                    "ControllerRevision",
+                    "controllerrevisions",
+                    &[],
+                    true,
+                    &others::CONTROLLER_REVISION,
+                ),
+                row("DaemonSet", "daemonsets", &["ds"], true, &apps::DAEMON_SET)
+                    .in_all()
+                    .sub(STATUS),
+                row("Deployment", "deployments", &["deploy"], true, &apps::DEPLOYMENT)
+                    .in_all()
+                    .sub(SCALE)
+                    .sub(STATUS),
+                row("ReplicaSet", "replicasets", &["rs"], true, &apps::REPLICA_SET)
+                    .in_all()
+                    .sub(SCALE)
+                    .sub(STATUS),
+                row("StatefulSet", "statefulsets", &["sts"], true, &apps::STATEFUL_SET)
+                    .in_all()
+                    .sub(SCALE)
+                    .sub(STATUS),
+            ],
+        ),
+        (
+            "authentication.k8s.io",
+            "io.k8s.api.authentication.v1",
+            vec![
+                row("SelfSubjectReview", "selfsubjectreviews", &[], false, &others::PLAIN)
+                    .create_only(),
+                row("TokenReview", "tokenreviews", &[], false, &others::PLAIN).create_only(),
+            ],
+        ),
+        (
+            "authorization.k8s.io",
+            "io.k8s.api.authorization.v1",
+            vec![
+                row(
+                    "LocalSubjectAccessReview",
+                    "localsubjectaccessreviews",
+                    &[],
+                    true,
+                    &others::PLAIN,
+                )
+                .create_only(),
+                row(
+                    "SelfSubjectAccessReview",
+                    "selfsubjectaccessreviews",
+                    &[],
+                    false,
+                    &others::PLAIN,
+                )
+                .create_only(),
+                row(
+                    "SelfSubjectRulesReview",
+                    "selfsubjectrulesreviews",
+                    &[],
+                    false,
+                    &others::PLAIN,
+                )
+                .create_only(),
+                row("SubjectAccessReview", "subjectaccessreviews", &[], false, &others::PLAIN)
+                    .create_only(),
+            ],
+        ),
+        (
+            "batch",
+            "io.k8s.api.batch.v1",
+            vec![
+                row("CronJob", "cronjobs", &["cj"], true, &apps::CRON_JOB).in_all().sub(STATUS),
+                row("Job", "jobs", &[], true, &apps::JOB).in_all().sub(STATUS),
+            ],
+        ),
+        (
+            "certificates.k8s.io",
+            "io.k8s.api.certificates.v1",
+            vec![
+                row(
+                    "CertificateSigningRequest",
+                    "certificatesigningrequests",
+                    &["csr"],
+                    false,
+                    &others::CSR,
+                )
+                .sub(APPROVAL)
+                .sub(STATUS),
+            ],
+        ),
+        (
+            "coordination.k8s.io",
+            "io.k8s.api.coordination.v1",
+            vec![row("Lease", "leases", &[], true, &others::LEASE)],
+        ),
+        (
+            "discovery.k8s.io",
+            "io.k8s.api.discovery.v1",
+            vec![row("EndpointSlice", "endpointslices", &[], true, &others::ENDPOINT_SLICE)],
+        ),
+        (
+            "rbac.authorization.k8s.io",
+            "io.k8s.api.rbac.v1",
+            vec![
+                row("ClusterRoleBinding", "clusterrolebindings", &[], false, &others::ROLE_BINDING),
+                row("ClusterRole", "clusterroles", &[], false, &others::ROLE),
+                row("RoleBinding", "rolebindings", &[], true, &others::ROLE_BINDING),
+                row("Role", "roles", &[], true, &others::ROLE),
+            ],
+        ),
+        (
+            "storage.k8s.io",
+            "io.k8s.api.storage.v1",
+            vec![
+                row("CSIDriver", "csidrivers", &[], false, &others::CSI_DRIVER),
+                row("CSINode", "csinodes", &[], false, &others::CSI_NODE),
+                row("StorageClass", "storageclasses", &["sc"], false, &others::STORAGE_CLASS),
+                row(
+                    "VolumeAttachment",
+                    "volumeattachments",
+                    &[],
+                    false,
+                    &others::VOLUME_ATTACHMENT,
+                )
+                .sub(STATUS),
+            ],
+        ),
+        (
+            "apiextensions.k8s.io",
+            "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1",
+            vec![
+                row(
+                    "CustomResourceDefinition",
+                    "customresourcedefinitions",
+                    &["crd", "crds"],
+                    false,
+                    &crd::DEFINITION,
+                )
+                .sub(STATUS),
+            ],
+        ),
+    ]
+}
+
+pub(super) fn builtin() -> Vec<Arc<Resource>> {
+    let schemas = schema::schemas();
+    let mut out = Vec::new();
+    for (group, package, rows) in groups() {
+        for r in rows {
+            let mut categories = Vec::new();
+            if r.all {
+                categories.push("all".to_owned());
+            }
+            if group == "apiextensions.k8s.io" {
+                categories.push("api-extensions".to_owned());
+            }
+            let head = format!(
+                "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",",
+                r.kind,
+                api_version(group, "v1")
+            );
+            out.push(Arc::new(Resource {
+                group: group.to_owned(),
+                version: "v1".to_owned(),
+                kind: r.kind.to_owned(),
+                list_kind: format!("{}List", r.kind),
+                plural: r.plural.to_owned(),
+                singular: r.kind.to_lowercase(),
+                short_names: r.short.iter().map(|s| (*s).to_owned()).collect(),
+                categories,
+                namespaced: r.namespaced,
+                verbs: r.verbs,
+                subresources: r.subresources,
+                table: format!("{}/{}", if group.is_empty() { "core" } else { group }, r.plural)
+                    .into(),
+                schema: schemas.find(&format!("{package}.{}", r.kind)),
+                strategy: r.strategy,
+                custom: None,
+                head: head.into(),
+            }));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_built_in_kind_has_a_type() {
+        for r in super::builtin() {
+            assert!(r.schema.is_some(), "{}", r.kind);
+        }
+    }
+}
