@@ -177,9 +177,10 @@ impl CloudCore {
             metrics: metrics.clone(),
         };
         let ready = svc.readiness().part("edgecontroller");
-        let live = downstream.clone();
+        let live = downstream.liveness();
+        let first = downstream.clone();
         run(svc, "readiness", stopping.clone(), async move {
-            live.is_live().await;
+            first.is_live().await;
             drop(ready);
             std::future::pending::<()>().await;
         });
@@ -190,7 +191,7 @@ impl CloudCore {
         let pki = Arc::new(pki);
         let refresh = hours(hub.token_refresh_duration);
         run(svc, "tokens", stopping.clone(), keep_token(api.clone(), Arc::clone(&pki), refresh));
-        let dispatcher = Dispatcher { registry, index, upstreams, metrics: metrics.clone() };
+        let dispatcher = Dispatcher { registry, index, upstreams, live, metrics: metrics.clone() };
         if let Some(listener) = websocket {
             let shared = Arc::new(server::Shared {
                 dispatcher,

@@ -14,7 +14,7 @@ use api::wire::request::Request;
 use api::wire::upstream::EventReport;
 use api::wire::{Message, Upstream};
 use parking_lot::Mutex;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 use tracing::{debug, trace, warn};
 
@@ -40,6 +40,8 @@ pub struct Dispatcher {
     pub index: Arc<Mutex<Index>>,
     /// The workers.
     pub upstreams: Upstreams,
+    /// Whether the index is complete; before, what it does not know is not refused for good.
+    pub live: watch::Receiver<bool>,
     /// What is dropped is counted.
     pub metrics: Metrics,
 }
@@ -107,7 +109,7 @@ impl Dispatcher {
             Upstream::Keepalive => {}
             Upstream::Ack(ack) => {
                 if let Some(acked) = from.acked(&ack.of) {
-                    trace!(target: "hop", msg = %ack.of, object = %acked.key, at = "cloudhub.acked");
+                    trace!(%node, object = %acked.key, version = ?acked.version, "acknowledged");
                 }
             }
             Upstream::Refused { of, why, .. } => {
@@ -139,6 +141,11 @@ impl Dispatcher {
         let check = match verdict {
             Verdict::Allowed => false,
             Verdict::CheckObject => true,
+            Verdict::Denied(_) if !*self.live.borrow() => {
+                let text = "cloudcore is starting and does not know this node's pods yet";
+                let status = kube::core::Status::failure(text, "ServiceUnavailable").with_code(503);
+                return self.refuse(ticket, &request, &ApiError::Refused(status.boxed()));
+            }
             Verdict::Denied(why) => {
                 self.metrics.dropped(Dropped::NotAllowed, 1);
                 let text = format!("node `{node}` may not do this to `{}`: {why}", ticket.resource);

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use api::wire::json;
+use api::wire::{Downstream, json};
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use service::CancellationToken;
@@ -17,7 +17,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message as Frame};
-use tracing::{debug, info, trace, warn};
+use tracing::{Level, debug, enabled, info, trace, warn};
 
 use super::budget::{Meter, Metered};
 use super::dispatch::{Dispatcher, Talker};
@@ -169,6 +169,15 @@ where
     }
 }
 
+/// What the hop lines call a message on its whole way: the object, or the request it answers.
+fn subject(due: &Due) -> String {
+    match &due.message {
+        Downstream::Object(push) => push.key.to_string(),
+        Downstream::Reply(reply) => reply.parent.to_string(),
+        _ => due.id.to_string(),
+    }
+}
+
 /// Puts on the socket all that is due, with one flush.
 async fn send<S>(
     sink: &mut SplitSink<WebSocketStream<S>, Frame>,
@@ -196,7 +205,9 @@ where
             metrics.resent.inc();
             debug!(%node, msg = %due.id, resource = message.route.resource, "sent again");
         }
-        trace!(target: "hop", msg = %due.id, at = "cloudhub.socket");
+        if enabled!(target: "hop", Level::TRACE) {
+            trace!(target: "hop", msg = subject(&due), at = "cloudhub.socket");
+        }
         sink.feed(Frame::text(text)).await?;
     }
     sink.flush().await

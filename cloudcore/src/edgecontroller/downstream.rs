@@ -31,6 +31,8 @@ use crate::synccontroller::records::Records;
 
 /// The pause after a failed list or watch. The API server may be restarting, and edges wait.
 const PAUSE: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+/// How long one watch lasts before it is renewed.
+const WATCH_SECONDS: u32 = 60;
 /// Nodes whose pods have to be looked up.
 const JOINING: usize = 1024;
 
@@ -151,6 +153,11 @@ impl Downstream {
         self.live.send_replace(true);
     }
 
+    /// Whether nodes are told of changes.
+    pub fn liveness(&self) -> watch::Receiver<bool> {
+        self.live.subscribe()
+    }
+
     /// Returns once nodes are told of changes.
     pub async fn is_live(&self) {
         // The sender lives in `self`, so waiting cannot fail.
@@ -202,7 +209,8 @@ impl Downstream {
             plural: plural.to_owned(),
         };
         let api: Api<Raw> = Api::all_with(self.api.client().clone(), &resource);
-        let mut config = watcher::Config::default().page_size(500);
+        // A connection that has died in silence is noticed when its time is up.
+        let mut config = watcher::Config::default().page_size(500).timeout(WATCH_SECONDS);
         if kind == Kind::Node {
             config = config.labels(&format!("{EDGE_LABEL}="));
         }
@@ -258,7 +266,6 @@ impl Downstream {
     }
 
     fn object(&self, object: Object, gone: bool) {
-        trace!(target: "hop", msg = %object.key, at = "edgecontroller.watch");
         let mut index = self.index.lock();
         let tell = |tell| NodeChange { tell, ..NodeChange::default() };
         let change = match (&object.key.kind, gone) {

@@ -23,7 +23,7 @@ use api::wire::upstream::EventReport;
 use parking_lot::Mutex;
 use service::{Keyed, NotTaken, Service};
 use tokio::sync::OwnedSemaphorePermit;
-use tracing::{debug, trace};
+use tracing::debug;
 
 use super::index::Index;
 use crate::apiserver::{ApiError, ApiServer};
@@ -225,7 +225,6 @@ impl Context {
                         (refusal(&request, &error), None)
                     }
                 };
-                trace!(target: "hop", msg = %id, at = "edgecontroller.answered");
                 self.registry.answer(&origin, Reply { parent: id, resource, version, body });
             }
             Work::Event(report) => {
