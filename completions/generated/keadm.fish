@@ -40,15 +40,104 @@ complete -c keadm -n "__fish_keadm_needs_command" -s v -d 'Log more; repeat for 
 complete -c keadm -n "__fish_keadm_needs_command" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
 complete -c keadm -n "__fish_keadm_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c keadm -n "__fish_keadm_needs_command" -s V -l version -d 'Print version'
+complete -c keadm -n "__fish_keadm_needs_command" -f -a "up" -d 'Run everything on this machine: a control plane, cloudcore and an edge node'
+complete -c keadm -n "__fish_keadm_needs_command" -f -a "init" -d 'Make this machine the cloud side'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "join" -d 'Make this machine an edge node'
+complete -c keadm -n "__fish_keadm_needs_command" -f -a "gettoken" -d 'Print a token with which an edge node can join'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "check" -d 'Check this machine, and the cloud or edge side on it'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "reset" -d 'Remove what `init` or `join` has made on this machine, and nothing else'
+complete -c keadm -n "__fish_keadm_needs_command" -f -a "manifest" -d 'Print what `keadm init` applies to Kubernetes, as YAML'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "config" -d 'Print or check configuration files'
+complete -c keadm -n "__fish_keadm_needs_command" -f -a "cloudcore" -d 'Run the cloud half in the foreground'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "edgecore" -d 'Run the edge half in the foreground'
+complete -c keadm -n "__fish_keadm_needs_command" -f -a "control-plane" -d 'Run the embedded control plane in the foreground'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "version" -d 'Print the version'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "completion" -d 'Print the completion script of a shell'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "help" -d 'Print the help of a command, or of a topic: `exit-codes`'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "supervise" -d 'Run an installed service and start it again whenever it ends'
+complete -c keadm -n "__fish_keadm_using_subcommand up" -l data-dir -d 'Where everything is kept [default: /var/lib/keadm, or ~/.local/state/keadm without root]' -r
+complete -c keadm -n "__fish_keadm_using_subcommand up" -l node-name -d 'Name of the edge node [default: the host name]' -r
+complete -c keadm -n "__fish_keadm_using_subcommand up" -l advertise-address -d 'Addresses and names by which other machines reach this one [default: the addresses of this machine]' -r
+complete -c keadm -n "__fish_keadm_using_subcommand up" -l api-port -d 'Port of the API server' -r
+complete -c keadm -n "__fish_keadm_using_subcommand up" -l timeout -d 'How long a step may take' -r
+complete -c keadm -n "__fish_keadm_using_subcommand up" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand up" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand up" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand up" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand up" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand up" -l detach -d 'Go to the background as soon as everything is up'
+complete -c keadm -n "__fish_keadm_using_subcommand up" -l stop -d 'Stop what runs in the background'
+complete -c keadm -n "__fish_keadm_using_subcommand up" -l reset -d 'Start over: remove the state of earlier runs first'
+complete -c keadm -n "__fish_keadm_using_subcommand up" -l no-sample -d 'Run no sample workload'
+complete -c keadm -n "__fish_keadm_using_subcommand up" -l cloud-only -d 'Run no edge node, only the control plane and cloudcore; needs no root'
+complete -c keadm -n "__fish_keadm_using_subcommand up" -l background -d 'Run as the background half of `--detach`'
+complete -c keadm -n "__fish_keadm_using_subcommand up" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand up" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand up" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand up" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand init; and not __fish_seen_subcommand_from phase" -l kube-config -l kubeconfig -d 'The kubeconfig to use [default: ~/.kube/config, else that of `keadm init --embedded`]' -r
+complete -c keadm -n "__fish_keadm_using_subcommand init; and not __fish_seen_subcommand_from phase" -l api-port -d 'Port of the own control plane' -r
+complete -c keadm -n "__fish_keadm_using_subcommand init; and not __fish_seen_subcommand_from phase" -l advertise-address -d 'Addresses and names that edges dial; they go into cloudcore\'s certificate [default: the addresses of this machine]' -r
+complete -c keadm -n "__fish_keadm_using_subcommand init; and not __fish_seen_subcommand_from phase" -l set -d 'A setting of cloudcore.yaml, in Helm\'s syntax: `modules.cloudHub.nodeLimit=1000`' -r
+complete -c keadm -n "__fish_keadm_using_subcommand init; and not __fish_seen_subcommand_from phase" -l skip-phases -d 'Phases to leave out' -r
+complete -c keadm -n "__fish_keadm_using_subcommand init; and not __fish_seen_subcommand_from phase" -l ignore-preflight-errors -d 'Checks whose failure is only a warning; `all` for all' -r
+complete -c keadm -n "__fish_keadm_using_subcommand init; and not __fish_seen_subcommand_from phase" -l timeout -d 'How long to wait for cloudcore' -r
+complete -c keadm -n "__fish_keadm_using_subcommand init; and not __fish_seen_subcommand_from phase" -l kubeedge-version -r
+complete -c keadm -n "__fish_keadm_using_subcommand init; and not __fish_seen_subcommand_from phase" -l image-repository -r
+complete -c keadm -n "__fish_keadm_using_subcommand init; and not __fish_seen_subcommand_from phase" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand init; and not __fish_seen_subcommand_from phase" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand init; and not __fish_seen_subcommand_from phase" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand init; and not __fish_seen_subcommand_from phase" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand init; and not __fish_seen_subcommand_from phase" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand init; and not __fish_seen_subcommand_from phase" -l embedded -d 'Bring an own control plane instead of using a Kubernetes'
+complete -c keadm -n "__fish_keadm_using_subcommand init; and not __fish_seen_subcommand_from phase" -l force -d 'Go on although a cloudcore is running or was installed'
+complete -c keadm -n "__fish_keadm_using_subcommand init; and not __fish_seen_subcommand_from phase" -s d -l dry-run -d 'Only show what would be done'
+complete -c keadm -n "__fish_keadm_using_subcommand init; and not __fish_seen_subcommand_from phase" -l skip-preflight-checks -d 'Leave out the preflight checks'
+complete -c keadm -n "__fish_keadm_using_subcommand init; and not __fish_seen_subcommand_from phase" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand init; and not __fish_seen_subcommand_from phase" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand init; and not __fish_seen_subcommand_from phase" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand init; and not __fish_seen_subcommand_from phase" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand init; and not __fish_seen_subcommand_from phase" -f -a "phase" -d 'Run one phase; without a name, list them'
+complete -c keadm -n "__fish_keadm_using_subcommand init; and __fish_seen_subcommand_from phase" -l kube-config -l kubeconfig -d 'The kubeconfig to use [default: ~/.kube/config, else that of `keadm init --embedded`]' -r
+complete -c keadm -n "__fish_keadm_using_subcommand init; and __fish_seen_subcommand_from phase" -l api-port -d 'Port of the own control plane' -r
+complete -c keadm -n "__fish_keadm_using_subcommand init; and __fish_seen_subcommand_from phase" -l advertise-address -d 'Addresses and names that edges dial; they go into cloudcore\'s certificate [default: the addresses of this machine]' -r
+complete -c keadm -n "__fish_keadm_using_subcommand init; and __fish_seen_subcommand_from phase" -l set -d 'A setting of cloudcore.yaml, in Helm\'s syntax: `modules.cloudHub.nodeLimit=1000`' -r
+complete -c keadm -n "__fish_keadm_using_subcommand init; and __fish_seen_subcommand_from phase" -l skip-phases -d 'Phases to leave out' -r
+complete -c keadm -n "__fish_keadm_using_subcommand init; and __fish_seen_subcommand_from phase" -l ignore-preflight-errors -d 'Checks whose failure is only a warning; `all` for all' -r
+complete -c keadm -n "__fish_keadm_using_subcommand init; and __fish_seen_subcommand_from phase" -l timeout -d 'How long to wait for cloudcore' -r
+complete -c keadm -n "__fish_keadm_using_subcommand init; and __fish_seen_subcommand_from phase" -l kubeedge-version -r
+complete -c keadm -n "__fish_keadm_using_subcommand init; and __fish_seen_subcommand_from phase" -l image-repository -r
+complete -c keadm -n "__fish_keadm_using_subcommand init; and __fish_seen_subcommand_from phase" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand init; and __fish_seen_subcommand_from phase" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand init; and __fish_seen_subcommand_from phase" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand init; and __fish_seen_subcommand_from phase" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand init; and __fish_seen_subcommand_from phase" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand init; and __fish_seen_subcommand_from phase" -l embedded -d 'Bring an own control plane instead of using a Kubernetes'
+complete -c keadm -n "__fish_keadm_using_subcommand init; and __fish_seen_subcommand_from phase" -l force -d 'Go on although a cloudcore is running or was installed'
+complete -c keadm -n "__fish_keadm_using_subcommand init; and __fish_seen_subcommand_from phase" -s d -l dry-run -d 'Only show what would be done'
+complete -c keadm -n "__fish_keadm_using_subcommand init; and __fish_seen_subcommand_from phase" -l skip-preflight-checks -d 'Leave out the preflight checks'
+complete -c keadm -n "__fish_keadm_using_subcommand init; and __fish_seen_subcommand_from phase" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand init; and __fish_seen_subcommand_from phase" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand init; and __fish_seen_subcommand_from phase" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand init; and __fish_seen_subcommand_from phase" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -s e -l cloudcore-ipport -d 'Address and port of cloudcore\'s message link' -r
 complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -s t -l token -d 'What `keadm gettoken` printed on the cloud side; better given in the environment' -r
 complete -c keadm -n "__fish_keadm_using_subcommand join; and not __fish_seen_subcommand_from phase" -s i -l edgenode-name -d 'The node\'s name [default: the host name]' -r
@@ -120,6 +209,58 @@ complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcom
 complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -s v -d 'Log more; repeat for even more'
 complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
 complete -c keadm -n "__fish_keadm_using_subcommand join; and __fish_seen_subcommand_from phase" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and not __fish_seen_subcommand_from list revoke" -l kube-config -l kubeconfig -d 'The kubeconfig to use [default: ~/.kube/config, else that of `keadm init --embedded`]' -r
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and not __fish_seen_subcommand_from list revoke" -l ttl -d 'Make a new token that is valid for this long, for example `30m`, `12h`, `7d`' -r
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and not __fish_seen_subcommand_from list revoke" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and not __fish_seen_subcommand_from list revoke" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and not __fish_seen_subcommand_from list revoke" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and not __fish_seen_subcommand_from list revoke" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and not __fish_seen_subcommand_from list revoke" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and not __fish_seen_subcommand_from list revoke" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and not __fish_seen_subcommand_from list revoke" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and not __fish_seen_subcommand_from list revoke" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and not __fish_seen_subcommand_from list revoke" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and not __fish_seen_subcommand_from list revoke" -f -a "list" -d 'List the tokens by their identifiers, with the time they end'
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and not __fish_seen_subcommand_from list revoke" -f -a "revoke" -d 'Refuse a token from now on'
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and __fish_seen_subcommand_from list" -l kube-config -l kubeconfig -d 'The kubeconfig to use [default: ~/.kube/config, else that of `keadm init --embedded`]' -r
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and __fish_seen_subcommand_from list" -s o -l output -d 'The form of the list' -r -f -a "json\t'A documented shape that scripts can rely on'"
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and __fish_seen_subcommand_from list" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and __fish_seen_subcommand_from list" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and __fish_seen_subcommand_from list" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and __fish_seen_subcommand_from list" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and __fish_seen_subcommand_from list" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and __fish_seen_subcommand_from list" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and __fish_seen_subcommand_from list" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and __fish_seen_subcommand_from revoke" -l kube-config -l kubeconfig -d 'The kubeconfig to use [default: ~/.kube/config, else that of `keadm init --embedded`]' -r
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and __fish_seen_subcommand_from revoke" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and __fish_seen_subcommand_from revoke" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and __fish_seen_subcommand_from revoke" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and __fish_seen_subcommand_from revoke" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and __fish_seen_subcommand_from revoke" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and __fish_seen_subcommand_from revoke" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and __fish_seen_subcommand_from revoke" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and __fish_seen_subcommand_from revoke" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand gettoken; and __fish_seen_subcommand_from revoke" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c keadm -n "__fish_keadm_using_subcommand check" -s o -l output -d 'The form of the result' -r -f -a "json\t'A documented shape that scripts can rely on'"
 complete -c keadm -n "__fish_keadm_using_subcommand check" -l kube-config -l kubeconfig -d 'The kubeconfig to use [default: ~/.kube/config, else that of `keadm init --embedded`]' -r
 complete -c keadm -n "__fish_keadm_using_subcommand check" -l v -d 'The verbosity as KubeEdge writes it' -r
@@ -154,7 +295,7 @@ complete -c keadm -n "__fish_keadm_using_subcommand reset; and not __fish_seen_s
 complete -c keadm -n "__fish_keadm_using_subcommand reset; and not __fish_seen_subcommand_from cloud edge" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c keadm -n "__fish_keadm_using_subcommand reset; and not __fish_seen_subcommand_from cloud edge" -f -a "cloud" -d 'Stop cloudcore and remove what `keadm init` made'
 complete -c keadm -n "__fish_keadm_using_subcommand reset; and not __fish_seen_subcommand_from cloud edge" -f -a "edge" -d 'Stop edgecore and its containers and remove what `keadm join` made'
-complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from cloud" -l kube-config -d 'Also delete the namespace `kubeedge` in Kubernetes' -r
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from cloud" -l kube-config -l kubeconfig -d 'The kubeconfig of the cluster that `init` prepared' -r
 complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from cloud" -l remote-runtime-endpoint -r
 complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from cloud" -l v -d 'The verbosity as KubeEdge writes it' -r
 complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from cloud" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
@@ -168,11 +309,12 @@ jsonl\t'One JSON object per event, on standard output'
 none\t'Nothing'"
 complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from cloud" -l root -d 'The folder below which the installation lies' -r
 complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from cloud" -s y -l force -l yes -d 'Do not ask'
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from cloud" -l local-only -d 'Leave what is in Kubernetes, and pods that are running: remove only files and services'
 complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from cloud" -s q -l quiet -d 'Say nothing but data, warnings and errors'
 complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from cloud" -s v -d 'Log more; repeat for even more'
 complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from cloud" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
 complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from cloud" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from edge" -l kube-config -d 'Also delete the namespace `kubeedge` in Kubernetes' -r
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from edge" -l kube-config -l kubeconfig -d 'The kubeconfig of the cluster that `init` prepared' -r
 complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from edge" -l remote-runtime-endpoint -r
 complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from edge" -l v -d 'The verbosity as KubeEdge writes it' -r
 complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from edge" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
@@ -186,10 +328,29 @@ jsonl\t'One JSON object per event, on standard output'
 none\t'Nothing'"
 complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from edge" -l root -d 'The folder below which the installation lies' -r
 complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from edge" -s y -l force -l yes -d 'Do not ask'
+complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from edge" -l local-only -d 'Leave what is in Kubernetes, and pods that are running: remove only files and services'
 complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from edge" -s q -l quiet -d 'Say nothing but data, warnings and errors'
 complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from edge" -s v -d 'Log more; repeat for even more'
 complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from edge" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
 complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from edge" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand manifest" -l advertise-address -d 'Addresses that edges dial; they go into cloudcore\'s certificate' -r
+complete -c keadm -n "__fish_keadm_using_subcommand manifest" -l set -d 'A setting of cloudcore.yaml, in Helm\'s syntax' -r
+complete -c keadm -n "__fish_keadm_using_subcommand manifest" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand manifest" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand manifest" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand manifest" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand manifest" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand manifest" -l skip-crds -d 'Leave out the definitions of KubeEdge\'s kinds'
+complete -c keadm -n "__fish_keadm_using_subcommand manifest" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand manifest" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand manifest" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand manifest" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c keadm -n "__fish_keadm_using_subcommand config; and not __fish_seen_subcommand_from default minimal check" -l v -d 'The verbosity as KubeEdge writes it' -r
 complete -c keadm -n "__fish_keadm_using_subcommand config; and not __fish_seen_subcommand_from default minimal check" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
 json\t'One JSON object a line'"
@@ -253,6 +414,25 @@ complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subc
 complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from check" -s v -d 'Log more; repeat for even more'
 complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from check" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
 complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand cloudcore" -l config -d 'The configuration [default: /etc/kubeedge/config/cloudcore.yaml]' -r
+complete -c keadm -n "__fish_keadm_using_subcommand cloudcore" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand cloudcore" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand cloudcore" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand cloudcore" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand cloudcore" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand cloudcore" -l minconfig -d 'Print the part of the configuration that somebody starting out needs'
+complete -c keadm -n "__fish_keadm_using_subcommand cloudcore" -l defaultconfig -d 'Print the configuration with all its defaults'
+complete -c keadm -n "__fish_keadm_using_subcommand cloudcore" -l version -d 'Print the version'
+complete -c keadm -n "__fish_keadm_using_subcommand cloudcore" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand cloudcore" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand cloudcore" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand cloudcore" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c keadm -n "__fish_keadm_using_subcommand edgecore" -l config -d 'The configuration [default: /etc/kubeedge/config/edgecore.yaml]' -r
 complete -c keadm -n "__fish_keadm_using_subcommand edgecore" -l v -d 'The verbosity as KubeEdge writes it' -r
 complete -c keadm -n "__fish_keadm_using_subcommand edgecore" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
@@ -272,6 +452,25 @@ complete -c keadm -n "__fish_keadm_using_subcommand edgecore" -s q -l quiet -d '
 complete -c keadm -n "__fish_keadm_using_subcommand edgecore" -s v -d 'Log more; repeat for even more'
 complete -c keadm -n "__fish_keadm_using_subcommand edgecore" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
 complete -c keadm -n "__fish_keadm_using_subcommand edgecore" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand control-plane" -l data-dir -d 'Where it keeps its data [default: /var/lib/kubeedge/control-plane]' -r
+complete -c keadm -n "__fish_keadm_using_subcommand control-plane" -l port -d 'Where it listens' -r
+complete -c keadm -n "__fish_keadm_using_subcommand control-plane" -l advertise-address -d 'Addresses and names by which it is reached; they go into its certificate' -r
+complete -c keadm -n "__fish_keadm_using_subcommand control-plane" -l kubeconfig -d 'A file to write the administrator\'s kubeconfig to' -r
+complete -c keadm -n "__fish_keadm_using_subcommand control-plane" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand control-plane" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand control-plane" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand control-plane" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand control-plane" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand control-plane" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand control-plane" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand control-plane" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand control-plane" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c keadm -n "__fish_keadm_using_subcommand version" -s o -l output -d 'The form; without it, one line for people' -r -f -a "yaml\t'All fields'
 json\t'All fields'
 short\t'Only the version'"

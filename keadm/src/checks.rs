@@ -114,17 +114,21 @@ impl Check {
     }
 }
 
-/// Says what is not well; an error if something fails that is not to be ignored.
+/// Says what is not well; an error if something fails that is not to be ignored. `None`: the command
+/// has no flag to ignore anything.
 ///
 /// # Errors
 /// The first failed check decides the exit code; all are named.
 pub fn preflight(
     cx: &Context,
     checks: &[Check],
-    ignore: &[String],
+    ignore: Option<&[String]>,
 ) -> Result<String, CommandError> {
     let ignored = |check: &Check| {
-        ignore.iter().any(|i| i.eq_ignore_ascii_case("all") || i.eq_ignore_ascii_case(&check.name))
+        ignore
+            .unwrap_or_default()
+            .iter()
+            .any(|i| i.eq_ignore_ascii_case("all") || i.eq_ignore_ascii_case(&check.name))
     };
     let mut failed: Vec<&Check> = Vec::new();
     for check in checks {
@@ -154,6 +158,9 @@ pub fn preflight(
             error = error.hint(hint);
         }
     }
+    if ignore.is_none() {
+        return Err(error);
+    }
     let names: Vec<&str> = failed.iter().map(|c| c.name.as_str()).collect();
     Err(error.hint(format!("if you know better: `--ignore-preflight-errors={}`", names.join(","))))
 }
@@ -172,14 +179,14 @@ mod tests {
             Check::warn("Memory", "100 MiB of memory are free", "stop something"),
             Check::fail("Port-10000", Kind::Conflict, "port 10000 is in use", "stop `nginx`"),
         ];
-        let e = preflight(&cx, &checks, &[]).unwrap_err();
+        let e = preflight(&cx, &checks, Some(&[])).unwrap_err();
         assert_eq!(e.kind, Kind::Conflict);
         assert_eq!(
             e.render(false),
             "error: port 10000 is in use\nhint: stop `nginx`\nhint: if you know better: \
              `--ignore-preflight-errors=Port-10000`\n"
         );
-        assert_eq!(preflight(&cx, &checks, &["port-10000".into()]).unwrap(), "3 checks");
+        assert_eq!(preflight(&cx, &checks, Some(&["port-10000".into()])).unwrap(), "3 checks");
         assert!(err.text().contains("warning: port 10000 is in use"), "{}", err.text());
     }
 }

@@ -88,17 +88,17 @@ pub enum LogFormat {
 /// The commands.
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    #[cfg(any())]
+    #[cfg(feature = "cloud")]
     #[command(name = "up")]
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     Up(commands::up::UpArgs),
-    #[cfg(any())]
+    #[cfg(feature = "cloud")]
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     Init(commands::init::InitArgs),
     #[cfg(feature = "edge")]
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     Join(Box<commands::join::JoinArgs>),
-    #[cfg(any())]
+    #[cfg(feature = "cloud")]
     #[command(name = "gettoken")]
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     GetToken(commands::gettoken::GetTokenArgs),
@@ -106,12 +106,12 @@ pub enum Command {
     Check(commands::check::CheckArgs),
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     Reset(commands::reset::ResetArgs),
-    #[cfg(any())]
+    #[cfg(feature = "cloud")]
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     Manifest(commands::manifest::ManifestArgs),
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     Config(commands::config::ConfigArgs),
-    #[cfg(any())]
+    #[cfg(feature = "cloud")]
     #[command(name = "cloudcore")]
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     CloudCore(commands::cloudcore::CloudCoreArgs),
@@ -119,7 +119,7 @@ pub enum Command {
     #[command(name = "edgecore")]
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     EdgeCore(commands::edgecore::EdgeCoreArgs),
-    #[cfg(any())]
+    #[cfg(feature = "cloud")]
     #[command(name = "control-plane")]
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     ControlPlane(commands::control_plane::ControlPlaneArgs),

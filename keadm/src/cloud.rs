@@ -7,14 +7,17 @@
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
-use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, Config};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::errors::{CommandError, Kind};
+use crate::phases::Step;
 
 /// Which API server.
 #[derive(clap::Args, Debug, Clone, Default)]
@@ -62,6 +65,18 @@ impl KubeConfigArg {
     /// # Errors
     /// When there is no kubeconfig or it makes no sense.
     pub async fn client(&self, cx: &Context) -> Result<Cloud, CommandError> {
+        self.client_with(cx, Some(Duration::from_secs(15))).await
+    }
+
+    /// The same with another limit for an answer; `None` for a client that also watches.
+    ///
+    /// # Errors
+    /// As [`KubeConfigArg::client`].
+    pub async fn client_with(
+        &self,
+        cx: &Context,
+        limit: Option<Duration>,
+    ) -> Result<Cloud, CommandError> {
         let file = self.file(cx)?;
         let wrong = |e: &(dyn std::error::Error + 'static)| {
             CommandError::new(Kind::Failed, format!("the kubeconfig `{file}` cannot be used"))
@@ -72,8 +87,8 @@ impl KubeConfigArg {
         let mut config =
             Config::from_custom_kubeconfig(parsed, &options).await.map_err(|e| wrong(&e))?;
         config.connect_timeout = Some(Duration::from_secs(5));
-        config.read_timeout = Some(Duration::from_secs(15));
-        config.write_timeout = Some(Duration::from_secs(15));
+        config.read_timeout = limit;
+        config.write_timeout = limit;
         let server = config.cluster_url.to_string();
         let client = Client::try_from(config).map_err(|e| wrong(&e))?;
         Ok(Cloud { client, server: server.trim_end_matches('/').to_owned(), file })
@@ -95,6 +110,57 @@ impl Cloud {
     /// What a failed call means. `what` was tried: "read the secret `kubeedge/tokensecret`".
     pub fn error(&self, what: &str, e: &kube::Error) -> CommandError {
         api_error(&self.server, what, e)
+    }
+
+    /// Applies definitions of kinds, and waits until the API server serves them.
+    ///
+    /// # Errors
+    /// What the API server says, or that it takes too long.
+    pub async fn define(
+        &self,
+        crds: &[Value],
+        limit: Duration,
+        step: &Step,
+    ) -> Result<(), CommandError> {
+        futures::future::try_join_all(crds.iter().map(|crd| self.apply(crd))).await?;
+        let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        let deadline = Instant::now() + limit;
+        for crd in crds {
+            let name = crd.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+            let what = format!("read the definition `{name}`");
+            loop {
+                let found = api.get(name).await.map_err(|e| self.error(&what, &e))?;
+                let conditions = found.status.and_then(|s| s.conditions).unwrap_or_default();
+                if conditions.iter().any(|c| c.type_ == "Established" && c.status == "True") {
+                    break;
+                }
+                step.waiting(format!("waiting until `{name}` is served"));
+                if Instant::now() >= deadline {
+                    return Err(CommandError::new(
+                        Kind::TimedOut,
+                        format!("the API server at `{}` does not serve `{name}`", self.server),
+                    )
+                    .hint(format!("`kubectl describe crd {name}` says why")));
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes an object; false if it was not there.
+    ///
+    /// # Errors
+    /// What the API server says.
+    pub async fn delete(&self, object: &Value) -> Result<bool, CommandError> {
+        let what = format!("delete {}", describe(object));
+        let (api, object) = placed(&self.client, object).map_err(|e| self.error(&what, &e))?;
+        let name = object.metadata.name.unwrap_or_default();
+        match api.delete(&name, &DeleteParams::default()).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+            Err(e) => Err(self.error(&what, &e)),
+        }
     }
 
     /// Creates an object, or makes an existing one like it.
@@ -162,16 +228,7 @@ pub fn describe(object: &Value) -> String {
 /// # Errors
 /// What the API server says.
 pub async fn apply(client: &Client, object: &Value) -> Result<(), kube::Error> {
-    let object: DynamicObject =
-        serde_json::from_value(object.clone()).map_err(kube::Error::SerdeError)?;
-    let types = object.types.clone().unwrap_or_default();
-    let gvk = GroupVersionKind::try_from(&types)
-        .map_err(|e| kube::Error::SerdeError(serde::de::Error::custom(e)))?;
-    let resource = ApiResource::from_gvk(&gvk);
-    let api: Api<DynamicObject> = match object.metadata.namespace.as_deref() {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
-        None => Api::all_with(client.clone(), &resource),
-    };
+    let (api, object) = placed(client, object)?;
     let name = object.metadata.name.clone().unwrap_or_default();
     match api.create(&PostParams::default(), &object).await {
         Err(kube::Error::Api(status)) if status.code == 409 => {
@@ -179,4 +236,22 @@ pub async fn apply(client: &Client, object: &Value) -> Result<(), kube::Error> {
         }
         other => other.map(|_| ()),
     }
+}
+
+/// An object and the place in the API where its kind lives.
+fn placed(
+    client: &Client,
+    object: &Value,
+) -> Result<(Api<DynamicObject>, DynamicObject), kube::Error> {
+    let object: DynamicObject =
+        serde_json::from_value(object.clone()).map_err(kube::Error::SerdeError)?;
+    let types = object.types.clone().unwrap_or_default();
+    let gvk = GroupVersionKind::try_from(&types)
+        .map_err(|e| kube::Error::SerdeError(serde::de::Error::custom(e)))?;
+    let resource = ApiResource::from_gvk(&gvk);
+    let api = match object.metadata.namespace.as_deref() {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    };
+    Ok((api, object))
 }

@@ -1,26 +1,26 @@
 //! One file per command: its arguments, its help text and one function.
 
 pub mod check;
-#[cfg(any())]
+#[cfg(feature = "cloud")]
 pub mod cloudcore;
 pub mod completion;
 pub mod config;
-#[cfg(any())]
+#[cfg(feature = "cloud")]
 pub mod control_plane;
 #[cfg(feature = "edge")]
 pub mod edgecore;
-#[cfg(any())]
+#[cfg(feature = "cloud")]
 pub mod gettoken;
 pub mod help;
-#[cfg(any())]
+#[cfg(feature = "cloud")]
 pub mod init;
 #[cfg(feature = "edge")]
 pub mod join;
-#[cfg(any())]
+#[cfg(feature = "cloud")]
 pub mod manifest;
 pub mod reset;
 pub mod supervise;
-#[cfg(any())]
+#[cfg(feature = "cloud")]
 pub mod up;
 pub mod version;
 
@@ -34,24 +34,24 @@ use crate::errors::CommandError;
 /// What the command returns.
 pub fn run(command: &Command, cx: &Context) -> Result<(), CommandError> {
     match command {
-        #[cfg(any())]
+        #[cfg(feature = "cloud")]
         Command::Up(args) => up::up(args, cx),
-        #[cfg(any())]
+        #[cfg(feature = "cloud")]
         Command::Init(args) => init::init(args, cx),
         #[cfg(feature = "edge")]
         Command::Join(args) => join::join(args, cx),
-        #[cfg(any())]
+        #[cfg(feature = "cloud")]
         Command::GetToken(args) => gettoken::gettoken(args, cx),
         Command::Check(args) => check::check(args, cx),
         Command::Reset(args) => reset::reset(args, cx),
-        #[cfg(any())]
+        #[cfg(feature = "cloud")]
         Command::Manifest(args) => manifest::manifest(args, cx),
         Command::Config(args) => config::config(args, cx),
-        #[cfg(any())]
+        #[cfg(feature = "cloud")]
         Command::CloudCore(args) => cloudcore::cloudcore(args, cx),
         #[cfg(feature = "edge")]
         Command::EdgeCore(args) => edgecore::edgecore(args, cx),
-        #[cfg(any())]
+        #[cfg(feature = "cloud")]
         Command::ControlPlane(args) => control_plane::control_plane(args, cx),
         Command::Version(args) => version::version(args, cx),
         Command::Completion(args) => completion::completion(args, cx),
@@ -94,14 +94,13 @@ fn log_to(
 /// # Errors
 /// Why the program cannot start, or which part of it failed.
 #[cfg(any(feature = "cloud", feature = "edge"))]
-fn run_service<F, E>(
+fn run_service<F>(
     name: &str,
     cx: &Context,
     run: impl FnOnce(service::Service) -> F,
 ) -> Result<(), CommandError>
 where
-    F: std::future::Future<Output = Result<(), E>>,
-    E: std::error::Error + 'static,
+    F: std::future::Future<Output = Result<(), CommandError>>,
 {
     use crate::errors::Kind;
     cx.block_on(async {
@@ -111,7 +110,7 @@ where
         let svc = service::Service::new(name);
         let stopping = svc.stopping();
         tokio::select! {
-            result = run(svc) => result.map_err(|e| service_error(name, &e)),
+            result = run(svc) => result,
             () = signals.stop_then_abort(stopping) => Err(CommandError::new(
                 Kind::Interrupted,
                 format!("`{name}` was told twice to stop, and has not finished what it was doing"),

@@ -7,6 +7,8 @@
 #[cfg(test)]
 pub(crate) mod fake;
 mod linux;
+#[cfg(test)]
+pub(crate) mod on_disk;
 mod ports;
 mod services;
 
@@ -84,7 +86,7 @@ pub trait Host: Send + Sync {
     /// # Errors
     /// As the operating system says; the old file is then still there.
     fn write(&self, path: &Utf8Path, bytes: &[u8], mode: u32) -> io::Result<()>;
-    /// Copies a file and its mode.
+    /// Copies a program; everybody may run the copy.
     ///
     /// # Errors
     /// As the operating system says.
@@ -107,6 +109,11 @@ pub trait Host: Send + Sync {
     /// # Errors
     /// As the operating system says.
     fn remove(&self, path: &Utf8Path) -> io::Result<bool>;
+    /// Takes away all mounts on or below a folder, the innermost first.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn unmount_below(&self, path: &Utf8Path) -> io::Result<()>;
     /// Whether something is there (links are not followed).
     fn exists(&self, path: &Utf8Path) -> bool;
     /// The names in a folder, sorted; none if it is absent.

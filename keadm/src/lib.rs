@@ -9,12 +9,18 @@ mod cli;
 #[cfg(feature = "cloud")]
 pub mod cloud;
 pub mod commands;
+#[cfg(feature = "edge")]
+pub mod containers;
 pub mod context;
 pub mod errors;
 pub mod host;
 pub mod https;
 pub mod made;
+#[cfg(feature = "cloud")]
+pub mod objects;
 pub mod phases;
+#[cfg(feature = "cloud")]
+pub mod pki;
 pub mod printer;
 #[cfg(test)]
 mod testing;

@@ -28,13 +28,16 @@ pub fn namespace() -> Value {
 /// The definitions of KubeEdge's kinds.
 pub fn crds() -> Vec<Value> {
     let definitions = api::crd::all().into_iter();
-    definitions.filter_map(|crd| serde_json::to_value(crd).ok()).map(without_null_status).collect()
+    definitions.filter_map(|crd| serde_json::to_value(crd).ok()).map(ours).collect()
 }
 
-/// A definition's status is the API server's to write.
-fn without_null_status(mut crd: Value) -> Value {
+/// A definition's status is the API server's to write; the label finds ours among others.
+fn ours(mut crd: Value) -> Value {
     if let Value::Object(map) = &mut crd {
         map.remove("status");
+    }
+    if let Some(Value::Object(metadata)) = crd.get_mut("metadata") {
+        metadata.insert("labels".to_owned(), json!({ "k8s-app": "kubeedge" }));
     }
     crd
 }

@@ -4,19 +4,23 @@
 //! Called by: `init`, `join`, `up`, `reset`.
 //! Never: knows what a step does. Steps hand things on through files, so that each runs alone.
 
+#[cfg(feature = "cloud")]
+pub mod cloud;
 #[cfg(feature = "edge")]
 pub mod edge;
 mod progress;
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::errors::{CommandError, Kind};
 use crate::printer::Printer;
 
+pub(crate) use progress::human;
 pub use progress::{Progress, Step};
 
 /// What a step returns: a short result for its line, for example `node edge-1`.
@@ -133,52 +137,52 @@ where
             Ok(())
         }
         Err(e) => {
-            step.failed(&e);
+            step.failed(e.message());
             Err(e)
         }
     }
 }
 
 /// One event of `--progress jsonl`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "event")]
 pub enum Event<'a> {
     /// A step has begun.
     Started {
         /// Its name.
-        step: &'a str,
+        step: Cow<'a, str>,
     },
     /// It waits for something.
     Waiting {
         /// Its name.
-        step: &'a str,
+        step: Cow<'a, str>,
         /// For what.
-        message: &'a str,
+        message: Cow<'a, str>,
         /// Since when.
         seconds: f64,
     },
     /// It has ended well.
     Done {
         /// Its name.
-        step: &'a str,
+        step: Cow<'a, str>,
         /// Its result.
-        message: &'a str,
+        message: Cow<'a, str>,
         /// How long it took.
         seconds: f64,
     },
     /// It has failed.
     Failed {
         /// Its name.
-        step: &'a str,
+        step: Cow<'a, str>,
         /// Why.
-        message: &'a str,
+        message: Cow<'a, str>,
         /// How long it took.
         seconds: f64,
     },
     /// All steps have ended well.
     Ready {
         /// What to type next, one command each.
-        next: &'a [String],
+        next: Vec<String>,
         /// Since the program was started.
         seconds: f64,
     },

@@ -54,19 +54,74 @@ pub(crate) fn capturing(fake: &Fake) -> (Context, Captured, Captured) {
     (context, out, err)
 }
 
+/// A machine with real files below a folder of its own.
+pub(crate) struct Machine {
+    root: tempfile::TempDir,
+    fake: Fake,
+}
+
+impl Machine {
+    pub(crate) fn new(fake: Fake) -> Self {
+        Self { root: tempfile::tempdir().unwrap(), fake }
+    }
+
+    pub(crate) fn path(&self, below: &str) -> std::path::PathBuf {
+        self.root.path().join(below)
+    }
+
+    /// Runs a command line; the folder is shown as `/`.
+    pub(crate) fn keadm(&self, line: &str) -> String {
+        let root = Utf8Path::from_path(self.root.path()).unwrap();
+        let (mut context, out, err) = capturing(&self.fake);
+        context.paths = Paths::below(root);
+        let disk = crate::host::Linux::new(context.paths.clone());
+        context.host = Arc::new(crate::host::on_disk::OnDisk { disk, fake: self.fake.clone() });
+        run(line, context, &out, &err).replace(root.as_str(), "")
+    }
+
+    /// All files with their modes, links, and services.
+    pub(crate) fn tree(&self) -> String {
+        fn walk(root: &std::path::Path, at: &std::path::Path, lines: &mut Vec<String>) {
+            use std::os::unix::fs::MetadataExt;
+            for entry in std::fs::read_dir(at).unwrap().flatten() {
+                let (path, meta) = (entry.path(), entry.metadata().unwrap());
+                let name = path.strip_prefix(root).unwrap().display().to_string();
+                if meta.is_dir() {
+                    walk(root, &path, lines);
+                } else if meta.is_symlink() {
+                    let to = std::fs::read_link(&path).unwrap();
+                    let to = to.strip_prefix(root).map_or(to.clone(), std::path::Path::to_owned);
+                    lines.push(format!("{name} -> {}", to.display()));
+                } else {
+                    lines.push(format!("{name} {:04o}", meta.mode() & 0o7777));
+                }
+            }
+        }
+        let mut lines = Vec::new();
+        walk(self.root.path(), self.root.path(), &mut lines);
+        lines.extend(self.fake.state().services.keys().map(|name| format!("service {name}")));
+        lines.sort();
+        lines.join("\n")
+    }
+}
+
 /// Runs a command line on a fake machine: exit code, standard output, standard error.
 pub(crate) fn keadm(line: &str, fake: &Fake) -> String {
-    use clap::FromArgMatches;
     let (context, out, err) = capturing(fake);
+    run(line, context, &out, &err)
+}
+
+fn run(line: &str, context: Context, out: &Captured, err: &Captured) -> String {
+    use clap::FromArgMatches;
     let result = crate::command()
         .try_get_matches_from(line.split(' '))
         .and_then(|m| crate::Cli::from_arg_matches(&m))
         .map_err(|e| crate::cli::usage_error(&e))
         .and_then(|cli| crate::commands::run(&cli.command, &context));
-    transcript(line, &result, &out, &err)
+    transcript(line, &result, out, err)
 }
 
-pub(crate) fn transcript(
+fn transcript(
     line: &str,
     result: &Result<(), CommandError>,
     out: &Captured,

@@ -43,5 +43,9 @@ pub fn cloudcore(args: &CloudCoreArgs, cx: &Context) -> Result<(), CommandError>
         tracing::warn!("{warning}");
     }
     let options = cloudcore::Options { log_level: Some(level), ..cloudcore::Options::default() };
-    super::run_service("cloudcore", cx, |svc| cloudcore::run(config, options, svc))
+    super::run_service("cloudcore", cx, |svc| async move {
+        cloudcore::run(config, options, svc)
+            .await
+            .map_err(|e| super::service_error("cloudcore", &e))
+    })
 }

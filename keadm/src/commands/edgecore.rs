@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use camino::Utf8PathBuf;
 
 use super::config::{self, Program};
+use crate::containers;
 use crate::context::Context;
 use crate::errors::CommandError;
 
@@ -45,11 +46,14 @@ pub fn edgecore(args: &EdgeCoreArgs, cx: &Context) -> Result<(), CommandError> {
         tracing::warn!("{warning}");
     }
     let kubelet = &config.modules.edged.tailored_kubelet_config;
-    let options = edgecore::Options {
+    let mut options = edgecore::Options {
         config_file: Some(path.into()),
         bootstrap_file: cx.paths.at("/etc/kubeedge/bootstrap-edgecore.conf").into(),
         admin: Some(SocketAddr::new(kubelet.address, kubelet.read_only_port)),
         runtime: None,
     };
-    super::run_service("edgecore", cx, |svc| edgecore::run(config, options, svc))
+    super::run_service("edgecore", cx, |svc| async move {
+        options.runtime = containers::of_program(cx, &config).await?;
+        edgecore::run(config, options, svc).await.map_err(|e| super::service_error("edgecore", &e))
+    })
 }

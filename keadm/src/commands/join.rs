@@ -19,7 +19,7 @@ use crate::phases::{self, Phase, Progress, Selection, edge};
 /// a service and waits until the node is there. Every step is a phase that can be left out, run
 /// alone or only shown.
 #[derive(clap::Args, Debug)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct JoinArgs {
     #[command(flatten)]
     flags: JoinFlags,
@@ -44,7 +44,7 @@ pub enum JoinAction {
 #[derive(clap::Args, Debug, Clone)]
 pub struct JoinFlags {
     /// Address and port of cloudcore's message link
-    #[arg(short = 'e', long, value_name = "HOST:PORT", required = true)]
+    #[arg(short = 'e', long, value_name = "HOST:PORT")]
     cloudcore_ipport: Option<HostPort>,
     /// What `keadm gettoken` printed on the cloud side; better given in the environment
     #[arg(short, long, value_name = "TOKEN", env = "KEADM_TOKEN", hide_env_values = true)]
@@ -258,3 +258,6 @@ pub(crate) fn runtime(cx: &Context, asked: Option<&str>) -> String {
         None => EMBEDDED_RUNTIME.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

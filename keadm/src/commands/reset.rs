@@ -3,7 +3,7 @@
 use camino::Utf8PathBuf;
 
 use crate::context::Context;
-use crate::errors::CommandError;
+use crate::errors::{CommandError, Kind};
 use crate::made::{self, Made, Role};
 
 /// Remove what `init` or `join` has made on this machine, and nothing else
@@ -32,9 +32,13 @@ pub struct ResetFlags {
     /// Do not ask
     #[arg(long, visible_alias = "yes", short = 'y')]
     force: bool,
-    /// Also delete the namespace `kubeedge` in Kubernetes
-    #[arg(long, hide = true)]
+    /// Leave what is in Kubernetes, and pods that are running: remove only files and services
+    #[arg(long)]
+    local_only: bool,
+    /// The kubeconfig of the cluster that `init` prepared
+    #[arg(long, value_name = "FILE", visible_alias = "kubeconfig")]
     kube_config: Option<Utf8PathBuf>,
+    // edgecore.yaml says which runtime has the pods.
     #[arg(long, hide = true)]
     remote_runtime_endpoint: Option<String>,
 }
@@ -64,10 +68,73 @@ pub fn reset(args: &ResetArgs, cx: &Context) -> Result<(), CommandError> {
         question.push_str(&format!("\n  {path}"));
     }
     cx.confirm(&question, flags.force)?;
+    for name in &made.services {
+        cx.host.remove_service(name).map_err(|e| {
+            CommandError::new(Kind::Failed, format!("cannot stop the service `{name}`"))
+                .caused_by(&e)
+        })?;
+    }
+    take_away(role, flags, &made, cx)?;
     let removed = made::remove(cx, role, &made)?;
     for thing in &removed {
         cx.printer.say(format!("removed {thing}"));
     }
+    Ok(())
+}
+
+/// What lies outside of this machine's files: pods, and objects in Kubernetes.
+fn take_away(
+    role: Role,
+    flags: &ResetFlags,
+    made: &Made,
+    cx: &Context,
+) -> Result<(), CommandError> {
+    if flags.local_only {
+        return Ok(());
+    }
+    let or_not = |e: CommandError| e.hint("`--local-only` leaves that and removes the rest");
+    match role {
+        #[cfg(feature = "edge")]
+        Role::Edge => {
+            let path = cx.paths.edgecore_yaml();
+            // Without a readable configuration there was no edgecore, and so no pod.
+            let Ok((config, _)) = super::config::read_edgecore(cx, &path) else { return Ok(()) };
+            let removed =
+                cx.block_on(crate::containers::remove_all(cx, &config)).map_err(or_not)?;
+            if removed > 0 {
+                cx.printer.say(format!("removed {removed} pods"));
+            }
+        }
+        #[cfg(feature = "cloud")]
+        Role::Cloud if !made.services.iter().any(|s| s == "control-plane") => {
+            let kube = crate::cloud::KubeConfigArg { kube_config: flags.kube_config.clone() };
+            cx.block_on(from_kubernetes(cx, &kube)).map_err(or_not)?;
+        }
+        _ => {}
+    }
+    let _ = (flags, made);
+    Ok(())
+}
+
+/// Deletes what `init` applied, apart from the definitions of kinds: with them would go all devices
+/// and rules that people have made.
+#[cfg(feature = "cloud")]
+async fn from_kubernetes(
+    cx: &Context,
+    kube: &crate::cloud::KubeConfigArg,
+) -> Result<(), CommandError> {
+    let cloud = kube.client(cx).await?;
+    let mut all = crate::objects::rbac();
+    all.push(crate::objects::namespace());
+    for object in all {
+        if cloud.delete(&object).await? {
+            cx.printer.say(format!("deleted {}", crate::cloud::describe(&object)));
+        }
+    }
+    cx.printer.say(
+        "the definitions of KubeEdge's kinds stay, with all devices and rules; \
+         `kubectl delete crd -l k8s-app=kubeedge` deletes them",
+    );
     Ok(())
 }
 

@@ -104,6 +104,10 @@ impl Host for Fake {
         Ok(true)
     }
 
+    fn unmount_below(&self, _: &Utf8Path) -> io::Result<()> {
+        Ok(())
+    }
+
     fn exists(&self, path: &Utf8Path) -> bool {
         let state = self.0.lock();
         path == "/"

@@ -22,6 +22,11 @@ pub struct Linux {
 }
 
 impl Linux {
+    #[cfg(test)]
+    pub(crate) fn root(&self) -> &Utf8Path {
+        self.paths.root()
+    }
+
     /// With services and logs below these paths.
     pub fn new(paths: Paths) -> Self {
         Self { paths }
@@ -62,7 +67,8 @@ impl Host for Linux {
     fn copy(&self, from: &Utf8Path, to: &Utf8Path) -> io::Result<()> {
         let new = beside(to);
         let copied = fs::copy(from, &new)
-            .and_then(|_| fs::File::open(&new)?.sync_all())
+            .and_then(|_| fs::set_permissions(&new, fs::Permissions::from_mode(0o755)))
+            .and_then(|()| fs::File::open(&new)?.sync_all())
             .and_then(|()| fs::rename(&new, to));
         if copied.is_err() {
             let _ = fs::remove_file(&new);
@@ -99,6 +105,10 @@ impl Host for Linux {
             fs::remove_file(path)?;
         }
         Ok(true)
+    }
+
+    fn unmount_below(&self, path: &Utf8Path) -> io::Result<()> {
+        if self.exists(path) { unmount_below(path) } else { Ok(()) }
     }
 
     fn exists(&self, path: &Utf8Path) -> bool {

@@ -80,8 +80,17 @@ pub const KUBERNETES: Phase<Init> = Phase {
 pub const CRDS: Phase<Init> = Phase {
     name: "crds",
     about: "define KubeEdge's kinds: devices, rules, jobs ...",
-    would: |_| objects::crds().iter().map(|c| format!("apply {}", crate::cloud::describe(c))).collect(),
-    run: |init, _| Box::pin(async { apply(init, objects::crds()).await }),
+    would: |_| {
+        objects::crds().iter().map(|c| format!("apply {}", crate::cloud::describe(c))).collect()
+    },
+    run: |init, step| {
+        Box::pin(async move {
+            let cloud = init.kube.client(&init.cx).await?;
+            let all = objects::crds();
+            cloud.define(&all, init.timeout, &step).await?;
+            Ok(format!("{} kinds", all.len()))
+        })
+    },
 };
 
 /// Makes cloudcore's account.
@@ -89,8 +98,10 @@ pub const RBAC: Phase<Init> = Phase {
     name: "rbac",
     about: "make cloudcore's service account, its role and its kubeconfig",
     would: |init| {
-        let mut lines: Vec<String> =
-            objects::rbac().iter().map(|o| format!("apply {}", crate::cloud::describe(o))).collect();
+        let mut lines: Vec<String> = objects::rbac()
+            .iter()
+            .map(|o| format!("apply {}", crate::cloud::describe(o)))
+            .collect();
         lines.push(format!("write `{}`", init.cloudcore_kubeconfig()));
         lines
     },
@@ -116,7 +127,10 @@ pub const SECRETS: Phase<Init> = Phase {
     name: "secrets",
     about: "make the CA, cloudcore's certificate and the first token",
     would: |_| {
-        vec!["make what is absent of the secrets `casecret`, `cloudcoresecret`, `tokensecret`".into()]
+        vec![
+            "make what is absent of the secrets `casecret`, `cloudcoresecret`, `tokensecret`"
+                .into(),
+        ]
     },
     run: |init, _| Box::pin(secrets(init)),
 };
@@ -177,7 +191,7 @@ async fn preflight(init: &mut Init, step: Step) -> Outcome {
             }
         }
     }
-    checks::preflight(cx, &found, &init.ignore)
+    checks::preflight(cx, &found, Some(&init.ignore))
 }
 
 /// What `init` needs to do, asked before it is tried.
@@ -313,10 +327,10 @@ async fn account_token(cloud: &Cloud) -> Result<String, CommandError> {
     }
     let ten_years = 10 * 365 * 86_400;
     let request = TokenRequest {
-        spec: TokenRequestSpec {
+        spec: Some(TokenRequestSpec {
             expiration_seconds: Some(ten_years),
             ..TokenRequestSpec::default()
-        },
+        }),
         ..TokenRequest::default()
     };
     let accounts: Api<ServiceAccount> = Api::namespaced(cloud.client.clone(), NAMESPACE);
@@ -325,7 +339,7 @@ async fn account_token(cloud: &Cloud) -> Result<String, CommandError> {
         .await
         .map_err(|e| cloud.error("get a token for the service account `kubeedge/cloudcore`", &e))?;
     tracing::debug!(name = answer.name_any(), "token of the service account by request");
-    answer.status.map(|s| s.token).ok_or_else(|| {
+    answer.status.and_then(|s| s.token).ok_or_else(|| {
         CommandError::new(Kind::Failed, "the API server gave no token for cloudcore's account")
     })
 }
@@ -373,7 +387,10 @@ fn kubeconfig(cloud: &Cloud, token: &str) -> Result<String, CommandError> {
 fn without_nulls(value: Value) -> Value {
     match value {
         Value::Object(map) => Value::Object(
-            map.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, without_nulls(v))).collect(),
+            map.into_iter()
+                .filter(|(_, v)| !v.is_null())
+                .map(|(k, v)| (k, without_nulls(v)))
+                .collect(),
         ),
         Value::Array(list) => Value::Array(list.into_iter().map(without_nulls).collect()),
         other => other,
@@ -423,7 +440,10 @@ async fn wait(init: &mut Init, step: Step) -> Outcome {
     loop {
         let why = match https::get_plain(&at, "/readyz").await {
             Ok(answer) if answer.status.is_success() => {
-                return Ok(format!("edges can join at port {}", config.modules.cloud_hub.websocket.port));
+                return Ok(format!(
+                    "edges can join at port {}",
+                    config.modules.cloud_hub.websocket.port
+                ));
             }
             Ok(answer) => String::from_utf8_lossy(&answer.body).trim().to_owned(),
             Err(_) => format!("cloudcore does not answer at `{at}` yet"),
@@ -443,8 +463,7 @@ fn not_up(init: &Init, name: &str, why: String) -> CommandError {
     let mut error =
         CommandError::new(Kind::TimedOut, format!("`{name}` does not come up")).because(why);
     let lines = init.cx.host.service_log(name, 20);
-    if let Some(line) =
-        lines.iter().rev().find(|l| l.contains("ERROR") || l.starts_with("error:"))
+    if let Some(line) = lines.iter().rev().find(|l| l.contains("ERROR") || l.starts_with("error:"))
     {
         error = error.because(format!("{name} says: {}", line.trim()));
     }

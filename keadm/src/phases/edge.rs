@@ -107,7 +107,7 @@ async fn preflight(join: &mut Join, step: Step) -> Outcome {
     found.push(token(join));
     step.waiting(format!("asking `{}`", join.https));
     found.extend(cloud(join).await);
-    checks::preflight(cx, &found, &join.ignore)
+    checks::preflight(cx, &found, Some(&join.ignore))
 }
 
 /// Left-overs of an earlier join would be mixed with the new one's files.
@@ -337,7 +337,6 @@ fn document(join: &Join) -> Result<Document<EdgeCoreConfig>, CommandError> {
         document.set_value("modules.edgeHub.httpServer", join.http_server())?;
         document.set_value("modules.edgeHub.websocket.server", join.link.to_string())?;
         let at = |port| HostPort { host: join.link.host.clone(), port }.to_string();
-        document.set_value("modules.edgeHub.quic.server", at(10001))?;
         document.set_value("modules.edgeStream.server", at(10004))?;
         for key in ["containerRuntimeEndpoint", "imageServiceEndpoint"] {
             let key = format!("modules.edged.tailoredKubeletConfig.{key}");

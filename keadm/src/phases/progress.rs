@@ -8,7 +8,6 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::Event;
-use crate::errors::CommandError;
 use crate::printer::{Mark, Printer, ProgressChoice};
 
 /// Without a terminal a step that takes long says so, so that nothing hangs in silence.
@@ -78,7 +77,7 @@ impl Progress {
             bar,
             waiting: Mutex::new(Waiting { message: String::new(), next_word: FIRST_WORD }),
         }));
-        step.event(|name, _| Event::Started { step: name });
+        step.event(|name, _| Event::Started { step: name.into() });
         step
     }
 
@@ -86,7 +85,8 @@ impl Progress {
     pub fn ready(&self, next: &[String]) {
         let Some(printer) = &self.printer else { return };
         if printer.manner().progress == ProgressChoice::Jsonl {
-            print_event(printer, &Event::Ready { next, seconds: seconds(self.elapsed()) });
+            let (next, seconds) = (next.to_vec(), seconds(self.elapsed()));
+            print_event(printer, &Event::Ready { next, seconds });
         }
     }
 }
@@ -105,7 +105,11 @@ impl Step {
         match &self.0.bar {
             Some(bar) => bar.set_message(message),
             None => {
-                self.event(|step, seconds| Event::Waiting { step, message: &message, seconds });
+                self.event(|step, seconds| Event::Waiting {
+                    step: step.into(),
+                    message: message.into(),
+                    seconds,
+                });
             }
         }
     }
@@ -128,15 +132,22 @@ impl Step {
         }
     }
 
-    pub(super) fn done(&self, note: &str) {
+    pub(crate) fn done(&self, note: &str) {
         self.end(Mark::Ok, note);
-        self.event(|step, seconds| Event::Done { step, message: note, seconds });
+        self.event(|step, seconds| Event::Done {
+            step: step.into(),
+            message: note.to_owned().into(),
+            seconds,
+        });
     }
 
-    pub(super) fn failed(&self, error: &CommandError) {
+    pub(crate) fn failed(&self, message: &str) {
         self.end(Mark::Fail, "failed");
-        let message = error.message();
-        self.event(|step, seconds| Event::Failed { step, message, seconds });
+        self.event(|step, seconds| Event::Failed {
+            step: step.into(),
+            message: message.to_owned().into(),
+            seconds,
+        });
     }
 
     fn end(&self, mark: Mark, note: &str) {

@@ -1,0 +1,140 @@
+//! The node and the sample workload, as the API server shows them.
+
+#[cfg(feature = "edge")]
+use edgecore::edged::runtime::embedded::sample::IMAGE;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::Api;
+use kube::api::ListParams;
+#[cfg(feature = "edge")]
+use kube::api::PostParams;
+#[cfg(feature = "edge")]
+use serde_json::json;
+
+#[cfg(feature = "edge")]
+use super::Up;
+use super::parts::Parts;
+#[cfg(feature = "edge")]
+use crate::errors::{CommandError, Kind};
+#[cfg(feature = "edge")]
+use crate::phases::{Outcome, Step};
+
+/// The sample pod's name.
+#[cfg(feature = "edge")]
+const NAME: &str = "hello";
+
+/// Waits until the node is Ready.
+#[cfg(feature = "edge")]
+pub(super) async fn node_ready(up: &Up, parts: &Parts, step: Step) -> Outcome {
+    let nodes: Api<Node> = Api::all(parts.cloud()?.client.clone());
+    let name = up.node.as_str();
+    super::until(&step, up.timeout, &format!("node `{name}`"), || async {
+        match nodes.get_opt(name).await {
+            Err(e) => Err(e.to_string()),
+            Ok(None) => Err("the node is not registered yet".to_owned()),
+            Ok(Some(node)) if ready(&node) => Ok(()),
+            Ok(Some(_)) => Err("the node is registered and not Ready yet".to_owned()),
+        }
+    })
+    .await?;
+    Ok(format!("`{name}` is Ready"))
+}
+
+/// Makes the sample pod if it is not there, and waits until it runs.
+#[cfg(feature = "edge")]
+pub(super) async fn running(up: &Up, parts: &Parts, step: Step) -> Outcome {
+    let cloud = parts.cloud()?;
+    let pods: Api<Pod> = Api::namespaced(cloud.client.clone(), "default");
+    let found = pods.get_opt(NAME).await.map_err(|e| cloud.error("look for the sample", &e))?;
+    if found.is_none() {
+        let made = pods.create(&PostParams::default(), &pod(up)?).await;
+        made.map_err(|e| cloud.error("make the sample pod", &e))?;
+    }
+    super::until(&step, up.timeout, &format!("pod `{NAME}`"), || async {
+        match pods.get(NAME).await {
+            Ok(pod) if phase(&pod) == "Running" => Ok(()),
+            Ok(pod) => Err(why(&pod)),
+            Err(e) => Err(e.to_string()),
+        }
+    })
+    .await
+    .map_err(|e| e.hint(format!("`kubectl describe pod {NAME}` tells more")))?;
+    Ok(format!("pod `{NAME}` is Running"))
+}
+
+#[cfg(feature = "edge")]
+fn pod(up: &Up) -> Result<Pod, CommandError> {
+    serde_json::from_value(json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "name": NAME, "namespace": "default", "labels": { "app": NAME } },
+        "spec": {
+            // Here, and not on a second node that may have joined.
+            "nodeName": up.node.as_str(),
+            "automountServiceAccountToken": false,
+            "containers": [{
+                "name": NAME,
+                "image": IMAGE,
+                "imagePullPolicy": "IfNotPresent",
+                "resources": { "limits": { "memory": "32Mi" }, "requests": { "cpu": "10m" } },
+            }],
+        },
+    }))
+    .map_err(|e| CommandError::new(Kind::Failed, "the sample pod is broken").caused_by(&e))
+}
+
+/// What a pod that does not run waits for.
+#[cfg(feature = "edge")]
+fn why(pod: &Pod) -> String {
+    let status = pod.status.as_ref();
+    let waiting = status
+        .and_then(|s| s.container_statuses.as_ref())
+        .into_iter()
+        .flatten()
+        .find_map(|c| c.state.as_ref()?.waiting.clone());
+    if let Some(waiting) = waiting {
+        let message = waiting.message.map(|m| format!(": {m}")).unwrap_or_default();
+        return format!("{}{message}", waiting.reason.unwrap_or_else(|| "waiting".to_owned()));
+    }
+    let unscheduled = status
+        .and_then(|s| s.conditions.as_ref())
+        .into_iter()
+        .flatten()
+        .find(|c| c.type_ == "PodScheduled" && c.status != "True");
+    match unscheduled {
+        Some(condition) => condition.message.clone().unwrap_or_else(|| "not scheduled".to_owned()),
+        None => format!("the pod is {}", phase(pod)),
+    }
+}
+
+fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Pending")
+}
+
+fn ready(node: &Node) -> bool {
+    node.status
+        .as_ref()
+        .and_then(|s| s.conditions.as_ref())
+        .is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+}
+
+/// The nodes and pods, as a short table.
+pub(super) async fn table(parts: &Parts) -> Vec<String> {
+    let Ok(cloud) = parts.cloud() else { return Vec::new() };
+    let nodes = Api::<Node>::all(cloud.client.clone()).list(&ListParams::default()).await;
+    let pods = Api::<Pod>::all(cloud.client.clone()).list(&ListParams::default()).await;
+    let mut lines = Vec::new();
+    for node in nodes.into_iter().flatten() {
+        let name = node.metadata.name.clone().unwrap_or_default();
+        lines.push(format!("node  {name:<32} {}", if ready(&node) { "Ready" } else { "NotReady" }));
+    }
+    for pod in pods.into_iter().flatten() {
+        let metadata = &pod.metadata;
+        let namespace = metadata.namespace.as_deref().unwrap_or("");
+        let name = format!("{namespace}/{}", metadata.name.as_deref().unwrap_or(""));
+        lines.push(format!("pod   {name:<32} {}", phase(&pod)));
+    }
+    if !lines.is_empty() {
+        lines.push(String::new());
+    }
+    lines
+}
