@@ -58,8 +58,12 @@ pub(crate) struct WriteOptions {
     pub(crate) validation: Validation,
     /// Who the fields belong to afterwards.
     pub(crate) manager: String,
+    /// Nobody was named as the manager; apply insists on a name.
+    pub(crate) manager_unset: bool,
     /// Server-side apply takes fields from other managers.
     pub(crate) force: bool,
+    /// This is a server-side apply: it keeps its own records.
+    pub(crate) applying: bool,
 }
 
 impl WriteOptions {
@@ -96,7 +100,9 @@ impl WriteOptions {
             Some(m) => m.to_owned(),
             None => manager_of(headers),
         };
-        Ok(Self { dry_run, validation, manager, force: query.flag("force") })
+        let manager_unset = query.get("fieldManager").is_none();
+        let force = query.flag("force");
+        Ok(Self { dry_run, validation, manager, manager_unset, force, applying: false })
     }
 }
 

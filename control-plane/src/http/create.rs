@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::auth::User;
 use super::body::WriteOptions;
 use super::status::{FieldError, Status};
-use super::{admission, get};
+use super::{admission, apply, get};
 use crate::plane::Plane;
 use crate::registry::{Part, Resource, meta};
 use crate::store::{Draft, Expect, Stored, WriteError};
@@ -92,8 +92,9 @@ fn prepare(
     resource: &Resource,
     namespace: &str,
     mut new: Value,
-    _options: &WriteOptions,
+    options: &WriteOptions,
 ) -> Result<Value, Status> {
+    let applied = options.applying.then(|| new.clone());
     (resource.strategy.default)(&mut new);
     meta::stamp_new(&mut new, resource, namespace);
     if resource.custom.is_some() && resource.has_status() {
@@ -107,6 +108,7 @@ fn prepare(
     if !errors.is_empty() {
         return Err(Status::invalid(&resource.group, &resource.kind, &shown_name(&new), &errors));
     }
+    apply::record_create(resource, &mut new, applied.as_ref(), options);
     Ok(new)
 }
 

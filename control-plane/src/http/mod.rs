@@ -5,6 +5,7 @@
 //! Never: knows what is special about a kind; that is in `registry`.
 
 pub(crate) mod admission;
+pub(crate) mod apply;
 pub(crate) mod auth;
 pub(crate) mod body;
 pub(crate) mod create;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::Value;
 
+use super::apply;
 use super::auth::User;
 use super::body::{self, Validation, WriteOptions};
 use super::create::Outcome;
@@ -44,6 +45,9 @@ pub(crate) async fn patch(
     let content_type =
         headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let content_type = content_type.split(';').next().unwrap_or_default().trim();
+    if content_type == APPLY {
+        return apply::apply(plane, user, resource, at, part, body, options).await;
+    }
     let patch = read(resource, content_type, body)?;
     let warnings = parking_lot::Mutex::new(Vec::new());
     let change = |old: &Value| {

@@ -368,7 +368,6 @@ impl Call<'_> {
                 self.part(resource, verb, accept, body, &options).await
             }
             "scale" => self.scale(resource, verb, body, &options).await,
-            "log" => Err(Status::no_such_path()),
             name => {
                 let parsed = body::parse(&self.parts.headers, body)?;
                 let v = match name {

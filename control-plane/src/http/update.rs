@@ -9,7 +9,7 @@ use super::auth::User;
 use super::body::WriteOptions;
 use super::create::{Outcome, create, validate};
 use super::status::{FieldError, Status};
-use super::{admission, get};
+use super::{admission, apply, get};
 use crate::plane::Plane;
 use crate::registry::{Part, Resource, meta};
 use crate::store::{Draft, Expect, Stored, WriteError};
@@ -170,7 +170,7 @@ fn prepare(
     part: Part,
     sent: &Value,
     old: &Value,
-    _options: &WriteOptions,
+    options: &WriteOptions,
 ) -> Result<Value, Status> {
     let mut new = sent.clone();
     (resource.strategy.default)(&mut new);
@@ -199,5 +199,6 @@ fn prepare(
     }
     meta::metadata(&mut new)
         .insert("resourceVersion".into(), old["metadata"]["resourceVersion"].clone());
+    apply::record_update(resource, &mut new, old, part, options);
     Ok(new)
 }

@@ -328,6 +328,7 @@ fn resource(d: &Value, v: &Value) -> Resource {
         verbs: &["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"],
         subresources,
         schema: None,
+        root: None,
         strategy: &CUSTOM,
         custom: Some(Arc::new(served)),
         head: head.into(),

@@ -82,6 +82,8 @@ pub(crate) struct Resource {
     pub(crate) table: Arc<str>,
     /// Its type, if it is one of Kubernetes'.
     pub(crate) schema: Option<schema::TypeId>,
+    /// The same as a shape, for whoever walks along it.
+    pub(crate) root: Option<schema::Shape>,
     pub(crate) strategy: &'static Strategy,
     /// What its definition says, if it is a custom one.
     pub(crate) custom: Option<Arc<crd::Served>>,

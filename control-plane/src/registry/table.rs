@@ -66,7 +66,6 @@ impl Row {
 }
 
 fn core_rows() -> Vec<Row> {
-    let proxy = |name, verbs| Subresource { name, verbs, kind: None };
     let binding = Subresource { name: "binding", verbs: CREATE, kind: Some(("", "v1", "Binding")) };
     let eviction =
         Subresource { name: "eviction", verbs: CREATE, kind: Some(("policy", "v1", "Eviction")) };
@@ -89,8 +88,7 @@ fn core_rows() -> Vec<Row> {
             .in_all()
             .sub(binding)
             .sub(eviction)
-            .sub(STATUS)
-            .sub(proxy("log", &["get"])),
+            .sub(STATUS),
         row("Secret", "secrets", &[], true, &core::SECRET),
         row("ServiceAccount", "serviceaccounts", &["sa"], true, &core::SERVICE_ACCOUNT).sub(token),
         row("Service", "services", &["svc"], true, &core::SERVICE).in_all().sub(STATUS),
@@ -260,6 +258,7 @@ pub(super) fn builtin() -> Vec<Arc<Resource>> {
             if group == "apiextensions.k8s.io" {
                 categories.push("api-extensions".to_owned());
             }
+            let ty = schemas.find(&format!("{package}.{}", r.kind));
             let head = format!(
                 "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",",
                 r.kind,
@@ -279,7 +278,8 @@ pub(super) fn builtin() -> Vec<Arc<Resource>> {
                 subresources: r.subresources,
                 table: format!("{}/{}", if group.is_empty() { "core" } else { group }, r.plural)
                     .into(),
-                schema: schemas.find(&format!("{package}.{}", r.kind)),
+                schema: ty,
+                root: ty.map(schema::Shape::Ref),
                 strategy: r.strategy,
                 custom: None,
                 head: head.into(),

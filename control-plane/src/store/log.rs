@@ -255,6 +255,8 @@ impl Writer {
                 }
                 Some(Request::Close { reply }) => {
                     self.close();
+                    // The file is free once the answer is there.
+                    drop(self);
                     let _ = reply.send(());
                     return;
                 }

@@ -10,6 +10,8 @@
 
 pub(crate) mod compact;
 pub(crate) mod log;
+#[cfg(test)]
+mod model;
 pub(crate) mod watch;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};

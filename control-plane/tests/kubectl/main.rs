@@ -279,3 +279,114 @@ async fn what_is_owned_goes_with_its_owner() {
     c.ok(&["delete", "cm", "owner"]).await;
     c.ok(&["wait", "cm/owned", "--for=delete", "--timeout=10s"]).await;
 }
+
+const MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\ndata: {a: '1', b: '2'}\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn server_side_apply_knows_who_owns_what() {
+    let c = Cluster::start().await;
+    let apply = ["apply", "--server-side", "-f", "-"];
+    let said = c.kubectl_in(&apply, MAP).await;
+    assert_eq!((said.out.as_str(), said.err.as_str()), ("configmap/m serverside-applied\n", ""));
+    let owner = c
+        .ok(&[
+            "get",
+            "cm",
+            "m",
+            "--show-managed-fields",
+            "-o",
+            "jsonpath={.metadata.managedFields[*].manager}/{.metadata.managedFields[*].operation}",
+        ])
+        .await;
+    assert_eq!(owner, "kubectl/Apply");
+    let mut other = apply.to_vec();
+    other.push("--field-manager=other");
+    let e = c.fails(&other, &MAP.replace("'1'", "'9'")).await;
+    assert!(e.contains("Apply failed with 1 conflict: conflict with \"kubectl\": .data.a"), "{e}");
+    other.push("--force-conflicts");
+    let said = c.kubectl_in(&other, &MAP.replace("'1'", "'9'")).await;
+    assert!(said.ok, "{}", said.err);
+    // What the first manager does not apply any more goes, unless the other one has it, too.
+    let said = c
+        .kubectl_in(
+            &apply,
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\ndata: {c: '3'}\n",
+        )
+        .await;
+    assert!(said.ok, "{}", said.err);
+    assert_eq!(
+        c.ok(&["get", "cm", "m", "-o", "jsonpath={.data}"]).await,
+        "{\"a\":\"9\",\"b\":\"2\",\"c\":\"3\"}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn diff_and_explain_and_dry_run_ask_the_server() {
+    let c = Cluster::start().await;
+    c.apply(MAP).await;
+    let said = c.kubectl_in(&["diff", "-f", "-"], MAP).await;
+    assert!(said.ok, "no difference: {}{}", said.out, said.err);
+    let said = c.kubectl_in(&["diff", "-f", "-"], &MAP.replace("'1'", "'9'")).await;
+    assert!(!said.ok && said.out.contains("+  a: \"9\""), "{}{}", said.out, said.err);
+    let said = c
+        .kubectl_in(
+            &["apply", "--dry-run=server", "-f", "-"],
+            &MAP.replace("name: m", "name: other"),
+        )
+        .await;
+    assert_eq!(said.out, "configmap/other created (server dry run)\n");
+    assert!(c.fails(&["get", "cm", "other"], "").await.contains("NotFound"));
+    let text = c.ok(&["explain", "pod.spec.containers.image"]).await;
+    assert!(text.contains("FIELD: image <string>"), "{text}");
+    assert!(
+        c.ok(&["explain", "deployment.spec.strategy"])
+            .await
+            .contains("FIELD: strategy <DeploymentStrategy>")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn typed_clients_send_protobuf_and_are_understood() {
+    let c = Cluster::start().await;
+    c.ok(&["create", "deployment", "web", "--image=nginx:1", "--replicas=2", "--port=80"]).await;
+    let d = c.ok(&["get", "deployment", "web", "-o", "jsonpath={.spec.replicas} {.spec.template.spec.containers[0].image} {.spec.template.spec.containers[0].ports[0].containerPort} {.spec.strategy.type}"]).await;
+    assert_eq!(d, "2 nginx:1 80 RollingUpdate");
+    c.ok(&["expose", "deployment", "web", "--port=8080", "--target-port=80"]).await;
+    let s = c.ok(&["get", "service", "web", "-o", "jsonpath={.spec.ports[0].port} {.spec.ports[0].targetPort} {.spec.selector.app} {.spec.type}"]).await;
+    assert_eq!(s, "8080 80 web ClusterIP");
+    c.ok(&["create", "secret", "generic", "s", "--from-literal=k=v"]).await;
+    assert_eq!(
+        c.ok(&["get", "secret", "s", "-o", "jsonpath={.data.k} {.type}"]).await,
+        "dg== Opaque"
+    );
+    c.ok(&["create", "cronjob", "j", "--image=busybox", "--schedule=*/5 * * * *"]).await;
+    assert_eq!(
+        c.ok(&["get", "cronjob", "j", "-o", "jsonpath={.spec.schedule} {.spec.concurrencyPolicy}"])
+            .await,
+        "*/5 * * * * Allow"
+    );
+    c.ok(&["create", "clusterrole", "r", "--verb=get", "--resource=pods"]).await;
+    assert_eq!(
+        c.ok(&[
+            "get",
+            "clusterrole",
+            "r",
+            "-o",
+            "jsonpath={.rules[0].verbs[0]} {.rules[0].resources[0]}"
+        ])
+        .await,
+        "get pods"
+    );
+    c.ok(&["scale", "deployment", "web", "--replicas=3"]).await;
+    assert_eq!(
+        c.ok(&[
+            "get",
+            "deployment",
+            "web",
+            "-o",
+            "jsonpath={.spec.replicas} {.metadata.generation}"
+        ])
+        .await,
+        "3 2"
+    );
+}

@@ -1,0 +1,785 @@
+//! Server-side apply, and who owns which field.
+//!
+//! Owns: `metadata.managedFields`, conflicts between managers, the merge of an applied configuration.
+//! Called by: create and update (to record), patch (to apply).
+//!
+//! A set of fields is a tree, as `fieldsV1` writes it: `f:name` for a field, `k:{..}` for an element of
+//! a list by its keys, `v:x` for a member of a set, `.` for the thing itself.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use super::auth::User;
+use super::body::{self, WriteOptions};
+use super::create::{Outcome, create};
+use super::get;
+use super::json;
+use super::status::Status;
+use super::update::modify;
+use crate::plane::Plane;
+use crate::registry::schema::{ListKind, Shape, schemas};
+use crate::registry::structural::Node;
+use crate::registry::{Part, Resource, meta};
+
+/// A set of fields.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Fields {
+    /// The thing itself is in the set.
+    here: bool,
+    children: BTreeMap<String, Fields>,
+}
+
+/// How a place in an object behaves, whether its kind is built in or custom.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Shape(&'a Shape),
+    Custom(&'a Node),
+    /// The metadata of a custom object.
+    Metadata,
+    /// Nothing is known: maps merge, lists do not.
+    Free,
+}
+
+/// How a list merges at a place.
+enum Lists<'a> {
+    Atomic,
+    Set,
+    Keys(Vec<&'a str>),
+}
+
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+
+impl<'a> Place<'a> {
+    fn field(self, name: &str) -> Place<'a> {
+        match self {
+            Self::Shape(Shape::Ref(id)) => {
+                schemas().get(*id).field(name).map_or(Place::Free, Place::Shape)
+            }
+            Self::Shape(Shape::Map(items)) => Place::Shape(items),
+            Self::Custom(_) if name == "metadata" => Place::Metadata,
+            Self::Custom(n) => n.property(name).map_or(Place::Free, Place::Custom),
+            Self::Metadata => {
+                let ty = schemas().find(META).map(|id| schemas().get(id));
+                ty.and_then(|t| t.field(name)).map_or(Place::Free, Place::Shape)
+            }
+            _ => Place::Free,
+        }
+    }
+
+    fn element(self) -> Place<'a> {
+        match self {
+            Self::Shape(Shape::List(items, _)) => Place::Shape(items),
+            Self::Custom(n) => n.element().map_or(Place::Free, Place::Custom),
+            _ => Place::Free,
+        }
+    }
+
+    fn list(self) -> Lists<'a> {
+        match self {
+            Self::Shape(Shape::List(_, ListKind::Set)) => Lists::Set,
+            Self::Shape(Shape::List(_, ListKind::Map(keys))) => {
+                Lists::Keys(keys.iter().map(|k| &**k).collect())
+            }
+            Self::Custom(n) => match n.list_kind() {
+                ("set", _) => Lists::Set,
+                ("map", keys) => Lists::Keys(keys.iter().map(String::as_str).collect()),
+                _ => Lists::Atomic,
+            },
+            _ => Lists::Atomic,
+        }
+    }
+
+    /// A map that is owned as a whole.
+    fn is_atomic(self) -> bool {
+        match self {
+            // Selectors and references are atomic in Kubernetes.
+            Self::Shape(Shape::Ref(id)) => matches!(
+                schemas().get(*id).name.rsplit('.').next(),
+                Some(
+                    "LabelSelector"
+                        | "ObjectReference"
+                        | "LocalObjectReference"
+                        | "SecretReference"
+                        | "NodeSelector"
+                        | "NodeSelectorTerm"
+                        | "TypedLocalObjectReference"
+                        | "ObjectFieldSelector"
+                        | "ResourceFieldSelector"
+                        | "ConfigMapKeySelector"
+                        | "SecretKeySelector"
+                        | "OwnerReference"
+                        | "RoleRef"
+                        | "Subject"
+                        | "ScopeSelector"
+                        | "TopologySelectorTerm"
+                )
+            ),
+            Self::Shape(Shape::Any) => true,
+            Self::Custom(n) => n.is_atomic_map(),
+            _ => false,
+        }
+    }
+}
+
+/// The key of a list element as `fieldsV1` writes it.
+fn element_key(lists: &Lists<'_>, v: &Value) -> Option<String> {
+    match lists {
+        Lists::Atomic => None,
+        Lists::Set => Some(format!("v:{v}")),
+        Lists::Keys(keys) => {
+            let mut out = Map::new();
+            for k in keys {
+                // `protocol` is the one key that is often left to its default.
+                let found =
+                    v.get(*k).cloned().or_else(|| (*k == "protocol").then(|| "TCP".into()))?;
+                out.insert((*k).to_owned(), found);
+            }
+            Some(format!("k:{}", Value::Object(out)))
+        }
+    }
+}
+
+impl Fields {
+    fn leaf() -> Self {
+        Self { here: true, children: BTreeMap::new() }
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.here && self.children.is_empty()
+    }
+
+    /// The fields that a value sets.
+    fn of(v: &Value, place: Place<'_>) -> Self {
+        match v {
+            Value::Object(m) if !m.is_empty() && !place.is_atomic() => {
+                let children = m
+                    .iter()
+                    .map(|(k, v)| (format!("f:{k}"), Self::of(v, place.field(k))))
+                    .collect();
+                Self { here: false, children }
+            }
+            Value::Array(a) if !a.is_empty() => {
+                let lists = place.list();
+                let mut children = BTreeMap::new();
+                for item in a {
+                    let Some(key) = element_key(&lists, item) else { return Self::leaf() };
+                    let mut of = Self::of(item, place.element());
+                    of.here = true;
+                    children.insert(key, of);
+                }
+                Self { here: false, children }
+            }
+            _ => Self::leaf(),
+        }
+    }
+
+    fn read(v: &Value) -> Self {
+        let mut out = Self::default();
+        let Value::Object(m) = v else { return out };
+        if m.is_empty() {
+            return Self::leaf();
+        }
+        for (k, v) in m {
+            if k == "." {
+                out.here = true;
+            } else {
+                out.children.insert(k.clone(), Self::read(v));
+            }
+        }
+        out
+    }
+
+    fn write(&self) -> Value {
+        let mut m = Map::new();
+        if self.here && !self.children.is_empty() {
+            m.insert(".".into(), json!({}));
+        }
+        for (k, c) in &self.children {
+            m.insert(k.clone(), c.write());
+        }
+        Value::Object(m)
+    }
+
+    fn union(&mut self, other: &Self) {
+        self.here |= other.here;
+        for (k, c) in &other.children {
+            self.children.entry(k.clone()).or_default().union(c);
+        }
+    }
+
+    fn minus(&self, other: &Self) -> Self {
+        let mut out = Self { here: self.here && !other.here, children: BTreeMap::new() };
+        for (k, c) in &self.children {
+            let left = other.children.get(k).map_or_else(|| c.clone(), |o| c.minus(o));
+            if !left.is_empty() {
+                out.children.insert(k.clone(), left);
+            }
+        }
+        out
+    }
+
+    fn both(&self, other: &Self) -> Self {
+        let mut out = Self { here: self.here && other.here, children: BTreeMap::new() };
+        for (k, c) in &self.children {
+            if let Some(o) = other.children.get(k) {
+                let common = c.both(o);
+                if !common.is_empty() {
+                    out.children.insert(k.clone(), common);
+                }
+            }
+        }
+        out
+    }
+
+    /// The paths of the set, as conflicts name them: `.spec.containers[name="c"].image`.
+    fn paths(&self, at: &str, out: &mut Vec<String>) {
+        if self.here && self.children.is_empty() {
+            out.push(at.to_owned());
+        }
+        for (k, c) in &self.children {
+            let next = if let Some(f) = k.strip_prefix("f:") {
+                format!("{at}.{f}")
+            } else if let Some(keys) = k.strip_prefix("k:") {
+                let keys: Map<String, Value> = serde_json::from_str(keys).unwrap_or_default();
+                let all: Vec<String> = keys.iter().map(|(k, v)| format!("{k}={v}")).collect();
+                format!("{at}[{}]", all.join(","))
+            } else {
+                format!("{at}[={}]", k.trim_start_matches("v:"))
+            };
+            c.paths(&next, out);
+        }
+    }
+}
+
+/// The fields whose values differ between two values, among those either has.
+fn changed(old: &Value, new: &Value, place: Place<'_>) -> Fields {
+    if old == new {
+        return Fields::default();
+    }
+    match (old, new) {
+        (Value::Object(o), Value::Object(n))
+            if !place.is_atomic() && !o.is_empty() && !n.is_empty() =>
+        {
+            let mut out = Fields::default();
+            for k in o.keys().chain(n.keys().filter(|k| !o.contains_key(*k))) {
+                let part = match (o.get(k), n.get(k)) {
+                    (Some(a), Some(b)) => changed(a, b, place.field(k)),
+                    (Some(a), None) => Fields::of(a, place.field(k)),
+                    (None, Some(b)) => Fields::of(b, place.field(k)),
+                    (None, None) => continue,
+                };
+                if !part.is_empty() {
+                    out.children.insert(format!("f:{k}"), part);
+                }
+            }
+            out
+        }
+        (Value::Array(o), Value::Array(n)) => {
+            let lists = place.list();
+            let index = |a: &'_ [Value]| -> Option<BTreeMap<String, Value>> {
+                a.iter().map(|v| Some((element_key(&lists, v)?, v.clone()))).collect()
+            };
+            let (Some(o), Some(n)) = (index(o), index(n)) else { return Fields::leaf() };
+            let mut out = Fields::default();
+            for k in o.keys().chain(n.keys().filter(|k| !o.contains_key(*k))) {
+                let part = match (o.get(k), n.get(k)) {
+                    (Some(a), Some(b)) => changed(a, b, place.element()),
+                    (Some(v), None) | (None, Some(v)) => {
+                        let mut of = Fields::of(v, place.element());
+                        of.here = true;
+                        of
+                    }
+                    (None, None) => continue,
+                };
+                if !part.is_empty() {
+                    out.children.insert(k.clone(), part);
+                }
+            }
+            out
+        }
+        (Value::Null, v) | (v, Value::Null) => Fields::of(v, place),
+        _ => Fields::leaf(),
+    }
+}
+
+/// Merges an applied configuration into an object.
+fn merge(live: &mut Value, applied: &Value, place: Place<'_>) {
+    match (&mut *live, applied) {
+        (Value::Object(l), Value::Object(a)) if !place.is_atomic() => {
+            for (k, v) in a {
+                match l.get_mut(k) {
+                    Some(slot) => merge(slot, v, place.field(k)),
+                    None => {
+                        l.insert(k.clone(), v.clone());
+                    }
+                }
+            }
+        }
+        (Value::Array(l), Value::Array(a)) => {
+            let lists = place.list();
+            let keyed = |v: &Value| element_key(&lists, v);
+            if a.iter().any(|v| keyed(v).is_none()) || l.iter().any(|v| keyed(v).is_none()) {
+                *live = applied.clone();
+                return;
+            }
+            // What is applied comes in its own order; what only the server has follows.
+            let mut rest = std::mem::take(l);
+            for v in a {
+                let at = rest.iter().position(|x| keyed(x) == keyed(v));
+                l.push(match at {
+                    Some(i) => {
+                        let mut x = rest.remove(i);
+                        merge(&mut x, v, place.element());
+                        x
+                    }
+                    None => v.clone(),
+                });
+            }
+            l.extend(rest);
+        }
+        _ => *live = applied.clone(),
+    }
+}
+
+/// Removes fields from an object.
+fn remove(live: &mut Value, fields: &Fields, place: Place<'_>) {
+    match live {
+        Value::Object(m) => {
+            for (k, c) in &fields.children {
+                let Some(name) = k.strip_prefix("f:") else { continue };
+                let Some(v) = m.get_mut(name) else { continue };
+                if c.children.is_empty() {
+                    m.remove(name);
+                    continue;
+                }
+                remove(v, c, place.field(name));
+                if v.as_object().is_some_and(Map::is_empty)
+                    || v.as_array().is_some_and(Vec::is_empty)
+                {
+                    m.remove(name);
+                }
+            }
+        }
+        Value::Array(a) => {
+            let lists = place.list();
+            a.retain_mut(|v| {
+                let Some(c) = element_key(&lists, v).and_then(|k| fields.children.get(&k)) else {
+                    return true;
+                };
+                if c.here {
+                    return false;
+                }
+                remove(v, c, place.element());
+                true
+            });
+        }
+        _ => {}
+    }
+}
+
+/// One entry of `managedFields`.
+#[derive(Debug, Clone)]
+struct Entry {
+    manager: String,
+    operation: &'static str,
+    api_version: String,
+    subresource: &'static str,
+    time: String,
+    fields: Fields,
+}
+
+fn read_entries(object: &Value) -> Vec<Entry> {
+    let one = |v: &Value| Entry {
+        manager: v["manager"].as_str().unwrap_or_default().to_owned(),
+        operation: if v["operation"] == "Apply" { "Apply" } else { "Update" },
+        api_version: v["apiVersion"].as_str().unwrap_or_default().to_owned(),
+        subresource: match v["subresource"].as_str() {
+            Some("status") => "status",
+            Some("scale") => "scale",
+            _ => "",
+        },
+        time: v["time"].as_str().unwrap_or_default().to_owned(),
+        fields: Fields::read(&v["fieldsV1"]),
+    };
+    object["metadata"]["managedFields"].as_array().into_iter().flatten().map(one).collect()
+}
+
+fn write_entries(object: &mut Value, entries: Vec<Entry>) {
+    let m = meta::metadata(object);
+    let list: Vec<Value> = entries
+        .into_iter()
+        .filter(|e| !e.fields.is_empty())
+        .map(|e| {
+            let mut v = json!({"manager": e.manager, "operation": e.operation, "apiVersion": e.api_version, "time": e.time,
+                "fieldsType": "FieldsV1", "fieldsV1": e.fields.write()});
+            if !e.subresource.is_empty() {
+                v["subresource"] = e.subresource.into();
+            }
+            v
+        })
+        .collect();
+    if list.is_empty() {
+        m.remove("managedFields");
+    } else {
+        m.insert("managedFields".into(), list.into());
+    }
+}
+
+fn place(resource: &Resource) -> Place<'_> {
+    match (&resource.custom, &resource.root) {
+        (Some(c), _) => Place::Custom(&c.schema),
+        (None, Some(shape)) => Place::Shape(shape),
+        (None, None) => Place::Free,
+    }
+}
+
+/// An object without what nobody owns.
+fn ownable(object: &Value) -> Value {
+    let mut v = object.clone();
+    if let Value::Object(m) = &mut v {
+        m.remove("kind");
+        m.remove("apiVersion");
+        if let Some(Value::Object(m)) = m.get_mut("metadata") {
+            for f in [
+                "name",
+                "namespace",
+                "creationTimestamp",
+                "selfLink",
+                "uid",
+                "generation",
+                "resourceVersion",
+                "managedFields",
+                "deletionTimestamp",
+                "deletionGracePeriodSeconds",
+                "generateName",
+            ] {
+                m.remove(f);
+            }
+            if m.is_empty()
+                && let Value::Object(m) = &mut v
+            {
+                m.remove("metadata");
+            }
+        }
+    }
+    v
+}
+
+fn now() -> String {
+    meta::timestamp(jiff::Timestamp::now())
+}
+
+/// Notes who made an object. What was applied owns what it names; other writers own defaults, too.
+pub(crate) fn record_create(
+    resource: &Resource,
+    new: &mut Value,
+    applied: Option<&Value>,
+    options: &WriteOptions,
+) {
+    let fields = Fields::of(&ownable(applied.unwrap_or(new)), place(resource));
+    let entry = Entry {
+        manager: options.manager.clone(),
+        operation: if options.applying { "Apply" } else { "Update" },
+        api_version: resource.api_version(),
+        subresource: "",
+        time: now(),
+        fields,
+    };
+    write_entries(new, if entry.fields.children.is_empty() { Vec::new() } else { vec![entry] });
+}
+
+/// Notes who changed which fields of an object.
+pub(crate) fn record_update(
+    resource: &Resource,
+    new: &mut Value,
+    old: &Value,
+    part: Part,
+    options: &WriteOptions,
+) {
+    // A client may give up all records by sending an empty list; else they are ours to keep.
+    let reset = new["metadata"]["managedFields"]
+        .as_array()
+        .is_some_and(|l| l.iter().all(|e| e.as_object().is_some_and(Map::is_empty)));
+    if !options.applying {
+        let kept = if reset { None } else { old["metadata"].get("managedFields").cloned() };
+        match kept {
+            Some(k) => meta::metadata(new).insert("managedFields".into(), k),
+            None => meta::metadata(new).remove("managedFields"),
+        };
+        let at = place(resource);
+        let (before, after) = (ownable(old), ownable(new));
+        let difference = changed(&before, &after, at);
+        if difference.is_empty() {
+            return;
+        }
+        let now_there = Fields::of(&after, at);
+        let mut entries = read_entries(new);
+        for e in &mut entries {
+            e.fields = e.fields.minus(&difference);
+        }
+        let subresource = if part == Part::Status { "status" } else { "" };
+        let mine = difference.both_or_under(&now_there);
+        let known = entries.iter_mut().find(|e| {
+            e.manager == options.manager
+                && e.operation == "Update"
+                && e.subresource == subresource
+                && e.api_version == resource.api_version()
+        });
+        match known {
+            Some(e) => {
+                e.fields.union(&mine);
+                e.time = now();
+            }
+            None => entries.push(Entry {
+                manager: options.manager.clone(),
+                operation: "Update",
+                api_version: resource.api_version(),
+                subresource,
+                time: now(),
+                fields: mine,
+            }),
+        }
+        write_entries(new, entries);
+    }
+}
+
+impl Fields {
+    /// What of this set is in `there`; a leaf here stands for all that is under it there.
+    fn both_or_under(&self, there: &Self) -> Self {
+        if self.children.is_empty() {
+            return there.clone();
+        }
+        let mut out = Self { here: self.here && there.here, children: BTreeMap::new() };
+        for (k, c) in &self.children {
+            if let Some(t) = there.children.get(k) {
+                out.children.insert(k.clone(), c.both_or_under(t));
+            }
+        }
+        out
+    }
+}
+
+/// Applies a configuration.
+///
+/// # Errors
+/// `Conflict` when fields belong to other managers and `force` is not set; all that an update refuses.
+pub(crate) async fn apply(
+    plane: &Plane,
+    user: &User,
+    resource: &Resource,
+    at: (&str, &str),
+    part: Part,
+    text: &Bytes,
+    options: &WriteOptions,
+) -> Result<(Outcome, bool, Vec<String>), Status> {
+    let mut parsed = json::parse_yaml(text)
+        .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
+    if options.manager_unset {
+        return Err(Status::bad_request(
+            "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
+        ));
+    }
+    if !parsed.value.is_object() {
+        return Err(Status::bad_request("error decoding YAML: not an object"));
+    }
+    if parsed.value["metadata"]["managedFields"].as_array().is_some_and(|l| !l.is_empty()) {
+        return Err(Status::bad_request("metadata.managedFields must be nil"));
+    }
+    let warnings = body::object(resource, &mut parsed, options.validation)?;
+    let mut applied = parsed.value;
+    let own = meta::name(&applied);
+    if !own.is_empty() && own != at.1 {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({own}) does not match the name on the URL ({})",
+            at.1
+        )));
+    }
+    let options = WriteOptions { applying: true, ..options.clone() };
+    if plane.store.get(&get::key(resource, at.0, at.1)).is_none() {
+        if part == Part::Status {
+            return Err(Status::not_found(resource.group_resource(), at.1));
+        }
+        meta::metadata(&mut applied).insert("name".into(), at.1.into());
+        let made = create(plane, user, resource, at.0, applied.clone(), &options).await;
+        match made {
+            Err(e) if e.reason == "AlreadyExists" => {}
+            made => return made.map(|o| (o, true, warnings)),
+        }
+    }
+    let change = |old: &Value| applied_to(resource, old, &applied, part, &options);
+    let outcome = modify(plane, user, resource, at, part, &options, change).await?;
+    Ok((outcome, false, warnings))
+}
+
+/// The object after a configuration was applied. All the judgement, and no I/O.
+fn applied_to(
+    resource: &Resource,
+    old: &Value,
+    applied: &Value,
+    part: Part,
+    options: &WriteOptions,
+) -> Result<Value, Status> {
+    let at = place(resource);
+    let subresource = if part == Part::Status { "status" } else { "" };
+    let config = ownable(applied);
+    let wanted = Fields::of(&config, at);
+    let mut entries = read_entries(old);
+    let mut new = old.clone();
+    // Conflicts: fields that others own and that would change.
+    let mut merged = ownable(old);
+    merge(&mut merged, &config, at);
+    let difference = changed(&ownable(old), &merged, at).both(&wanted);
+    let mine = |e: &Entry| {
+        e.manager == options.manager && e.operation == "Apply" && e.subresource == subresource
+    };
+    let conflicts: Vec<(String, Vec<String>)> = entries
+        .iter()
+        .filter(|e| !mine(e))
+        .filter_map(|e| {
+            let mut paths = Vec::new();
+            e.fields.both(&difference).paths("", &mut paths);
+            let by = if e.operation == "Update" {
+                format!("\"{}\" using {}", e.manager, e.api_version)
+            } else {
+                format!("\"{}\"", e.manager)
+            };
+            (!paths.is_empty()).then_some((by, paths))
+        })
+        .collect();
+    if !conflicts.is_empty() && !options.force {
+        return Err(conflict(&conflicts));
+    }
+    // What this manager applied before and does not any more goes, unless somebody else has it too.
+    let before = entries.iter().find(|e| mine(e)).map(|e| e.fields.clone()).unwrap_or_default();
+    let mut others = Fields::default();
+    entries.iter().filter(|e| !mine(e)).for_each(|e| others.union(&e.fields));
+    let dropped = before.minus(&wanted).minus(&others);
+    remove(&mut new, &dropped, at);
+    merge(&mut new, &config, at);
+    for e in entries.iter_mut().filter(|e| !mine(e)) {
+        e.fields = e.fields.minus(&difference);
+    }
+    let unchanged = before == wanted && ownable(&new) == ownable(old);
+    match entries.iter_mut().find(|e| mine(e)) {
+        Some(_) if unchanged => {}
+        Some(e) => {
+            e.fields = wanted;
+            e.time = now();
+        }
+        None => entries.push(Entry {
+            manager: options.manager.clone(),
+            operation: "Apply",
+            api_version: resource.api_version(),
+            subresource,
+            time: now(),
+            fields: wanted,
+        }),
+    }
+    write_entries(&mut new, entries);
+    if let Some(rv) = applied["metadata"].get("resourceVersion") {
+        new["metadata"]["resourceVersion"] = rv.clone();
+    }
+    Ok(new)
+}
+
+fn conflict(conflicts: &[(String, Vec<String>)]) -> Status {
+    let total: usize = conflicts.iter().map(|(_, p)| p.len()).sum();
+    let mut causes = Vec::new();
+    let mut parts = Vec::new();
+    for (by, paths) in conflicts {
+        for p in paths {
+            causes.push(json!({"reason": "FieldManagerConflict", "message": format!("conflict with {by}"), "field": p}));
+        }
+        parts.push(if let [only] = &paths[..] {
+            format!("conflict with {by}: {only}")
+        } else {
+            let list: String = paths.iter().map(|p| format!("\n- {p}")).collect();
+            format!("conflicts with {by}:{list}")
+        });
+    }
+    let noun = if total == 1 { "conflict" } else { "conflicts" };
+    Status::apply_conflict(
+        format!("Apply failed with {total} {noun}: {}", parts.join("\n")),
+        causes,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Registry;
+
+    fn options(manager: &str, force: bool) -> WriteOptions {
+        WriteOptions { manager: manager.into(), force, applying: true, ..WriteOptions::default() }
+    }
+
+    fn deployment(spec: Value) -> Value {
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d", "resourceVersion": "1"}, "spec": spec})
+    }
+
+    fn run(old: &Value, applied: &Value, manager: &str, force: bool) -> Result<Value, Status> {
+        let r = Registry::new().builtin("apps", "deployments");
+        applied_to(&r, old, applied, Part::Main, &options(manager, force))
+    }
+
+    #[test]
+    fn fields_are_written_as_kubernetes_writes_them() {
+        let r = Registry::new().builtin("", "pods");
+        let pod = json!({"metadata": {"name": "p", "labels": {"a": "b"}, "finalizers": ["x/y"]},
+            "spec": {"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80}]}]}});
+        let fields = Fields::of(&ownable(&pod), place(&r));
+        let expected = json!({
+            "f:metadata": {"f:labels": {"f:a": {}}, "f:finalizers": {"v:\"x/y\"": {}}},
+            "f:spec": {"f:containers": {"k:{\"name\":\"c\"}": {".": {}, "f:image": {}, "f:name": {},
+                "f:ports": {"k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}}}}}}});
+        assert_eq!(fields.write(), expected);
+        assert_eq!(Fields::read(&expected), fields);
+    }
+
+    // https://kubernetes.io/docs/reference/using-api/server-side-apply/#conflicts
+    #[test]
+    fn another_managers_field_is_a_conflict_unless_forced() {
+        let first = run(
+            &deployment(json!({})),
+            &deployment(json!({"replicas": 1, "paused": true})),
+            "a",
+            false,
+        )
+        .unwrap();
+        let e = run(&first, &deployment(json!({"replicas": 2})), "b", false).unwrap_err();
+        assert_eq!(e.message, "Apply failed with 1 conflict: conflict with \"a\": .spec.replicas");
+        assert_eq!(e.code, 409);
+        let forced = run(&first, &deployment(json!({"replicas": 2})), "b", true).unwrap();
+        assert_eq!(forced["spec"], json!({"replicas": 2, "paused": true}));
+        let owner = |o: &Value, m: &str| {
+            read_entries(o).into_iter().find(|e| e.manager == m).unwrap().fields.write()
+        };
+        assert_eq!(owner(&forced, "b"), json!({"f:spec": {"f:replicas": {}}}));
+        assert_eq!(owner(&forced, "a"), json!({"f:spec": {"f:paused": {}}}));
+        // The same value is no conflict: the field is shared.
+        let shared = run(&first, &deployment(json!({"replicas": 1})), "b", false).unwrap();
+        assert_eq!(owner(&shared, "a"), json!({"f:spec": {"f:paused": {}, "f:replicas": {}}}));
+    }
+
+    #[test]
+    fn what_is_not_applied_any_more_goes_unless_it_is_shared() {
+        let c = |list: Value| deployment(json!({"template": {"spec": {"containers": list}}}));
+        let first = run(
+            &deployment(json!({})),
+            &c(json!([{"name": "x", "image": "1"}, {"name": "y", "image": "1"}])),
+            "a",
+            false,
+        )
+        .unwrap();
+        let second = run(&first, &c(json!([{"name": "x", "image": "1"}])), "a", false).unwrap();
+        assert_eq!(
+            second["spec"]["template"]["spec"]["containers"],
+            json!([{"name": "x", "image": "1"}])
+        );
+        let shared = run(&first, &c(json!([{"name": "y", "image": "1"}])), "b", false).unwrap();
+        let third = run(&shared, &c(json!([{"name": "x", "image": "1"}])), "a", false).unwrap();
+        assert_eq!(third["spec"]["template"]["spec"]["containers"].as_array().unwrap().len(), 2);
+    }
+}
