@@ -3,7 +3,6 @@
 //! Owns: everything that runs on an edge node.
 //! Called by: `keadm edgecore` and the tests.
 //! Never: speaks to an API server; what it needs comes through the link to cloudcore.
-#![allow(dead_code, unused_imports, reason = "edged, being wired in app.rs, uses the rest of this")]
 
 mod app;
 pub mod edged;

@@ -66,6 +66,7 @@ pub(crate) struct Pods {
 #[derive(Clone, Default)]
 pub(crate) struct Directory(Arc<parking_lot::Mutex<BTreeMap<Arc<str>, Arc<Pod>>>>);
 
+#[allow(dead_code, reason = "the local API on port 10350 reads it")]
 impl Directory {
     /// All pods.
     pub(crate) fn all(&self) -> Vec<Arc<Pod>> {

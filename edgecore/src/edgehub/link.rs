@@ -310,7 +310,7 @@ impl Link {
             tracing::debug!(error = %e, "cannot set TCP_NODELAY");
         }
         let stream = TlsConnector::from(tls)
-            .connect(name, Heard { inner: tcp, heard })
+            .connect(name, Heard::new(tcp, heard))
             .await
             .map_err(|e| tls_error(server, host, &self.settings.ca_file, e))?;
         let request =
@@ -435,7 +435,8 @@ pub(super) fn tls_error(
             ..
         }) => LinkError::WrongName {
             dialled: host.to_owned(),
-            valid_for: presented.iter().map(|name| plain_name(name)).collect(),
+            // KubeEdge's certificates have an empty name beside the real ones.
+            valid_for: presented.iter().map(|n| plain_name(n)).filter(|n| n != "``").collect(),
         },
         rustls::Error::InvalidCertificate(CertificateError::NotValidForName) => {
             LinkError::WrongName { dialled: host.to_owned(), valid_for: Vec::new() }
@@ -473,6 +474,12 @@ fn plain_name(presented: &str) -> String {
 pub(crate) struct Heard<S> {
     inner: S,
     heard: LastHeard,
+}
+
+impl<S> Heard<S> {
+    pub(crate) fn new(inner: S, heard: LastHeard) -> Self {
+        Self { inner, heard }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {

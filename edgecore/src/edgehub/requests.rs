@@ -193,11 +193,6 @@ impl Requests {
         Ok(object_of(self.ask(request, limit).await?)?)
     }
 
-    /// Whether a question would be sent.
-    pub(crate) fn connected(&self) -> bool {
-        self.inner.table.lock().connected
-    }
-
     /// The link is up: questions are taken from now on.
     pub(crate) fn link_up(&self) {
         self.inner.table.lock().connected = true;

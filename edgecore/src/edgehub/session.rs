@@ -355,3 +355,81 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::io::DuplexStream;
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    use super::*;
+    use crate::edgehub::link::Heard;
+    use crate::edgehub::{Requests, ToCloud};
+    use crate::metamanager::remote::Remote;
+    use crate::metamanager::{Objects, Store};
+
+    const HEARTBEAT: Duration = Duration::from_secs(15);
+    const TIMING: Timing =
+        Timing { heartbeat: HEARTBEAT, write_limit: HEARTBEAT, qps: 30, burst: 60 };
+
+    fn dispatch(folder: &std::path::Path) -> Dispatch {
+        let store = Store::open(&folder.join("edgecore.db")).unwrap();
+        let wake = Arc::new(Notify::new());
+        let requests = Requests::new(Arc::clone(&wake));
+        let remote = Remote::new(store.clone(), requests.clone(), HEARTBEAT);
+        let node: api::names::NodeName = "edge-1".parse().unwrap();
+        Dispatch {
+            node: node.clone(),
+            to_cloud: ToCloud::new(store.clone(), wake),
+            objects: Objects::new(remote, node),
+            store,
+            requests,
+            wanted: None,
+        }
+    }
+
+    async fn run_on(near: DuplexStream) -> End {
+        let dir = tempfile::tempdir().unwrap();
+        let heard = LastHeard::new();
+        let stream = Heard::new(near, heard.clone());
+        let socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
+        run(socket, heard, TIMING, &dispatch(dir.path()), &Notify::new(), pending()).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_link_is_noticed_within_two_keepalives() {
+        let (near, _far) = tokio::io::duplex(64 << 10);
+        let start = Instant::now();
+        let end = run_on(near).await;
+        assert!(matches!(end, End::Silent(_)), "{end}");
+        assert!(start.elapsed() <= 2 * HEARTBEAT, "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cloud_that_only_answers_pings_keeps_the_link() {
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let mut cloud = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
+        let answering = tokio::spawn(async move { while cloud.next().await.is_some() {} });
+        let hour = Duration::from_secs(3600);
+        assert!(tokio::time::timeout(hour, run_on(near)).await.is_err(), "it ended");
+        answering.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cloud_that_takes_nothing_ends_the_link() {
+        let (near, _far) = tokio::io::duplex(16);
+        let end = run_on(near).await;
+        assert!(matches!(end, End::Stuck(_)), "{end}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_reason_for_a_close_is_kept_and_harmless_to_print() {
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let mut cloud = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
+        let frame = CloseFrame { code: CloseCode::Policy, reason: "no \u{1b}[31m entry".into() };
+        cloud.send(Frame::Close(Some(frame))).await.unwrap();
+        let end = run_on(near).await;
+        assert_eq!(end.to_string(), "the cloud closed the connection: no \\u{1b}[31m entry");
+    }
+}

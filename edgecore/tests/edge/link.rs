@@ -141,18 +141,14 @@ async fn the_ca_of_another_cloud_is_named() {
 }
 
 #[tokio::test]
-async fn a_dead_link_is_noticed_within_two_keepalives() {
+async fn a_dead_link_is_noticed_and_made_anew() {
     let dir = tempfile::tempdir().unwrap();
     let (log, _guard) = Log::capture();
     let cloud = Cloud::start(&Pki::new(), &LOCAL).await;
     let edge = Edge::start(&cloud, dir.path()).await;
     edge.ready().await;
     cloud.state().deaf = true;
-    // The cloud looks at that once more when it next hears something.
-    let dead = Instant::now();
     log.until("nothing was heard from the cloud").await;
-    // One keepalive until the cloud falls silent, two until that is noticed.
-    assert!(dead.elapsed() < Duration::from_secs(3), "{:?}", dead.elapsed());
     cloud.state().deaf = false;
     cloud.until("another link", |s| s.links >= 2).await;
     edge.stop().await;

@@ -165,3 +165,55 @@ fn a_certificate_for_another_node_or_key_is_of_no_use() {
     let other = CertSettings { node: "edge-2".parse().unwrap(), ..s };
     assert!(matches!(other.check(&ca.sign(&csr, 0, 1), &key), Err(CertError::BadAnswer { .. })));
 }
+
+/// What the original made with its own code.
+fn vector(name: &str) -> PathBuf {
+    let folder = "../api/tests/vectors/bootstrap";
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(name)
+}
+
+#[test]
+fn the_files_and_the_token_of_a_kubeedge_node_are_taken_over() {
+    let s = CertSettings {
+        ca_file: vector("TEST-ONLY-rootCA.crt"),
+        cert_file: vector("TEST-ONLY-edge-1.crt"),
+        key_file: vector("TEST-ONLY-edge-1.key"),
+        ..settings(std::path::Path::new("/nonexistent"))
+    };
+    let at: Timestamp = "2026-12-24T00:00:00Z".parse().unwrap();
+    assert!(matches!(s.state(at).unwrap(), CertState::Usable { .. }), "{:?}", s.state(at));
+    let vectors = std::fs::read_to_string(vector("token.json")).unwrap();
+    let vectors: serde_json::Value = serde_json::from_str(&vectors).unwrap();
+    let token: Token = vectors["token"].as_str().unwrap().parse().unwrap();
+    let ca = tls::load_certificates(&s.ca_file).unwrap();
+    let hash = ring::digest::digest(&ring::digest::SHA256, &ca[0]);
+    assert_eq!(token.ca_hash(), token::hex(hash.as_ref()));
+    assert_eq!(token.jwt(), vectors["jwt"].as_str().unwrap());
+}
+
+/// Its subject alternative names hold an empty one, which strict readers refuse.
+#[tokio::test]
+async fn the_certificate_of_a_kubeedge_cloud_is_accepted() {
+    let identity = tls::Identity::from_files(
+        &vector("TEST-ONLY-cloud-server.crt"),
+        &vector("TEST-ONLY-cloud-server.key"),
+    )
+    .unwrap();
+    let server = tls::server_config(&identity, tls::ClientAuth::None, &[b"http/1.1"]).unwrap();
+    let ca = tls::load_certificates(&vector("TEST-ONLY-rootCA.crt")).unwrap();
+    let trust = ServerTrust::Roots(tls::roots(ca).unwrap());
+    let client = tls::client_config(trust, None, &[b"http/1.1"]).unwrap();
+    let dial = async |name: &'static str| {
+        let (near, far) = tokio::io::duplex(16 << 10);
+        let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(server.clone()));
+        tokio::spawn(async move { acceptor.accept(far).await.map(drop) });
+        tokio_rustls::TlsConnector::from(std::sync::Arc::new(client.clone()))
+            .connect(name.try_into().unwrap(), near)
+            .await
+    };
+    dial("127.0.0.1").await.unwrap();
+    let e = dial("10.0.0.1").await.unwrap_err();
+    let e = super::super::link::tls_error("10.0.0.1:10000", "10.0.0.1", &vector("x"), e);
+    let LinkError::WrongName { valid_for, .. } = &e else { panic!("{e}") };
+    assert!(valid_for.contains(&"`127.0.0.1`".to_owned()), "{valid_for:?}");
+}
