@@ -27,7 +27,8 @@ pub struct KubeConfigArg {
         long = "kube-config",
         visible_alias = "kubeconfig",
         value_name = "FILE",
-        env = "KUBECONFIG"
+        env = "KUBECONFIG",
+        hide_env_values = true
     )]
     pub kube_config: Option<Utf8PathBuf>,
 }

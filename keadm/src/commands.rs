@@ -24,6 +24,9 @@ pub mod supervise;
 pub mod up;
 pub mod version;
 
+#[cfg(all(test, feature = "cloud", feature = "edge", feature = "dashboard"))]
+mod tests;
+
 use crate::cli::Command;
 use crate::context::Context;
 use crate::errors::CommandError;

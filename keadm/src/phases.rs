@@ -112,6 +112,20 @@ pub async fn run<S>(
     Ok(())
 }
 
+/// The last error in a service's log, with its causes.
+pub(crate) fn complaint(log: &[String]) -> Option<String> {
+    let is_error = |line: &&String| line.contains("ERROR") || line.starts_with("error:");
+    let at = log.iter().rposition(|line| is_error(&line))?;
+    let line = log[at].as_str();
+    let text = line.split_once("ERROR").map_or(line, |(_, rest)| rest);
+    let mut text = text.trim_start_matches("error:").trim().to_owned();
+    for cause in log[at + 1..].iter().map_while(|l| l.trim().strip_prefix("caused by: ")) {
+        text.push_str(": ");
+        text.push_str(cause);
+    }
+    Some(text)
+}
+
 /// Runs one step, with its line on the screen and the time it took.
 ///
 /// # Errors
@@ -243,6 +257,26 @@ mod tests {
         let mut log = Log(vec![]);
         run(&only.of(&phases).unwrap(), &mut log, &Progress::silent()).await.unwrap();
         assert_eq!(log.0, ["wait"]);
+    }
+
+    #[test]
+    fn a_complaint_is_the_last_error_with_its_causes() {
+        let log = [
+            "error: old",
+            "2026-11-22T08:38:56Z  INFO x: fine",
+            "error: `cloudcore` cannot go on",
+            "  caused by: cannot listen on `0.0.0.0:10000`",
+            "  caused by: Address already in use",
+            "hint: `ss -ltnp` shows by whom",
+        ];
+        let lines = log.map(str::to_owned);
+        assert_eq!(
+            complaint(&lines).unwrap(),
+            "`cloudcore` cannot go on: cannot listen on `0.0.0.0:10000`: Address already in use"
+        );
+        let line = "2026-11-22T08:38:56Z ERROR service: `edgehub` failed: no token".to_owned();
+        assert_eq!(complaint(&[line]).unwrap(), "service: `edgehub` failed: no token");
+        assert_eq!(complaint(&[]), None);
     }
 
     #[test]

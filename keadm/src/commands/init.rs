@@ -272,3 +272,6 @@ pub(crate) fn defaults(
     }
     Ok(document)
 }
+
+#[cfg(test)]
+mod tests;

@@ -102,7 +102,8 @@ fn take_away(
             let removed =
                 cx.block_on(crate::containers::remove_all(cx, &config)).map_err(or_not)?;
             if removed > 0 {
-                cx.printer.say(format!("removed {removed} pods"));
+                let pods = if removed == 1 { "pod" } else { "pods" };
+                cx.printer.say(format!("removed {removed} {pods}"));
             }
         }
         #[cfg(feature = "cloud")]

@@ -162,29 +162,32 @@ async fn start(up: &Up, parts: &mut Parts, progress: &Progress) -> Result<(), Co
 
 async fn what_next(up: &Up, parts: &Parts, progress: &Progress) {
     let kubeconfig = up.kubeconfig();
-    let address = up.advertise.first().cloned().unwrap_or_else(|| "THIS-MACHINE".to_owned());
-    let mut next = vec![format!("export KUBECONFIG={kubeconfig}")];
-    next.push(
-        if up.edge { "kubectl get nodes,pods -o wide" } else { "kubectl get nodes" }.to_owned(),
-    );
-    next.push(format!("keadm gettoken --kube-config {kubeconfig}"));
-    next.push(format!("keadm join --cloudcore-ipport {address}:10000 --token TOKEN"));
-    let say = |line: &str| up.cx.printer.say(line);
-    say("");
-    for line in sample::table(parts).await {
-        say(&line);
+    let look = if up.edge { "kubectl get nodes,pods -o wide" } else { "kubectl get nodes" };
+    let mut next = vec![format!("export KUBECONFIG={kubeconfig}"), look.to_owned()];
+    if let Some(address) = up.advertise.first() {
+        let link = host_port(address, 10000);
+        next.push("keadm gettoken".to_owned());
+        next.push(format!("keadm join --cloudcore-ipport {link} --token TOKEN"));
     }
-    say(&format!(
-        "keadm is up after {}. What to type next, in another terminal:",
-        human(progress.elapsed())
-    ));
-    say(&format!("  {}", next[0]));
-    say(&format!("  {}", next[1]));
-    say("To join a second node, here and then on the other machine:");
-    say(&format!("  {}", next[2]));
-    say(&format!("  {}", next[3]));
-    say("Ctrl-C stops everything.");
+    up.cx.printer.say("");
+    for line in sample::table(parts).await {
+        up.cx.printer.say(&line);
+    }
+    say_next(up, &next, progress.elapsed());
+    up.cx.printer.say("Ctrl-C stops everything.");
     progress.ready(&next);
+}
+
+fn say_next(up: &Up, next: &[String], elapsed: Duration) {
+    let say = |line: &str| up.cx.printer.say(line);
+    say(&format!("keadm is up after {}. What to type next, in another terminal:", human(elapsed)));
+    for (n, command) in next.iter().enumerate() {
+        let note = match n {
+            2 => "    # for a second node, and then on the other machine:",
+            _ => "",
+        };
+        say(&format!("  {command}{note}"));
+    }
 }
 
 /// The folder, its lock, and nothing of earlier runs if that was asked for.
@@ -267,6 +270,14 @@ impl Up {
         };
         let half = if self.edge { "" } else { " --cloud-only" };
         format!("keadm up{here}{half}{more}")
+    }
+}
+
+/// `10.0.4.2:10000`, `[fd00::1]:10000`
+fn host_port(address: &str, port: u16) -> String {
+    match address.parse::<std::net::Ipv6Addr>() {
+        Ok(v6) => format!("[{v6}]:{port}"),
+        Err(_) => format!("{address}:{port}"),
     }
 }
 

@@ -17,8 +17,8 @@ use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Outcome, Phase, Step};
-use crate::checks::{self, Check, machine};
+use super::{Outcome, Phase, Step, complaint};
+use crate::checks::{self, Check, Verdict, machine};
 use crate::cloud::Cloud;
 use crate::commands::config::{read_cloudcore, refused};
 use crate::commands::init::Init;
@@ -186,8 +186,11 @@ async fn preflight(init: &mut Init, step: Step) -> Outcome {
             Err(e) => found.push(Check::failed("API-Server", &e)),
             Ok(cloud) => {
                 step.waiting(format!("asking `{}`", cloud.server));
-                found.push(checks::cloud::api_server(&cloud).await);
-                found.push(permissions(&cloud).await);
+                let server = checks::cloud::api_server(&cloud).await;
+                if server.status == Verdict::Ok {
+                    found.push(permissions(&cloud).await);
+                }
+                found.push(server);
             }
         }
     }
@@ -251,6 +254,7 @@ fn install(init: &Init) -> Outcome {
 async fn control_plane(init: &mut Init, step: Step) -> Outcome {
     let installer = Installer::open(&init.cx, Role::Cloud)?;
     installer.folder(&init.control_plane_data(), 0o700)?;
+    installer.folder(&init.cx.paths.config(), 0o755)?;
     installer.will_appear(&init.admin_kubeconfig())?;
     let mut command = vec![init.cx.paths.bin().join("keadm").into_string()];
     if init.cx.paths.root() != "/" {
@@ -279,7 +283,7 @@ async fn control_plane(init: &mut Init, step: Step) -> Outcome {
             },
         };
         step.waiting(&why);
-        if started.elapsed() > init.timeout {
+        if started.elapsed() > patience(init, "control-plane") {
             return Err(not_up(init, "control-plane", why));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -304,7 +308,9 @@ async fn rbac(init: &mut Init, step: Step) -> Outcome {
         cloud.apply(&object).await?;
     }
     step.waiting("waiting for the token of cloudcore's account");
-    let token = account_token(&cloud).await?;
+    // Our own control plane fills no such secrets.
+    let patience = if init.embedded { Duration::ZERO } else { Duration::from_secs(3) };
+    let token = account_token(&cloud, patience).await?;
     let kubeconfig = kubeconfig(&cloud, &token)?;
     let installer = Installer::open(&init.cx, Role::Cloud)?;
     let path = init.cloudcore_kubeconfig();
@@ -314,11 +320,11 @@ async fn rbac(init: &mut Init, step: Step) -> Outcome {
 
 /// A token of cloudcore's service account that does not end: from the secret that the cluster
 /// fills, or else by a request.
-async fn account_token(cloud: &Cloud) -> Result<String, CommandError> {
+async fn account_token(cloud: &Cloud, patience: Duration) -> Result<String, CommandError> {
     let what = format!("read the secret `{NAMESPACE}/{ACCOUNT_TOKEN}`");
     let secrets: Api<Secret> = Api::namespaced(cloud.client.clone(), NAMESPACE);
     let started = Instant::now();
-    while started.elapsed() < Duration::from_secs(2) {
+    while started.elapsed() < patience {
         let secret = secrets.get(ACCOUNT_TOKEN).await.map_err(|e| cloud.error(&what, &e))?;
         if let Some(token) = secret.data.as_ref().and_then(|d| d.get("token")) {
             return Ok(String::from_utf8_lossy(&token.0).into_owned());
@@ -449,23 +455,30 @@ async fn wait(init: &mut Init, step: Step) -> Outcome {
             Err(_) => format!("cloudcore does not answer at `{at}` yet"),
         };
         step.waiting(&why);
-        let stopped = init.cx.host.service_state("cloudcore") != ServiceState::Running;
-        let limit = if stopped { Duration::from_secs(8).min(init.timeout) } else { init.timeout };
-        if started.elapsed() > limit {
+        if started.elapsed() > patience(init, "cloudcore") {
             return Err(not_up(init, "cloudcore", why));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
+/// Within this time a service that complains is given up.
+const COMPLAINT_LIMIT: Duration = Duration::from_secs(8);
+
+/// How long to wait for a service: not long if it is stopped or complains.
+fn patience(init: &Init, name: &str) -> Duration {
+    let host = &init.cx.host;
+    let hopeless = host.service_state(name) != ServiceState::Running
+        || complaint(&host.service_log(name, 40)).is_some();
+    if hopeless { COMPLAINT_LIMIT.min(init.timeout) } else { init.timeout }
+}
+
 /// A service that does not come up, with what it says.
 fn not_up(init: &Init, name: &str, why: String) -> CommandError {
     let mut error =
         CommandError::new(Kind::TimedOut, format!("`{name}` does not come up")).because(why);
-    let lines = init.cx.host.service_log(name, 20);
-    if let Some(line) = lines.iter().rev().find(|l| l.contains("ERROR") || l.starts_with("error:"))
-    {
-        error = error.because(format!("{name} says: {}", line.trim()));
+    if let Some(line) = complaint(&init.cx.host.service_log(name, 40)) {
+        error = error.because(format!("{name} says: {line}"));
     }
     let log = match init.cx.host.service_manager() {
         crate::host::ServiceManager::Systemd => format!("journalctl -u {name}"),

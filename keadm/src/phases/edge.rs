@@ -13,7 +13,7 @@ use hyper::StatusCode;
 use service::tls::{self, ServerTrust};
 use tokio::time::Instant;
 
-use super::{Outcome, Phase, Step};
+use super::{Outcome, Phase, Step, complaint};
 use crate::checks::{self, Check, edge, machine};
 use crate::commands::config::{apply_settings, facts, refused};
 use crate::commands::join::Join;
@@ -424,7 +424,7 @@ async fn wait(join: &mut Join, step: Step) -> Outcome {
             },
         };
         step.waiting(&why);
-        let complaint = complaint(join);
+        let complaint = complaint(&join.cx.host.service_log("edgecore", 40));
         let stopped = join.cx.host.service_state("edgecore") != ServiceState::Running;
         let limit = if stopped || complaint.is_some() { COMPLAINT_LIMIT } else { join.timeout };
         if started.elapsed() >= limit.min(join.timeout) {
@@ -444,13 +444,6 @@ async fn wait(join: &mut Join, step: Step) -> Outcome {
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-}
-
-/// The last line of the service's log that is an error.
-fn complaint(join: &Join) -> Option<String> {
-    let lines = join.cx.host.service_log("edgecore", 20);
-    let line = lines.iter().rev().find(|l| l.contains("ERROR") || l.starts_with("error:"))?;
-    Some(line.split_once("ERROR").map_or(line.as_str(), |(_, rest)| rest).trim().to_owned())
 }
 
 fn seconds(time: SystemTime) -> u64 {

@@ -100,7 +100,7 @@ pub(super) fn detach(args: &UpArgs, up: &Up) -> Result<(), CommandError> {
         CommandError::new(Kind::Failed, "cannot start the process in the background").caused_by(&e)
     };
     let mut command = Command::new(up.cx.host.this_program().map_err(failed)?);
-    command.arg("--root").arg(up.cx.paths.root()).args(["--progress", "jsonl", "up"]);
+    command.arg("--root").arg(up.cx.paths.root()).args(["--progress", "jsonl", "--quiet", "up"]);
     command.arg("--background").arg("--data-dir").arg(&up.dir);
     command.arg("--node-name").arg(up.node.as_str());
     command.arg("--api-port").arg(up.api_port.to_string());
@@ -161,10 +161,7 @@ fn show(events: impl BufRead, up: &Up) -> bool {
             (Ok(Event::Done { message, .. }), Some(step)) => step.done(&message),
             (Ok(Event::Failed { message, .. }), Some(step)) => step.failed(&message),
             (Ok(Event::Ready { next, .. }), _) => {
-                up.cx.printer.say("What to type next:");
-                for command in &next {
-                    up.cx.printer.say(format!("  {command}"));
-                }
+                super::say_next(up, &next, progress.elapsed());
                 progress.ready(&next);
                 return true;
             }

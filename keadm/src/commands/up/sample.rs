@@ -2,6 +2,8 @@
 
 #[cfg(feature = "edge")]
 use edgecore::edged::runtime::embedded::sample::IMAGE;
+#[cfg(feature = "edge")]
+use edgecore::edged::runtime::{ContainerRuntime as _, ContainerState};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use kube::api::ListParams;
@@ -51,7 +53,11 @@ pub(super) async fn running(up: &Up, parts: &Parts, step: Step) -> Outcome {
     }
     super::until(&step, up.timeout, &format!("pod `{NAME}`"), || async {
         match pods.get(NAME).await {
-            Ok(pod) if phase(&pod) == "Running" => Ok(()),
+            // What the API server says may be from an earlier run; what the runtime says is not.
+            Ok(pod) if phase(&pod) == "Running" => match runs(parts, &pod).await {
+                true => Ok(()),
+                false => Err("its container is being started".to_owned()),
+            },
             Ok(pod) => Err(why(&pod)),
             Err(e) => Err(e.to_string()),
         }
@@ -80,6 +86,16 @@ fn pod(up: &Up) -> Result<Pod, CommandError> {
         },
     }))
     .map_err(|e| CommandError::new(Kind::Failed, "the sample pod is broken").caused_by(&e))
+}
+
+/// Whether a container of this pod is running here and now.
+#[cfg(feature = "edge")]
+async fn runs(parts: &Parts, pod: &Pod) -> bool {
+    let (Some(containers), Some(uid)) = (&parts.containers, &pod.metadata.uid) else {
+        return false;
+    };
+    let seen = containers.list(Some(uid)).await;
+    seen.is_ok_and(|seen| seen.containers.iter().any(|c| c.state == ContainerState::Running))
 }
 
 /// What a pod that does not run waits for.
