@@ -23,7 +23,7 @@ use crate::edged::node::status::{self, NodeSettings, Threshold, Thresholds};
 use crate::edged::node::{AddressSource, NodeReporter, NodeTiming};
 use crate::edged::runtime::cri::CriRuntime;
 use crate::edged::runtime::{CgroupDriver, ContainerRuntime};
-use crate::edged::{self, Clock, EdgedConfig, WantedChange};
+use crate::edged::{self, Clock, EdgedConfig, LogLimits, WantedChange};
 use crate::edgehub::certs::Keeper;
 use crate::edgehub::dispatch::Dispatch;
 use crate::edgehub::link::{Link, LinkSettings, LinkState};
@@ -220,6 +220,14 @@ impl EdgeCore {
                 _ => CgroupDriver::Cgroupfs,
             },
             cgroup_root: kubelet.cgroup_root.clone(),
+            logs: LogLimits {
+                max_size: log_size(&kubelet.container_log_max_size)?,
+                max_files: kubelet.container_log_max_files,
+                every: kubelet.container_log_monitor_interval.0,
+            },
+            eviction_hard: kubelet.eviction_hard.clone(),
+            image_gc_high_percent: kubelet.image_gc_high_threshold_percent,
+            image_gc_low_percent: kubelet.image_gc_low_threshold_percent,
             report_events: edged.report_event,
             secrets_in_memory: true,
             clock: Clock::system(),
@@ -366,6 +374,14 @@ fn runtime(
         Some(RuntimeEndpoint::Embedded) => Err(refused("it must be handed in by the program")),
         None => Err(refused("it should be `unix://` and an absolute path, or `embedded://`")),
     }
+}
+
+fn log_size(text: &str) -> Result<u64, Error> {
+    status::quantity(text).ok_or_else(|| Error::Config {
+        key: "modules.edged.tailoredKubeletConfig.containerLogMaxSize",
+        value: text.to_owned(),
+        why: "it should be an amount like `10Mi`",
+    })
 }
 
 fn node_ip(text: &str) -> Result<Option<std::net::IpAddr>, Error> {

@@ -11,6 +11,8 @@ use anyhow::{Context, bail, ensure};
 
 /// The image for containers: busybox with its applets.
 pub const BUSYBOX: &str = "test.local/busybox:1";
+/// The cgroup under which the pods' cgroups are.
+pub const CGROUP: &str = "edged-test";
 const PAUSE: &str = "test.local/pause:1";
 
 /// A running containerd with CNI and two images.
@@ -128,6 +130,9 @@ impl Drop for Containerd {
                 kill(&entry.file_name().to_string_lossy());
             }
         }
+        for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            remove_cgroups(&hierarchy.path().join(CGROUP));
+        }
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let below = self.dir.path().to_string_lossy().into_owned();
         for mount in mounts.lines().rev().filter_map(|l| l.split(' ').nth(1)) {
@@ -136,6 +141,16 @@ impl Drop for Containerd {
             }
         }
     }
+}
+
+fn remove_cgroups(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            remove_cgroups(&entry.path());
+        }
+    }
+    // One with a process in it stays.
+    let _ = fs::remove_dir(dir);
 }
 
 fn kill(pid: &str) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use api::names::{ObjectKey, Uid};
 use edgecore::edged::cluster::{Cluster, ClusterError, Found};
 use edgecore::edged::runtime::{BoxFuture, CgroupDriver, ContainerRuntime};
-use edgecore::edged::{Clock, EdgedConfig, WantedChange};
+use edgecore::edged::{Clock, EdgedConfig, LogLimits, WantedChange};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestStatus};
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, PodStatus, Secret};
 use parking_lot::Mutex;
@@ -190,7 +190,11 @@ impl EdgedNode {
             cluster_domain: "cluster.local".to_owned(),
             resolv_conf: "/etc/resolv.conf".into(),
             cgroup_driver: CgroupDriver::Cgroupfs,
-            cgroup_root: "/edged-test".to_owned(),
+            cgroup_root: format!("/{}", crate::containerd::CGROUP),
+            logs: LogLimits::default(),
+            eviction_hard: Default::default(),
+            image_gc_high_percent: 100,
+            image_gc_low_percent: 100,
             report_events: true,
             secrets_in_memory: true,
             clock: Clock::system(),

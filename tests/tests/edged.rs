@@ -134,6 +134,10 @@ async fn a_pod_runs_in_containerd_survives_edged_and_is_removed() {
     let left = bench.list().await;
     assert!(left.sandboxes.is_empty() && left.containers.is_empty(), "{left:?}");
     assert!(!bench.containerd.dir().join("kubelet/pods/uid-web").exists());
+    for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        let cgroup = hierarchy.path().join("edged-test/kubepods/burstable/poduid-web");
+        assert!(!cgroup.exists(), "{}", cgroup.display());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

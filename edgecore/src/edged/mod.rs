@@ -12,13 +12,16 @@
 
 mod action;
 mod acts;
+mod cgroups;
 mod clock;
 pub mod cluster;
 mod env;
+mod eviction;
 mod hooks;
 mod images;
 mod inbox;
 mod last_words;
+mod logs;
 mod make;
 mod memory;
 mod network;
@@ -39,7 +42,7 @@ mod testing;
 mod volumes;
 mod worker;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,6 +52,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 pub use self::clock::Clock;
 use self::cluster::Cluster;
+pub use self::logs::LogLimits;
 use self::make::Site;
 use self::network::Names;
 use self::resources::Machine;
@@ -82,6 +86,15 @@ pub struct EdgedConfig {
     pub cgroup_driver: CgroupDriver,
     /// `cgroupRoot`
     pub cgroup_root: String,
+    /// When log files are rotated.
+    pub logs: LogLimits,
+    /// `evictionHard`: what must be left of which signal, `100Mi` or `10%`. Unreadable ones are
+    /// ignored.
+    pub eviction_hard: BTreeMap<String, String>,
+    /// Above so many percent of disk use unused images are removed ..
+    pub image_gc_high_percent: u8,
+    /// .. until this is reached.
+    pub image_gc_low_percent: u8,
     /// Whether events are reported.
     pub report_events: bool,
     /// Secrets are put into file systems in memory. Needs privileges; only tests do without.
@@ -106,20 +119,45 @@ pub fn spawn(
     svc.spawn("edged", Policy::StopAll, async move {
         let static_path = config.static_pods.clone();
         let node = config.node.clone();
+        let logs = config.logs;
+        let limits = limits(&config);
         let shared = tokio::select! {
             () = stopping.cancelled() => return Ok(()),
             shared = shared(config, runtime, cluster, stopping.clone()) => Arc::new(shared),
         };
         let (tell, changes) = mpsc::channel(256); // full: the look at the runtime waits
-        let (_evict, evictions) = mpsc::channel(4); // full: the next eviction waits
+        let (evict, evictions) = mpsc::channel(4); // full: the next eviction waits
         let sources = pods::Sources { wanted, changes, evictions, static_path, node };
+        let directory = pods::Directory::default();
         drop(ready);
         tokio::join!(
-            pods::run(shared.clone(), sources, pods::Directory::default()),
-            pleg::run(shared, tell),
+            pods::run(shared.clone(), sources, directory.clone()),
+            pleg::run(shared.clone(), tell),
+            logs::run(shared.clone(), logs),
+            eviction::run(shared, limits, directory, evict),
         );
         Ok(())
     });
+}
+
+fn limits(config: &EdgedConfig) -> eviction::Limits {
+    use node::status::Threshold;
+    let hard = |signal: &str| {
+        let text = config.eviction_hard.get(signal);
+        text.and_then(|text| Threshold::parse(text)).unwrap_or_default()
+    };
+    eviction::Limits {
+        thresholds: node::status::Thresholds {
+            memory: hard("memory.available"),
+            node_fs: hard("nodefs.available"),
+            node_inodes: hard("nodefs.inodesFree"),
+            image_fs: hard("imagefs.available"),
+            image_inodes: hard("imagefs.inodesFree"),
+            pids: hard("pid.available"),
+        },
+        image_high: config.image_gc_high_percent,
+        image_low: config.image_gc_low_percent,
+    }
 }
 
 /// Asks the runtime who it is, until it answers.

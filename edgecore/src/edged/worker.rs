@@ -26,7 +26,7 @@ use super::probes::{Bench, Probes, STARTUP, Verdict};
 use super::recorder::{Kind, Recorder};
 use super::runtime::{self, ContainerRuntime, ContainerState, SeenPod};
 use super::status::{self, Host};
-use super::{last_words, podspec, volumes};
+use super::{cgroups, last_words, podspec, volumes};
 
 /// Tokens grow old.
 const VOLUMES_EVERY: Nanos = 60 * SECOND;
@@ -455,8 +455,10 @@ impl Worker {
         }
         let place = self.shared.site.place(&self.uid);
         let logs = self.shared.site.log_dir(&self.pod);
+        let (pod, machine) = (self.pod.clone(), self.shared.site.machine.clone());
         let torn_down = tokio::task::spawn_blocking(move || {
             place.tear_down()?;
+            cgroups::remove(&pod, &machine);
             match std::fs::remove_dir_all(logs) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
                 _ => Ok(()),

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::super::runtime::fake::FakeRuntime;
 use super::super::testing::TestCluster;
-use super::super::{Clock, EdgedConfig, WantedChange, spawn};
+use super::super::{Clock, EdgedConfig, LogLimits, WantedChange, spawn};
 use super::*;
 
 struct Node {
@@ -51,6 +51,10 @@ impl Node {
             resolv_conf: "/nonexistent".into(),
             cgroup_driver: Default::default(),
             cgroup_root: String::new(),
+            logs: LogLimits::default(),
+            eviction_hard: Default::default(),
+            image_gc_high_percent: 100,
+            image_gc_low_percent: 100,
             report_events: true,
             secrets_in_memory: false,
             clock,

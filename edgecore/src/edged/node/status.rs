@@ -85,7 +85,7 @@ impl Threshold {
         clippy::cast_precision_loss,
         reason = "a share of a size below 2^63"
     )]
-    fn of(self, all: u64) -> u64 {
+    pub(crate) fn of(self, all: u64) -> u64 {
         match self {
             Self::Off => 0,
             Self::Amount(n) => n,
@@ -93,7 +93,7 @@ impl Threshold {
         }
     }
 
-    fn crossed(self, left: u64, all: u64) -> bool {
+    pub(crate) fn crossed(self, left: u64, all: u64) -> bool {
         self != Self::Off && left < self.of(all)
     }
 }
