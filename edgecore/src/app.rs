@@ -220,6 +220,8 @@ impl EdgeCore {
                 _ => CgroupDriver::Cgroupfs,
             },
             cgroup_root: kubelet.cgroup_root.clone(),
+            server: (kubelet.read_only_port != 0)
+                .then(|| SocketAddr::new(kubelet.address, kubelet.read_only_port)),
             logs: LogLimits {
                 max_size: log_size(&kubelet.container_log_max_size)?,
                 max_files: kubelet.container_log_max_files,

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -188,13 +189,16 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
     )
 }
 
-/// Pods get an address that this machine alone can reach.
+/// Pods get an address that this machine alone can reach, of a network that no other test has.
 fn cni_conf(dir: &Path) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     let dir = dir.display();
+    let net = (std::process::id() * 8 + NEXT.fetch_add(1, Ordering::Relaxed)) % 512;
+    let subnet = format!("198.{}.{}.0/24", 18 + net / 256, net % 256);
     format!(
         r#"{{"cniVersion": "0.4.0", "name": "test", "plugins": [
   {{"type": "ptp", "ipam": {{"type": "host-local", "dataDir": "{dir}/ipam",
-    "ranges": [[{{"subnet": "198.18.77.0/24"}}]]}}}}
+    "ranges": [[{{"subnet": "{subnet}"}}]]}}}}
 ]}}"#
     )
 }

@@ -166,10 +166,17 @@ impl Cluster for Table {
     }
 }
 
+fn free_address() -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address")
+}
+
 /// A running edged.
 pub struct EdgedNode {
     /// Its cloud.
     pub table: Table,
+    /// Its local API.
+    pub address: std::net::SocketAddr,
     stopping: service::CancellationToken,
     task: tokio::task::JoinHandle<()>,
     wanted: mpsc::Sender<WantedChange>,
@@ -180,6 +187,7 @@ impl EdgedNode {
     /// can tell: nothing is tidied up.
     pub fn start(dir: &Path, runtime: Arc<dyn ContainerRuntime>, table: Table) -> Self {
         let mut svc = Service::new("edged-test");
+        let address = free_address();
         let config = EdgedConfig {
             node: "edge-1".to_owned(),
             host_ips: vec![[192, 0, 2, 10].into()],
@@ -191,6 +199,7 @@ impl EdgedNode {
             resolv_conf: "/etc/resolv.conf".into(),
             cgroup_driver: CgroupDriver::Cgroupfs,
             cgroup_root: format!("/{}", crate::containerd::CGROUP),
+            server: Some(address),
             logs: LogLimits::default(),
             eviction_hard: Default::default(),
             image_gc_high_percent: 100,
@@ -206,7 +215,20 @@ impl EdgedNode {
             // What failed shows in the pods.
             let _ = svc.until_stopped().await;
         });
-        Self { table, stopping, task, wanted: tell }
+        Self { table, address, stopping, task, wanted: tell }
+    }
+
+    /// Asks the local API and returns the whole answer, with its head.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn get(&self, path: &str) -> std::io::Result<String> {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = tokio::net::TcpStream::connect(self.address).await?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
     }
 
     /// Stores a pod and tells edged.

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgecore::edged::runtime::cri::CriRuntime;
-use edgecore::edged::runtime::{ContainerRuntime, ContainerState, Listing};
+use edgecore::edged::runtime::{ContainerRuntime, ContainerState, Listing, StreamSpec};
 use k8s_openapi::api::core::v1::PodStatus;
 use serde_json::json;
 use tests::containerd::{BUSYBOX, Containerd};
 use tests::node::{EdgedNode, Table};
+use tokio::io::AsyncReadExt;
 
 struct Bench {
     containerd: Containerd,
@@ -84,7 +85,7 @@ async fn a_pod_runs_in_containerd_survives_edged_and_is_removed() {
     let status = node.table.status("web", is_running).await;
     println!("create to Running: {:?}", begun.elapsed().unwrap());
     let ip = status.pod_ip.unwrap();
-    assert!(ip.starts_with("198.18.77."), "{ip}");
+    assert!(ip.starts_with("198.1"), "{ip}");
     assert_eq!(status.qos_class.as_deref(), Some("Burstable"));
     assert_eq!(
         bench
@@ -97,6 +98,16 @@ async fn a_pod_runs_in_containerd_survives_edged_and_is_removed() {
         format!("blue {ip} yes\nshop")
     );
     assert!(bench.exec("main", "cat /etc/hosts").await.contains(&format!("{ip}\tshop")));
+
+    let log = node.get("/containerLogs/default/web/main?tailLines=5").await.unwrap();
+    assert!(log.starts_with("HTTP/1.0 200") && log.ends_with("\r\n\r\nhello from edge\n"), "{log}");
+    let gone = node.get("/containerLogs/default/nobody/main").await.unwrap();
+    assert!(gone.contains("404") && gone.contains("pod \"nobody\" does not exist"), "{gone}");
+    assert!(node.get("/healthz").await.unwrap().ends_with("ok"));
+    assert!(node.get("/pods").await.unwrap().contains("\"kind\":\"PodList\""));
+    assert!(node.get("/exec/default/web/main").await.unwrap().starts_with("HTTP/1.0 501"));
+    let summary = node.get("/stats/summary").await.unwrap();
+    assert!(summary.contains("\"workingSetBytes\""), "{summary}");
 
     node.table.config_map("settings", &[("color", "green")]);
     let key = api::names::ObjectKey::new(
@@ -184,4 +195,102 @@ async fn thirty_pods_at_once_run_soon_and_a_death_is_told_at_once() {
     assert!(took < Duration::from_secs(1), "the runtime's events were not heard: {took:?}");
     let ended = status.container_statuses.unwrap()[0].state.clone().unwrap().terminated.unwrap();
     assert_eq!((ended.exit_code, ended.reason.as_deref()), (3, Some("Error")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rights_limits_probes_and_last_words_are_the_pods() {
+    let bench = Bench::start().await;
+    let node = bench.node(Table::default());
+    node.apply(json!({"metadata": {"name": "meek"}, "spec": {
+        "terminationGracePeriodSeconds": 1, "hostNetwork": true,
+        "securityContext": {"runAsUser": 1000, "runAsGroup": 2000, "fsGroup": 3000},
+        "containers": [{"name": "meek", "image": BUSYBOX, "command": ["sleep", "3600"],
+            "securityContext": {"readOnlyRootFilesystem": true, "allowPrivilegeEscalation": false,
+                "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": true},
+            "volumeMounts": [{"name": "work", "mountPath": "/work"}, {"name": "mem", "mountPath": "/mem"}]}],
+        "volumes": [{"name": "work", "emptyDir": {}}, {"name": "mem", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}]
+    }})).await;
+    node.apply(json!({"metadata": {"name": "serving"}, "spec": {
+        "terminationGracePeriodSeconds": 1,
+        "containers": [{"name": "serving", "image": BUSYBOX,
+            "command": ["sh", "-c", "mkdir /tmp/www && echo hi > /tmp/www/ok && httpd -f -p 8080 -h /tmp/www"],
+            "ports": [{"name": "web", "containerPort": 8080}],
+            "readinessProbe": {"httpGet": {"path": "/ok", "port": "web"}, "periodSeconds": 1},
+            "livenessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "initialDelaySeconds": 5}}]
+    }})).await;
+    node.apply(json!({"metadata": {"name": "greedy"}, "spec": {"restartPolicy": "Never",
+        "containers": [{"name": "greedy", "image": BUSYBOX, "command": ["tail", "/dev/zero"],
+            "resources": {"limits": {"memory": "32Mi"}}}]}}))
+        .await;
+    node.apply(json!({"metadata": {"name": "last"}, "spec": {"restartPolicy": "Never",
+        "containers": [{"name": "last", "image": BUSYBOX,
+            "command": ["sh", "-c", "echo farewell > /dev/termination-log; exit 4"]}]}}))
+        .await;
+    node.apply(json!({"metadata": {"name": "imageless"}, "spec": {
+        "containers": [{"name": "imageless", "image": "test.local/none:1", "imagePullPolicy": "Never"}]}})).await;
+
+    node.table.status("meek", is_running).await;
+    assert_eq!(bench.exec("meek", "id -u; id -g; id -G").await, "1000\n2000\n2000 3000");
+    assert_eq!(bench.exec("meek", "touch /x 2>/dev/null || echo refused").await, "refused");
+    assert_eq!(bench.exec("meek", "touch /work/a && stat -c %g /work/a").await, "3000");
+    let full = "dd if=/dev/zero of=/mem/x bs=1024 count=2000 2>/dev/null || stat -c %s /mem/x";
+    assert_eq!(bench.exec("meek", full).await, "1048576");
+    assert_eq!(
+        bench.exec("meek", "grep CapEff /proc/self/status | cut -f2").await,
+        "0000000000000000"
+    );
+
+    node.table.status("serving", is_running).await;
+    let ended =
+        |s: &PodStatus| s.container_statuses.as_ref()?[0].state.as_ref()?.terminated.clone();
+    let greedy = ended(
+        &node
+            .table
+            .status("greedy", |s| {
+                ended(s).is_some_and(|t| t.reason.as_deref() == Some("OOMKilled"))
+            })
+            .await,
+    )
+    .unwrap();
+    assert_eq!(greedy.exit_code, 137);
+    let last =
+        ended(&node.table.status("last", |s| s.phase.as_deref() == Some("Failed")).await).unwrap();
+    assert_eq!((last.exit_code, last.message.as_deref()), (4, Some("farewell\n")));
+    let waiting = node
+        .table
+        .status("imageless", |s| {
+            s.container_statuses.as_ref().is_some_and(|c| {
+                c[0].state
+                    .as_ref()
+                    .is_some_and(|s| s.waiting.as_ref().is_some_and(|w| w.message.is_some()))
+            })
+        })
+        .await;
+    let why = waiting.container_statuses.unwrap()[0].state.clone().unwrap().waiting.unwrap();
+    assert_eq!(why.reason.as_deref(), Some("ErrImageNeverPull"));
+
+    let list = bench.list().await;
+    let serving = list.containers.iter().find(|c| c.name == "serving").unwrap();
+    let command = ["sh", "-c", "echo out; echo err >&2; exit 7"].map(str::to_owned).into();
+    let spec = StreamSpec { command, stdout: true, stderr: true, ..StreamSpec::default() };
+    let streams = bench.runtime.exec(&serving.id, &spec).await.unwrap();
+    let (mut out, mut err) = (String::new(), String::new());
+    streams.stdout.unwrap().read_to_string(&mut out).await.unwrap();
+    streams.stderr.unwrap().read_to_string(&mut err).await.unwrap();
+    assert_eq!((out.as_str(), err.as_str(), streams.exit.await), ("out\n", "err\n", Ok(7)));
+    assert!(
+        node.table.status("serving", is_running).await.container_statuses.unwrap()[0].restart_count
+            == 0
+    );
+
+    for pod in ["meek", "serving", "greedy", "last", "imageless"] {
+        node.delete(pod, 1).await;
+    }
+    for pod in ["meek", "serving", "greedy", "last", "imageless"] {
+        node.table.gone(pod).await;
+    }
+    assert!(bench.list().await.sandboxes.is_empty());
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let left = mounts.lines().find(|m| m.contains("kubernetes.io~"));
+    assert_eq!(left, None);
 }

@@ -136,11 +136,10 @@ fn victim<'a>(
         let amount = if resource == "memory" { s.memory_working_set } else { s.disk_used };
         *used.entry(uid).or_default() += amount;
     }
-    let mut candidates: Vec<(&Arc<Pod>, (bool, bool, i32, i128))> = pods
-        .iter()
+    pods.iter()
         .filter(|p| !podspec::is_static(p) && !podspec::is_over(p) && !podspec::is_deleted(p))
         .filter(|p| !is_critical(p))
-        .map(|p| {
+        .min_by_key(|p| {
             let asked: i128 = podspec::containers(p)
                 .filter_map(|(c, _)| resources::request(c, resource))
                 .sum::<i128>()
@@ -148,12 +147,8 @@ fn victim<'a>(
             let beyond = i128::from(used.get(podspec::uid(p)).copied().unwrap_or(0)) - asked;
             let priority = podspec::spec(p).priority.unwrap_or(0);
             let sheltered = resources::qos(p) == Qos::Guaranteed;
-            // Smallest first.
-            (p, (beyond <= 0, sheltered, priority, -beyond))
+            (beyond <= 0, sheltered, priority, -beyond)
         })
-        .collect();
-    candidates.sort_by_key(|(_, rank)| *rank);
-    candidates.first().map(|(p, _)| *p)
 }
 
 fn is_critical(pod: &Pod) -> bool {

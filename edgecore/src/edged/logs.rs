@@ -52,7 +52,8 @@ pub(crate) async fn run(shared: Arc<Shared>, limits: LogLimits) {
     }
 }
 
-fn path_of(root: &Path, c: &SeenContainer) -> Option<PathBuf> {
+/// Where the log of a container is.
+pub(crate) fn path_of(root: &Path, c: &SeenContainer) -> Option<PathBuf> {
     let of = |key: &str| c.labels.get(key).map(String::as_str);
     let (ns, name, uid) = (of(label::POD_NAMESPACE)?, of(label::POD_NAME)?, of(label::POD_UID)?);
     let log = root.join(format!("{ns}_{name}_{uid}")).join(&c.name);

@@ -21,6 +21,7 @@ mod hooks;
 mod images;
 mod inbox;
 mod last_words;
+mod logread;
 mod logs;
 mod make;
 mod memory;
@@ -35,6 +36,7 @@ mod recorder;
 mod resources;
 pub mod runtime;
 mod security;
+mod server;
 mod static_pods;
 mod status;
 #[cfg(test)]
@@ -43,7 +45,7 @@ mod volumes;
 mod worker;
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -86,6 +88,8 @@ pub struct EdgedConfig {
     pub cgroup_driver: CgroupDriver,
     /// `cgroupRoot`
     pub cgroup_root: String,
+    /// Where the local API (health, pods, logs, statistics) is served; a loopback address.
+    pub server: Option<SocketAddr>,
     /// When log files are rotated.
     pub logs: LogLimits,
     /// `evictionHard`: what must be left of which signal, `100Mi` or `10%`. Unreadable ones are
@@ -119,7 +123,7 @@ pub fn spawn(
     svc.spawn("edged", Policy::StopAll, async move {
         let static_path = config.static_pods.clone();
         let node = config.node.clone();
-        let logs = config.logs;
+        let (logs, address) = (config.logs, config.server);
         let limits = limits(&config);
         let shared = tokio::select! {
             () = stopping.cancelled() => return Ok(()),
@@ -127,14 +131,15 @@ pub fn spawn(
         };
         let (tell, changes) = mpsc::channel(256); // full: the look at the runtime waits
         let (evict, evictions) = mpsc::channel(4); // full: the next eviction waits
-        let sources = pods::Sources { wanted, changes, evictions, static_path, node };
+        let sources = pods::Sources { wanted, changes, evictions, static_path, node: node.clone() };
         let directory = pods::Directory::default();
         drop(ready);
         tokio::join!(
             pods::run(shared.clone(), sources, directory.clone()),
             pleg::run(shared.clone(), tell),
             logs::run(shared.clone(), logs),
-            eviction::run(shared, limits, directory, evict),
+            eviction::run(shared.clone(), limits, directory.clone(), evict),
+            server::run(shared, address, directory, node),
         );
         Ok(())
     });

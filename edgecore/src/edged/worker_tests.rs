@@ -51,6 +51,7 @@ impl Node {
             resolv_conf: "/nonexistent".into(),
             cgroup_driver: Default::default(),
             cgroup_root: String::new(),
+            server: None,
             logs: LogLimits::default(),
             eviction_hard: Default::default(),
             image_gc_high_percent: 100,

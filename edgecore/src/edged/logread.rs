@@ -1,0 +1,282 @@
+//! Reading a container's log as `kubectl logs` wants it.
+//!
+//! Owns: the meaning of the log's lines and of the query's options.
+//! Called by: `server.rs`. Never: holds more of a log in memory than one piece.
+
+use std::future::Future;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncSeekExt, BufReader};
+use tokio::sync::mpsc;
+
+const PIECE: usize = 16 << 10;
+/// Runtimes break longer lines into parts.
+const LONGEST_LINE: u64 = 64 << 10;
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// What of a log is wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct LogOptions {
+    /// Go on as it grows.
+    pub(crate) follow: bool,
+    /// Of the container before this one.
+    pub(crate) previous: bool,
+    /// With the time before each line.
+    pub(crate) timestamps: bool,
+    /// Only the last lines.
+    pub(crate) tail: Option<u64>,
+    /// Only what is not older.
+    pub(crate) since: Option<Timestamp>,
+    /// Only so many bytes.
+    pub(crate) limit: Option<u64>,
+}
+
+impl LogOptions {
+    /// From a query such as `follow=true&tailLines=10`.
+    ///
+    /// # Errors
+    /// What is wrong with which option.
+    pub(crate) fn parse(query: &str, now: Timestamp) -> Result<Self, String> {
+        let mut options = Self::default();
+        for (key, value) in form(query) {
+            let bad = || format!("`{key}={value}` cannot be understood");
+            let flag = || match value.as_str() {
+                "" | "true" | "1" => Ok(true),
+                "false" | "0" => Ok(false),
+                _ => Err(bad()),
+            };
+            let number = || value.parse::<u64>().map_err(|_| bad());
+            match key.as_str() {
+                "follow" => options.follow = flag()?,
+                "previous" => options.previous = flag()?,
+                "timestamps" => options.timestamps = flag()?,
+                "tailLines" if value != "all" => options.tail = Some(number()?),
+                "limitBytes" => options.limit = Some(number()?),
+                "sinceTime" => options.since = Some(value.parse().map_err(|_| bad())?),
+                "sinceSeconds" => {
+                    let seconds = i64::try_from(number()?).map_err(|_| bad())?;
+                    let back = jiff::SignedDuration::from_secs(seconds);
+                    options.since = Some(now.checked_sub(back).unwrap_or(Timestamp::MIN));
+                }
+                _ => {}
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// The pairs of a query, decoded.
+pub(crate) fn form(query: &str) -> Vec<(String, String)> {
+    query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(k, v)| (percent_decoded(k), percent_decoded(v)))
+        .collect()
+}
+
+/// `%2F` as `/` and `+` as a space.
+pub(crate) fn percent_decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut i = 0;
+    while i < bytes.len() {
+        let code = (bytes[i] == b'%')
+            .then(|| text.get(i + 1..i + 3))
+            .flatten()
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match (code, bytes[i]) {
+            (Some(b), _) => {
+                out.push(b);
+                i += 2;
+            }
+            (None, b'+') => out.push(b' '),
+            (None, b) => out.push(b),
+        }
+        i += 1;
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// One line as shown; `None` if it is too old or no log line at all.
+fn shown(line: &[u8], options: &LogOptions) -> Option<Vec<u8>> {
+    let mut parts = line.splitn(4, |b| *b == b' ');
+    let (time, stream, tag) = (parts.next()?, parts.next()?, parts.next()?);
+    if stream != b"stdout" && stream != b"stderr" {
+        return None;
+    }
+    let content = parts.next().unwrap_or_default();
+    let time = std::str::from_utf8(time).ok()?;
+    if let Some(since) = options.since
+        && time.parse::<Timestamp>().ok()? < since
+    {
+        return None;
+    }
+    let mut out = Vec::with_capacity(line.len());
+    if options.timestamps {
+        out.extend_from_slice(time.as_bytes());
+        out.push(b' ');
+    }
+    let partial = tag.split(|b| *b == b':').any(|t| t == b"P");
+    match content.strip_suffix(b"\n") {
+        Some(bare) if partial => out.extend_from_slice(bare),
+        _ => out.extend_from_slice(content),
+    }
+    Some(out)
+}
+
+/// Where the last `lines` lines begin.
+fn tail_start(file: &mut (impl Read + Seek), lines: u64) -> io::Result<u64> {
+    let end = file.seek(SeekFrom::End(0))?;
+    if lines == 0 {
+        return Ok(end);
+    }
+    let (mut at, mut found) = (end, 0);
+    let mut piece = vec![0; PIECE];
+    while at > 0 {
+        let size = at.min(PIECE as u64);
+        at -= size;
+        file.seek(SeekFrom::Start(at))?;
+        let piece = &mut piece[..usize::try_from(size).unwrap_or(PIECE)];
+        file.read_exact(piece)?;
+        for (i, byte) in piece.iter().enumerate().rev() {
+            let position = at + i as u64;
+            // The line feed at the very end closes the last line.
+            if *byte == b'\n' && position + 1 != end {
+                found += 1;
+                if found == lines {
+                    return Ok(position + 1);
+                }
+            }
+        }
+    }
+    Ok(0)
+}
+
+/// Sends the log in pieces until its end, or with `follow` until `running` says no and all is
+/// read. A reader that left ends it too.
+pub(crate) async fn stream<F: Future<Output = bool>>(
+    path: PathBuf,
+    options: LogOptions,
+    to: mpsc::Sender<Bytes>,
+    running: impl Fn() -> F,
+) -> io::Result<()> {
+    let mut start = 0;
+    if let Some(lines) = options.tail {
+        let path = path.clone();
+        let found =
+            tokio::task::spawn_blocking(move || tail_start(&mut std::fs::File::open(path)?, lines));
+        start = found.await.map_err(io::Error::other)??;
+    }
+    let mut file = tokio::fs::File::open(&path).await?;
+    file.seek(SeekFrom::Start(start)).await?;
+    let mut reader = BufReader::with_capacity(PIECE, file);
+    let mut left = options.limit.unwrap_or(u64::MAX);
+    let (mut line, mut last_look) = (Vec::new(), false);
+    loop {
+        let read = (&mut reader).take(LONGEST_LINE).read_until(b'\n', &mut line).await?;
+        if line.last() == Some(&b'\n') || line.len() as u64 >= LONGEST_LINE {
+            if let Some(mut text) = shown(&line, &options) {
+                text.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+                left -= text.len() as u64;
+                if to.send(text.into()).await.is_err() || left == 0 {
+                    return Ok(());
+                }
+            }
+            line.clear();
+            continue;
+        }
+        if read > 0 {
+            continue;
+        }
+        if !options.follow || last_look {
+            return Ok(());
+        }
+        if is_another(&reader, &path).await {
+            // Rotated: what was left in the old file has been read.
+            reader = BufReader::with_capacity(PIECE, tokio::fs::File::open(&path).await?);
+            continue;
+        }
+        last_look = !running().await;
+        tokio::select! {
+            () = to.closed() => return Ok(()),
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
+    }
+}
+
+async fn is_another(reader: &BufReader<tokio::fs::File>, path: &std::path::Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (reader.get_ref().metadata().await, tokio::fs::metadata(path).await) {
+        (Ok(open), Ok(named)) => open.ino() != named.ino(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: &str = "2026-11-22T00:00:01Z stdout F one\n\
+        2026-11-22T00:00:02Z stderr P tw\n\
+        2026-11-22T00:00:02Z stderr F o\n\
+        2026-11-22T00:00:03.5Z stdout F three\n";
+
+    async fn read(query: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        std::fs::write(&path, LOG).unwrap();
+        let now = "2026-11-22T00:00:04Z".parse().unwrap();
+        let options = LogOptions::parse(query, now).unwrap();
+        let (tx, mut rx) = mpsc::channel(64);
+        stream(path, options, tx, || std::future::ready(false)).await.unwrap();
+        let mut all = Vec::new();
+        while let Some(piece) = rx.recv().await {
+            all.extend_from_slice(&piece);
+        }
+        String::from_utf8(all).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_log_is_shown_as_asked_for() {
+        assert_eq!(read("").await, "one\ntwo\nthree\n");
+        assert_eq!(read("tailLines=1").await, "three\n");
+        assert_eq!(read("tailLines=0").await, "");
+        assert_eq!(read("tailLines=100").await, "one\ntwo\nthree\n");
+        assert_eq!(read("timestamps=true&tailLines=1").await, "2026-11-22T00:00:03.5Z three\n");
+        assert_eq!(read("sinceTime=2026-11-22T00%3A00%3A03Z").await, "three\n");
+        assert_eq!(read("sinceSeconds=2").await, "two\nthree\n");
+        assert_eq!(read("limitBytes=5").await, "one\nt");
+        assert_eq!(read("follow=true").await, "one\ntwo\nthree\n");
+    }
+
+    #[test]
+    fn options_that_make_no_sense_are_named() {
+        let now = Timestamp::UNIX_EPOCH;
+        for bad in ["tailLines=-1", "follow=maybe", "sinceTime=yesterday", "limitBytes=x"] {
+            let why = LogOptions::parse(bad, now).unwrap_err();
+            assert!(why.contains(bad), "{why}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_followed_log_goes_on_over_its_rotation() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        let line = |text: &str| format!("2026-11-22T00:00:01Z stdout F {text}\n");
+        std::fs::write(&path, line("old")).unwrap();
+        let (tx, mut rx) = mpsc::channel(1);
+        let options = LogOptions { follow: true, ..LogOptions::default() };
+        let reading = tokio::spawn(stream(path.clone(), options, tx, || std::future::ready(true)));
+        assert_eq!(rx.recv().await.unwrap(), "old\n");
+        std::fs::rename(&path, dir.path().join("0.log.1")).unwrap();
+        std::fs::write(&path, line("new")).unwrap();
+        assert_eq!(rx.recv().await.unwrap(), "new\n");
+        drop(rx);
+        reading.await.unwrap().unwrap();
+    }
+}
