@@ -116,7 +116,10 @@ impl Drop for Containerd {
     fn drop(&mut self) {
         // The shims outlive containerd by design: end what they hold first.
         let tasks = self.dir.path().join("state/io.containerd.runtime.v2.task/k8s.io");
+        let mut networks = Vec::new();
         for task in fs::read_dir(&tasks).into_iter().flatten().flatten() {
+            let spec = fs::read_to_string(task.path().join("config.json")).unwrap_or_default();
+            networks.extend(network_of(&spec));
             let pid = fs::read_to_string(task.path().join("init.pid")).unwrap_or_default();
             kill(pid.trim());
         }
@@ -131,6 +134,11 @@ impl Drop for Containerd {
                 kill(&entry.file_name().to_string_lossy());
             }
         }
+        // Its veth pair goes with the network namespace.
+        for network in networks {
+            let _ = nix::mount::umount2(network.as_path(), nix::mount::MntFlags::MNT_DETACH);
+            let _ = fs::remove_file(network);
+        }
         for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
             remove_cgroups(&hierarchy.path().join(CGROUP));
         }
@@ -142,6 +150,14 @@ impl Drop for Containerd {
             }
         }
     }
+}
+
+/// The network namespace that was made for a container, from its OCI specification.
+fn network_of(spec: &str) -> Option<PathBuf> {
+    let spec: serde_json::Value = serde_json::from_str(spec).ok()?;
+    let all = spec["linux"]["namespaces"].as_array()?;
+    let path = all.iter().find(|ns| ns["type"] == "network")?["path"].as_str()?;
+    path.contains("/netns/cni-").then(|| PathBuf::from(path))
 }
 
 fn remove_cgroups(dir: &Path) {
