@@ -5,7 +5,7 @@
 //! Never: ends the process; what fails is returned or told to the supervisor.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +34,7 @@ use crate::edgecontroller::index::Index;
 use crate::edgecontroller::upstream::{Context, Job, Upstreams, Work};
 use crate::error::Error;
 use crate::metrics::Metrics;
+use crate::status::{self, Passage};
 use crate::synccontroller::SyncController;
 use crate::synccontroller::records::Records;
 
@@ -48,6 +49,8 @@ pub struct Options {
     pub client: Option<(kube::Client, String)>,
     /// What `/log-level` on the admin port changes.
     pub log_level: Option<LogLevel>,
+    /// Serve the status stream on this unix socket; none is served otherwise.
+    pub status_socket: Option<PathBuf>,
     /// The certificates, instead of those in files and Secrets; for tests.
     pub pki: Option<Pki>,
 }
@@ -73,6 +76,7 @@ pub struct CloudCore {
     websocket: Option<TcpListener>,
     https: Option<TcpListener>,
     admin: Admin,
+    status: Option<status::Bound>,
     addresses: Addresses,
 }
 
@@ -95,6 +99,10 @@ impl CloudCore {
         let admin =
             Admin::bind(config.common_config.monitor_server.bind_address, options.log_level)
                 .await?;
+        let status = match &options.status_socket {
+            Some(path) => Some(status::Bound::bind(path).await?),
+            None => None,
+        };
         let pki = match options.pki {
             Some(pki) => pki,
             None => patiently(|| secrets::load_or_create(&api, hub)).await?,
@@ -107,7 +115,7 @@ impl CloudCore {
             https: local(&https),
             admin: admin.local_addr().ok(),
         };
-        Ok(Self { config, api, api_ca, pki, metrics, websocket, https, admin, addresses })
+        Ok(Self { config, api, api_ca, pki, metrics, websocket, https, admin, status, addresses })
     }
 
     /// Where it listens.
@@ -127,7 +135,7 @@ impl CloudCore {
 
     /// Starts everything.
     pub fn spawn(self, svc: &mut Service) {
-        let Self { config, api, api_ca, pki, metrics, websocket, https, admin, .. } = self;
+        let Self { config, api, api_ca, pki, metrics, websocket, https, admin, status, .. } = self;
         let hub = config.modules.cloud_hub;
         let stopping = svc.stopping();
         metrics.register(svc.metrics());
@@ -150,6 +158,10 @@ impl CloudCore {
             Arc::clone(&records),
             metrics.clone(),
         ));
+        if let Some(socket) = status {
+            let shown = Arc::clone(registry.status());
+            spawn(svc, "status", socket.serve(shown, api.clone(), stopping.clone()));
+        }
         let upstreams = Upstreams::spawn(
             svc,
             Arc::new(Context {
@@ -369,6 +381,7 @@ async fn tell_served(registry: Arc<Registry>, upstreams: Upstreams) {
             work: Work::Served,
             memory: None,
             in_work: InWork::own(),
+            passage: Passage::begin(0, 0),
         };
         // A full queue means thousands of requests in work: the annotation can wait for the next
         // connect.

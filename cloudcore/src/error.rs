@@ -43,6 +43,9 @@ pub enum Error {
     /// The port for metrics.
     #[error("cannot listen for metrics (`commonConfig.monitorServer.bindAddress`)")]
     Admin(#[from] service::admin::AdminError),
+    /// The socket of the status stream.
+    #[error(transparent)]
+    Status(#[from] crate::status::StatusError),
     /// A part has failed.
     #[error(transparent)]
     Stopped(#[from] service::Stopped),

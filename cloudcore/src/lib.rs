@@ -16,6 +16,7 @@ pub mod edgecontroller;
 mod error;
 pub mod metrics;
 pub mod object;
+pub mod status;
 pub mod synccontroller;
 
 pub use app::{Addresses, CloudCore, Options};

@@ -77,6 +77,7 @@ pub struct Metrics {
     /// Requests to the API server that failed.
     pub api_errors: Counter,
     dropped: Family<Reason, Counter>,
+    dropped_in_all: Counter,
     refused: Family<Reason, Counter>,
     issued: Counter,
 }
@@ -114,6 +115,7 @@ impl Metrics {
     pub fn dropped(&self, why: Drop, how_many: u64) {
         if how_many > 0 {
             self.dropped.get_or_create(&Reason { reason: why.label() }).inc_by(how_many);
+            self.dropped_in_all.inc_by(how_many);
         }
     }
 
@@ -125,6 +127,11 @@ impl Metrics {
     /// Counts a signed certificate.
     pub fn issued(&self) {
         self.issued.inc();
+    }
+
+    /// How many were dropped, for whatever reason.
+    pub fn dropped_in_all(&self) -> u64 {
+        self.dropped_in_all.get()
     }
 
     /// How many were dropped for a reason.

@@ -42,6 +42,7 @@ Register-ArgumentCompleter -Native -CommandName 'keadm' -ScriptBlock {
             [CompletionResult]::new('reset', 'reset', [CompletionResultType]::ParameterValue, 'Remove what `init` or `join` has made on this machine, and nothing else')
             [CompletionResult]::new('manifest', 'manifest', [CompletionResultType]::ParameterValue, 'Print what `keadm init` applies to Kubernetes, as YAML')
             [CompletionResult]::new('config', 'config', [CompletionResultType]::ParameterValue, 'Print or check configuration files')
+            [CompletionResult]::new('dashboard', 'dashboard', [CompletionResultType]::ParameterValue, 'Watch the fleet in the terminal: nodes, pods, devices, messages, as they change')
             [CompletionResult]::new('cloudcore', 'cloudcore', [CompletionResultType]::ParameterValue, 'Run the cloud half in the foreground')
             [CompletionResult]::new('edgecore', 'edgecore', [CompletionResultType]::ParameterValue, 'Run the edge half in the foreground')
             [CompletionResult]::new('control-plane', 'control-plane', [CompletionResultType]::ParameterValue, 'Run the embedded control plane in the foreground')
@@ -417,8 +418,28 @@ Register-ArgumentCompleter -Native -CommandName 'keadm' -ScriptBlock {
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
+        'keadm;dashboard' {
+            [CompletionResult]::new('--endpoint', '--endpoint', [CompletionResultType]::ParameterName, 'The socket of the status stream')
+            [CompletionResult]::new('--record', '--record', [CompletionResultType]::ParameterName, 'Write what comes to this file, for `--replay`')
+            [CompletionResult]::new('--replay', '--replay', [CompletionResultType]::ParameterName, 'Play a recording instead')
+            [CompletionResult]::new('--theme', '--theme', [CompletionResultType]::ParameterName, 'The colours; `NO_COLOR` means `plain`')
+            [CompletionResult]::new('--v', '--v', [CompletionResultType]::ParameterName, 'The verbosity as KubeEdge writes it')
+            [CompletionResult]::new('--log-format', '--log-format', [CompletionResultType]::ParameterName, 'The log lines of the programs run by this command')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour; `NO_COLOR` is heeded')
+            [CompletionResult]::new('--progress', '--progress', [CompletionResultType]::ParameterName, 'How steps are shown')
+            [CompletionResult]::new('--root', '--root', [CompletionResultType]::ParameterName, 'The folder below which the installation lies')
+            [CompletionResult]::new('--no-mouse', '--no-mouse', [CompletionResultType]::ParameterName, 'Leave the mouse to the terminal, for selecting text')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say nothing but data, warnings and errors')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say nothing but data, warnings and errors')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Log more; repeat for even more')
+            [CompletionResult]::new('--ascii', '--ascii', [CompletionResultType]::ParameterName, 'Write `ok`, `FAIL` and `warn` instead of symbols')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
         'keadm;cloudcore' {
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'The configuration [default: /etc/kubeedge/config/cloudcore.yaml]')
+            [CompletionResult]::new('--status-socket', '--status-socket', [CompletionResultType]::ParameterName, 'Serve the status stream here, for `keadm dashboard` [default: /run/kubeedge/cloudcore-status.sock]')
             [CompletionResult]::new('--v', '--v', [CompletionResultType]::ParameterName, 'The verbosity as KubeEdge writes it')
             [CompletionResult]::new('--log-format', '--log-format', [CompletionResultType]::ParameterName, 'The log lines of the programs run by this command')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour; `NO_COLOR` is heeded')

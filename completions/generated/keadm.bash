@@ -31,6 +31,9 @@ _keadm() {
             keadm,control-plane)
                 cmd="keadm__subcmd__control__subcmd__plane"
                 ;;
+            keadm,dashboard)
+                cmd="keadm__subcmd__dashboard"
+                ;;
             keadm,edgecore)
                 cmd="keadm__subcmd__edgecore"
                 ;;
@@ -95,7 +98,7 @@ _keadm() {
 
     case "${cmd}" in
         keadm)
-            opts="-q -v -h -V --quiet --v --log-format --color --progress --ascii --root --help --version up init join gettoken check reset manifest config cloudcore edgecore control-plane version completion help supervise"
+            opts="-q -v -h -V --quiet --v --log-format --color --progress --ascii --root --help --version up init join gettoken check reset manifest config dashboard cloudcore edgecore control-plane version completion help supervise"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -179,13 +182,17 @@ _keadm() {
             return 0
             ;;
         keadm__subcmd__cloudcore)
-            opts="-q -v -h --config --minconfig --defaultconfig --version --quiet --v --log-format --color --progress --ascii --root --help"
+            opts="-q -v -h --config --minconfig --defaultconfig --status-socket --version --quiet --v --log-format --color --progress --ascii --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --status-socket)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -407,6 +414,56 @@ _keadm() {
                     ;;
                 --kubeconfig)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --v)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --progress)
+                    COMPREPLY=($(compgen -W "auto plain jsonl none" -- "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        keadm__subcmd__dashboard)
+            opts="-q -v -h --endpoint --record --replay --theme --no-mouse --quiet --v --log-format --color --progress --ascii --root --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --theme)
+                    COMPREPLY=($(compgen -W "dark light plain" -- "${cur}"))
                     return 0
                     ;;
                 --v)

@@ -48,6 +48,7 @@ complete -c keadm -n "__fish_keadm_needs_command" -f -a "check" -d 'Check this m
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "reset" -d 'Remove what `init` or `join` has made on this machine, and nothing else'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "manifest" -d 'Print what `keadm init` applies to Kubernetes, as YAML'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "config" -d 'Print or check configuration files'
+complete -c keadm -n "__fish_keadm_needs_command" -f -a "dashboard" -d 'Watch the fleet in the terminal: nodes, pods, devices, messages, as they change'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "cloudcore" -d 'Run the cloud half in the foreground'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "edgecore" -d 'Run the edge half in the foreground'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "control-plane" -d 'Run the embedded control plane in the foreground'
@@ -414,7 +415,30 @@ complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subc
 complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from check" -s v -d 'Log more; repeat for even more'
 complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from check" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
 complete -c keadm -n "__fish_keadm_using_subcommand config; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand dashboard" -l endpoint -d 'The socket of the status stream' -r
+complete -c keadm -n "__fish_keadm_using_subcommand dashboard" -l record -d 'Write what comes to this file, for `--replay`' -r
+complete -c keadm -n "__fish_keadm_using_subcommand dashboard" -l replay -d 'Play a recording instead' -r
+complete -c keadm -n "__fish_keadm_using_subcommand dashboard" -l theme -d 'The colours; `NO_COLOR` means `plain`' -r -f -a "dark\t'For a dark background'
+light\t'For a light background'
+plain\t'Bold, dim and reverse only'"
+complete -c keadm -n "__fish_keadm_using_subcommand dashboard" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand dashboard" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand dashboard" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand dashboard" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand dashboard" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand dashboard" -l no-mouse -d 'Leave the mouse to the terminal, for selecting text'
+complete -c keadm -n "__fish_keadm_using_subcommand dashboard" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand dashboard" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand dashboard" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand dashboard" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c keadm -n "__fish_keadm_using_subcommand cloudcore" -l config -d 'The configuration [default: /etc/kubeedge/config/cloudcore.yaml]' -r
+complete -c keadm -n "__fish_keadm_using_subcommand cloudcore" -l status-socket -d 'Serve the status stream here, for `keadm dashboard` [default: /run/kubeedge/cloudcore-status.sock]' -r
 complete -c keadm -n "__fish_keadm_using_subcommand cloudcore" -l v -d 'The verbosity as KubeEdge writes it' -r
 complete -c keadm -n "__fish_keadm_using_subcommand cloudcore" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
 json\t'One JSON object a line'"

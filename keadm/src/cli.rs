@@ -111,6 +111,9 @@ pub enum Command {
     Manifest(commands::manifest::ManifestArgs),
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     Config(commands::config::ConfigArgs),
+    #[cfg(feature = "dashboard")]
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Dashboard(commands::dashboard::DashboardArgs),
     #[cfg(feature = "cloud")]
     #[command(name = "cloudcore")]
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
@@ -135,7 +138,8 @@ pub enum Command {
 }
 
 /// The commands of all builds, with the feature that each needs.
-const FEATURES: [(&str, &str); 7] = [
+const FEATURES: [(&str, &str); 8] = [
+    ("dashboard", "dashboard"),
     ("up", "cloud"),
     ("init", "cloud"),
     ("gettoken", "cloud"),

@@ -7,6 +7,8 @@ pub mod completion;
 pub mod config;
 #[cfg(feature = "cloud")]
 pub mod control_plane;
+#[cfg(feature = "dashboard")]
+pub mod dashboard;
 #[cfg(feature = "edge")]
 pub mod edgecore;
 #[cfg(feature = "cloud")]
@@ -31,6 +33,10 @@ use crate::cli::Command;
 use crate::context::Context;
 use crate::errors::CommandError;
 
+/// The file name of cloudcore's status stream, in the folder for sockets or that of `keadm up`.
+#[cfg(any(feature = "cloud", feature = "dashboard"))]
+pub const STATUS_SOCKET: &str = "cloudcore-status.sock";
+
 /// Runs a command.
 ///
 /// # Errors
@@ -50,6 +56,8 @@ pub fn run(command: &Command, cx: &Context) -> Result<(), CommandError> {
         #[cfg(feature = "cloud")]
         Command::Manifest(args) => manifest::manifest(args, cx),
         Command::Config(args) => config::config(args, cx),
+        #[cfg(feature = "dashboard")]
+        Command::Dashboard(args) => dashboard::dashboard(args, cx),
         #[cfg(feature = "cloud")]
         Command::CloudCore(args) => cloudcore::cloudcore(args, cx),
         #[cfg(feature = "edge")]

@@ -129,6 +129,9 @@ pub async fn run(endpoint: Option<Endpoint>, options: Options) -> Result<(), Err
         look: options.look,
         guard: Guard::enter(options.mouse).map_err(Error::Terminal)?,
     };
+    if let Ok(size) = app.guard.terminal().size() {
+        update(&mut app.state, Event::Resize { height: size.height });
+    }
     app.until_left(options.stop).await.map_err(Error::Terminal)
 }
 
@@ -162,7 +165,7 @@ impl App {
                     Some(Ok(TermEvent::Key(key))) => Event::Key(key),
                     Some(Ok(TermEvent::Mouse(mouse))) => Event::Mouse(mouse),
                     Some(Ok(TermEvent::Paste(text))) => Event::Paste(text),
-                    Some(Ok(TermEvent::Resize(..))) => Event::Resize,
+                    Some(Ok(TermEvent::Resize(_, height))) => Event::Resize { height },
                     Some(Ok(_)) => continue,
                 },
                 Some(event) = self.wires.events.recv() => self.stream_event(event),

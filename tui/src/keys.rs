@@ -198,15 +198,71 @@ pub fn lookup(key: KeyEvent, place: Place, replay: bool) -> Option<Action> {
         .map(|b| b.action)
 }
 
-/// The keys of a place and what they do, for the help screen.
-pub fn help(place: Place, replay: bool) -> Vec<(&'static str, &'static str)> {
-    let mut lines: Vec<_> =
-        TABLE.iter().filter(|b| holds(b.when, place, replay)).map(|b| (b.shown, b.what)).collect();
+/// What the server must answer for an action to make sense.
+fn needs(action: Action) -> Option<&'static str> {
+    Some(match action {
+        Action::Logs => "logs",
+        Action::Yaml => "yaml",
+        Action::Delete => "deletePod",
+        Action::Restart => "restartPod",
+        Action::Cordon => "cordon",
+        Action::Drain => "drain",
+        Action::Edit => "setDesired",
+        _ => return None,
+    })
+}
+
+fn bindings(
+    place: Place,
+    replay: bool,
+    can: impl Fn(&str) -> bool,
+) -> impl Iterator<Item = &'static Binding> {
+    TABLE.iter().filter(move |b| holds(b.when, place, replay) && needs(b.action).is_none_or(&can))
+}
+
+/// What an action does at a place; `None` if it does nothing there.
+pub fn means(
+    action: Action,
+    place: Place,
+    replay: bool,
+    can: impl Fn(&str) -> bool,
+) -> Option<&'static str> {
+    if action == Action::Quit {
+        return Some("leave");
+    }
+    bindings(place, replay, can).find(|b| b.action == action).map(|b| b.what)
+}
+
+/// The keys of a place and what they do, for the help screen. Those that the server would refuse
+/// are left out.
+pub fn help(
+    place: Place,
+    replay: bool,
+    can: impl Fn(&str) -> bool,
+) -> Vec<(&'static str, &'static str)> {
+    let mut lines: Vec<_> = bindings(place, replay, can).map(|b| (b.shown, b.what)).collect();
     if matches!(place, Place::On(_)) {
         lines.push(("1-9", "only that namespace; 0 for all"));
     }
     lines.push(("^C", "leave"));
     lines
+}
+
+/// The keys for the foot of the screen: what is special about the place, then the way on.
+pub fn hints(place: Place, replay: bool, can: impl Fn(&str) -> bool) -> Vec<(String, String)> {
+    let short = |b: &Binding| {
+        let what = b.what.split([',', ':', ';']).next().unwrap_or(b.what);
+        let what = b.what.strip_prefix("replay: ").unwrap_or(what);
+        (b.shown.to_owned(), what.to_owned())
+    };
+    let special = |b: &&Binding| !matches!(b.when, When::Always);
+    let mut hints: Vec<_> = bindings(place, replay, &can).filter(special).map(short).collect();
+    let rest: &[(&str, &str)] = match place {
+        Place::On(_) => &[(":", "go to"), ("?", "keys"), ("q", "leave")],
+        _ => &[("j k", "scroll"), ("Esc", "back"), ("?", "keys")],
+    };
+    hints.extend(rest.iter().map(|(key, what)| ((*key).to_owned(), (*what).to_owned())));
+    hints
 }
 
 #[cfg(test)]

@@ -8,8 +8,10 @@
 //! draws `&State`. What the network should do next comes back from `update` as an `Effect`.
 
 pub mod app;
+pub mod columns;
 pub mod conn;
 pub mod keys;
+pub mod palette;
 pub mod record;
 pub mod rows;
 pub mod state;

@@ -5,8 +5,8 @@ use api::status::stream::{Request, ToReader};
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseEvent, MouseEventKind};
 
 use crate::keys::{self, Action, Place};
+use crate::palette;
 use crate::state::{Confirm, Layer, Link, Logs, Prompt, Purpose, Replay, Screen, State};
-use crate::view::table::visible_keys;
 
 /// Lines of a log that are asked for first.
 const LOG_TAIL: u32 = 1000;
@@ -19,7 +19,10 @@ pub enum Event {
     /// The mouse did something.
     Mouse(MouseEvent),
     /// The terminal has another size.
-    Resize,
+    Resize {
+        /// Lines.
+        height: u16,
+    },
     /// Text was pasted.
     Paste(String),
     /// Our clock.
@@ -73,6 +76,12 @@ pub enum Steer {
 
 /// Takes in an event.
 pub fn update(state: &mut State, event: Event) -> Vec<Effect> {
+    let effects = react(state, event);
+    state.refresh();
+    effects
+}
+
+fn react(state: &mut State, event: Event) -> Vec<Effect> {
     match event {
         Event::Clock(now) => {
             state.now = now;
@@ -82,7 +91,9 @@ pub fn update(state: &mut State, event: Event) -> Vec<Effect> {
             state.second();
             Vec::new()
         }
-        Event::Resize => {
+        Event::Resize { height } => {
+            // Header, screens, foot and the headings of a table are above and below the rows.
+            state.page = usize::from(height.saturating_sub(4)).max(1);
             state.dirty = true;
             Vec::new()
         }
@@ -181,7 +192,8 @@ fn mouse_did(state: &mut State, mouse: MouseEvent) -> Vec<Effect> {
     act(state, Action::Down(by))
 }
 
-fn place(state: &State) -> Place {
+/// Where the next key is pressed.
+pub fn place(state: &State) -> Place {
     match state.layers.last() {
         None => Place::On(state.screen),
         Some(Layer::Logs(_)) => Place::Log,
@@ -231,10 +243,8 @@ fn prompt_key(state: &mut State, key: KeyEvent) -> Vec<Effect> {
         }
         KeyCode::Char('u') if key.modifiers.contains(KeyModifiers::CONTROL) => prompt.text.clear(),
         KeyCode::Tab if prompt.purpose == Purpose::Command => {
-            if let Some(found) =
-                Screen::ALL.iter().find(|s| s.name().starts_with(prompt.text.as_str()))
-            {
-                prompt.text = found.name().to_owned();
+            if let Some(first) = palette::candidates(state, &prompt.text).into_iter().next() {
+                prompt.text = first.text;
             }
         }
         KeyCode::Char(c) if !c.is_control() && prompt.text.len() < 256 => prompt.text.push(c),
@@ -279,36 +289,24 @@ fn prompt_done(state: &mut State, prompt: Prompt) -> Vec<Effect> {
     }
 }
 
-/// A line of the palette: a screen, `ns NAME`, `q`.
+/// A line of the palette.
 fn command(state: &mut State, text: &str) -> Vec<Effect> {
-    let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
-    match word {
-        "" => Vec::new(),
-        "q" | "quit" | "q!" | "exit" => vec![Effect::Quit],
-        "help" | "h" => act(state, Action::Help),
-        "ns" | "namespace" => {
-            let rest = rest.trim();
-            state.namespace = (!rest.is_empty() && rest != "all").then(|| crate::rows::clean(rest));
+    use palette::Command;
+    match palette::parse(state, text) {
+        Ok(None) => Vec::new(),
+        Ok(Some(Command::Go(screen))) => go(state, screen),
+        Ok(Some(Command::Do(action))) => act(state, action),
+        Ok(Some(Command::Namespace(namespace))) => {
+            state.namespace = namespace;
             Vec::new()
         }
-        word => {
-            let alias = match word {
-                "no" | "node" => "nodes",
-                "po" | "pod" => "pods",
-                "dev" | "device" => "devices",
-                "ev" | "event" => "events",
-                "messages" | "msg" => "flow",
-                w => w,
-            };
-            match Screen::ALL.into_iter().find(|s| !alias.is_empty() && s.name().starts_with(alias))
-            {
-                Some(screen) => go(state, screen),
-                None => {
-                    let names = Screen::ALL.map(Screen::name).join(", ");
-                    state.say(format!("no screen `{word}`; there are {names}"), true);
-                    Vec::new()
-                }
-            }
+        Ok(Some(Command::Sort(column))) => {
+            state.table_mut().sort_by(column);
+            Vec::new()
+        }
+        Err(why) => {
+            state.say(why, true);
+            Vec::new()
         }
     }
 }
@@ -342,7 +340,10 @@ fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Next => return turn(state, 1),
         Action::Previous => return turn(state, Screen::ALL.len() - 1),
         Action::Down(by) => scroll(state, by),
-        Action::Page(by) => scroll(state, by * 20),
+        Action::Page(by) => {
+            let page = isize::try_from(state.page).unwrap_or(20);
+            scroll(state, by * page.saturating_sub(1).max(1));
+        }
         Action::Top => scroll(state, isize::MIN / 2),
         Action::Bottom => scroll(state, isize::MAX / 2),
         Action::Open => {
@@ -370,7 +371,7 @@ fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::NextHit => hit(state, true),
         Action::PreviousHit => hit(state, false),
         Action::SortNext => {
-            let columns = crate::view::table::columns(state.screen).len();
+            let columns = crate::columns::columns(state.screen).len();
             let table = state.table_mut();
             let next = (table.sort.column + 1) % columns.max(1);
             table.sort_by(next);
@@ -381,7 +382,7 @@ fn act(state: &mut State, action: Action) -> Vec<Effect> {
         }
         Action::Wide => state.wide = !state.wide,
         Action::Pause if state.replay.is_some() => return vec![Effect::Steer(Steer::Pause)],
-        Action::Pause => state.paused = !state.paused,
+        Action::Pause => state.hold(),
         Action::Follow => {
             if let Some(Layer::Logs(logs)) = state.layers.last_mut() {
                 logs.follow = !logs.follow;
@@ -443,9 +444,9 @@ fn scroll(state: &mut State, by: isize) {
             logs.follow = by > 0 && logs.top + 1 >= end;
         }
         None => {
-            let keys = visible_keys(state);
-            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-            state.table_mut().step(&keys, by);
+            let order = std::mem::take(&mut state.order);
+            state.table_mut().step(&order, by);
+            state.order = order;
         }
     }
 }
@@ -486,10 +487,8 @@ fn namespace(state: &mut State, n: u8) {
 /// The chosen row of the present table.
 pub fn chosen(state: &State) -> Option<RowKey> {
     let kind = state.screen.rows()?;
-    let keys = visible_keys(state);
-    let refs: Vec<&str> = keys.iter().map(String::as_str).collect();
-    let at = state.table().position(&refs)?;
-    Some(RowKey { kind, key: keys[at].clone() })
+    let at = state.table().position(&state.order)?;
+    Some(RowKey { kind, key: state.order.key(at)?.to_owned() })
 }
 
 fn split(key: &RowKey) -> (String, String) {

@@ -388,4 +388,103 @@ mod tests {
         let behind = told(&board, 5500).unwrap();
         assert_eq!((behind.millis, behind.missed_messages), (500, 7));
     }
+
+    /// Examples in docs/status-stream.md, as values.
+    fn documented() -> Vec<serde_json::Value> {
+        let text = include_str!("../../../docs/status-stream.md");
+        let blocks = text.split("```json\n").skip(1);
+        blocks.map(|b| serde_json::from_str(b.split("```").next().unwrap()).unwrap()).collect()
+    }
+
+    #[test]
+    fn every_documented_example_is_read_and_written_as_it_stands() {
+        let examples = documented();
+        assert!(examples.len() >= 10, "{}", examples.len());
+        for example in examples {
+            let text = example.to_string();
+            let again = match serde_json::from_str::<ToReader>(&text) {
+                Ok(ToReader::Unknown) => {
+                    let m: FromReader = serde_json::from_str(&text).unwrap();
+                    serde_json::to_value(m).unwrap()
+                }
+                Ok(m) => serde_json::to_value(m).unwrap(),
+                Err(e) => panic!("{e}: {text}"),
+            };
+            assert_eq!(again, example);
+        }
+    }
+
+    #[test]
+    fn every_field_that_is_sent_is_documented() {
+        use crate::status::row::{DeviceRow, Hops, Link, Queue, TwinRow, Usage};
+        fn names(value: &serde_json::Value, into: &mut Vec<String>) {
+            match value {
+                serde_json::Value::Object(map) => {
+                    for (name, value) in map {
+                        into.push(name.clone());
+                        names(value, into);
+                    }
+                }
+                serde_json::Value::Array(list) => list.iter().for_each(|v| names(v, into)),
+                _ => {}
+            }
+        }
+        let link = Link { certificate_expires: Some(1), round_trip_us: Some(1), ..Link::default() };
+        let update = Update {
+            full: true,
+            more: true,
+            nodes: vec![NodeRow {
+                link: Some(link),
+                lost_at: Some(1),
+                lost_why: "x".into(),
+                reason: "x".into(),
+                cordoned: true,
+                created: Some(1),
+                queue: Queue::default(),
+                last_report: Some(1),
+                lease_renewed: Some(1),
+                usage: Some(Usage::default()),
+                ..NodeRow::default()
+            }],
+            pods: vec![PodRow {
+                ip: "x".into(),
+                created: Some(1),
+                last_report: Some(1),
+                hops: Some(Hops::default()),
+                usage: Some(Usage::default()),
+                unconfirmed: true,
+                ..PodRow::default()
+            }],
+            devices: vec![DeviceRow {
+                last_online: Some(1),
+                twins: vec![TwinRow {
+                    desired: Some("x".into()),
+                    desired_at: Some(1),
+                    reported: Some("x".into()),
+                    reported_at: Some(1),
+                    ..TwinRow::default()
+                }],
+                created: Some(1),
+                last_report: Some(1),
+                ..DeviceRow::default()
+            }],
+            events: vec![EventRow { node: "x".into(), ..EventRow::default() }],
+            messages: vec![MessageRow {
+                first_us: Some(1),
+                second_us: Some(1),
+                ..MessageRow::default()
+            }],
+            gone: vec![RowKey::node("x")],
+            behind: Some(Behind::default()),
+            ..Update::default()
+        };
+        let mut sent = Vec::new();
+        names(&serde_json::to_value(ToReader::Update(Box::new(update))).unwrap(), &mut sent);
+        let text = include_str!("../../../docs/status-stream.md");
+        for name in sent {
+            let quoted =
+                text.contains(&format!("\"{name}\"")) || text.contains(&format!("`{name}`"));
+            assert!(quoted, "`{name}` is not documented");
+        }
+    }
 }

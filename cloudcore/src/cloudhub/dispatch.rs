@@ -25,6 +25,7 @@ use crate::apiserver::ApiError;
 use crate::edgecontroller::index::Index;
 use crate::edgecontroller::upstream::{Job, Upstreams, Work};
 use crate::metrics::{Drop as Dropped, Metrics};
+use crate::status::Passage;
 
 /// Requests of one node that may be in work.
 const PER_NODE: usize = 256;
@@ -87,40 +88,55 @@ impl Talker {
 }
 
 impl Dispatcher {
-    /// Deals with one message. `memory` is what it took from the budget.
+    /// Deals with one message. `memory` is what it took from the budget, `size` its size on the
+    /// wire.
     pub fn dispatch(
         &self,
         from: &Connection,
         talker: &mut Talker,
         message: Message,
+        size: usize,
         memory: Option<OwnedSemaphorePermit>,
     ) {
         let node = &from.origin().node;
+        let status = from.status();
+        let passage = Passage::begin(message.header.timestamp, size);
+        status.received(node);
         let resource: Box<str> = message.route.resource.as_str().into();
         let (id, upstream) = match Upstream::decode(node, message) {
             Ok(decoded) => decoded,
             Err(error) => {
                 self.metrics.dropped(Dropped::Undecodable, 1);
+                status.dropped(node, 1);
+                status.heard(node, "unknown", &resource, "undecodable", &passage);
                 return warn!(%node, %error, "a message is dropped");
             }
         };
         match upstream {
             // Every message resets the clock; this one says nothing else.
-            Upstream::Keepalive => {}
+            Upstream::Keepalive => status.heard(node, "keepalive", "", "ok", &passage),
             Upstream::Ack(ack) => {
                 if let Some(acked) = from.acked(&ack.of) {
+                    status.acked(node, &ack.of, &acked.key, &passage);
                     trace!(%node, object = %acked.key, version = ?acked.version, "acknowledged");
                 }
             }
             Upstream::Refused { of, why, .. } => {
                 let why: String = why.chars().take(256).collect();
+                status.heard(node, "refused", &resource, &why, &passage);
                 warn!(%node, msg = %of, why = %why.escape_debug(), "the node could not use a message");
             }
             Upstream::Request(request) => {
-                let ticket = Ticket { origin: from.origin().clone(), id, resource, memory };
+                let origin = from.origin().clone();
+                let ticket = Ticket { origin, id, resource, memory, passage };
                 self.request(talker, ticket, request);
             }
-            Upstream::Event(report) => self.event(talker, from.origin(), id, report, memory),
+            Upstream::Event(report) => {
+                let resource = Box::default();
+                let origin = from.origin().clone();
+                let ticket = Ticket { origin, id, resource, memory, passage };
+                self.event(talker, ticket, report);
+            }
             Upstream::DeviceTwin { .. }
             | Upstream::DeviceState { .. }
             | Upstream::MembershipDetail(_)
@@ -130,6 +146,8 @@ impl Dispatcher {
             | Upstream::TaskStatus { .. }
             | Upstream::Volume { .. } => {
                 self.metrics.dropped(Dropped::Unsupported, 1);
+                status.dropped(node, 1);
+                status.heard(node, "other", &resource, "nothing deals with it", &passage);
                 debug!(%node, msg = %id, %resource, "nothing here deals with this kind of message");
             }
         }
@@ -159,26 +177,20 @@ impl Dispatcher {
             return self.refuse(ticket, &request, &busy("this node has too many requests in work"));
         };
         trace!(target: "hop", msg = %ticket.id, at = "edgecontroller.upstream");
-        let Ticket { origin, id, resource, memory } = ticket;
-        let job =
-            Job { origin, id, resource, work: Work::Request { request, check }, memory, in_work };
+        let Ticket { origin, id, resource, memory, passage } = ticket;
+        let work = Work::Request { request, check };
+        let job = Job { origin, id, resource, work, memory, in_work, passage };
         if let Err(job) = self.upstreams.submit(job) {
             self.metrics.dropped(Dropped::QueueFull, 1);
-            let Work::Request { request, .. } = job.work else { return };
-            let ticket =
-                Ticket { origin: job.origin, id: job.id, resource: job.resource, memory: None };
+            let Job { origin, id, resource, passage, work, .. } = job;
+            let Work::Request { request, .. } = work else { return };
+            let ticket = Ticket { origin, id, resource, memory: None, passage };
             self.refuse(ticket, &request, &busy("cloudcore has too many requests in work"));
         }
     }
 
-    fn event(
-        &self,
-        talker: &mut Talker,
-        origin: &Origin,
-        id: MessageId,
-        report: EventReport,
-        memory: Option<OwnedSemaphorePermit>,
-    ) {
+    fn event(&self, talker: &mut Talker, ticket: Ticket, report: EventReport) {
+        let Ticket { origin, id, resource, memory, passage } = ticket;
         if !talker.events.take(&(), Instant::now()) {
             return self.metrics.dropped(Dropped::EventRate, 1);
         }
@@ -189,8 +201,8 @@ impl Dispatcher {
         let Some(in_work) = talker.begin() else {
             return self.metrics.dropped(Dropped::NodeBusy, 1);
         };
-        let (origin, resource) = (origin.clone(), Box::default());
-        let job = Job { origin, id, resource, work: Work::Event(report), memory, in_work };
+        let work = Work::Event(report);
+        let job = Job { origin, id, resource, work, memory, in_work, passage };
         if self.upstreams.submit(job).is_err() {
             self.metrics.dropped(Dropped::QueueFull, 1);
         }
@@ -198,7 +210,10 @@ impl Dispatcher {
 
     fn refuse(&self, ticket: Ticket, request: &Request, error: &ApiError) {
         let body = refusal(request, error);
-        let Ticket { origin, id, resource, .. } = ticket;
+        let Ticket { origin, id, resource, passage, .. } = ticket;
+        let status = self.registry.status();
+        status.dropped(&origin.node, 1);
+        status.handled(&origin.node, request, &resource, Some(error.to_string()), &passage);
         self.registry.answer(&origin, Reply { parent: id, resource, version: None, body });
     }
 }
@@ -209,6 +224,7 @@ struct Ticket {
     id: MessageId,
     resource: Box<str>,
     memory: Option<OwnedSemaphorePermit>,
+    passage: Passage,
 }
 
 fn busy(why: &str) -> ApiError {
@@ -216,7 +232,7 @@ fn busy(why: &str) -> ApiError {
 }
 
 /// The Event itself: a patch has it beside the patch.
-fn event_of(report: &EventReport) -> std::borrow::Cow<'_, api::raw::RawJson> {
+pub(crate) fn event_of(report: &EventReport) -> std::borrow::Cow<'_, api::raw::RawJson> {
     use api::wire::upstream::EventOp;
     #[derive(serde::Deserialize)]
     struct Patch {

@@ -318,6 +318,11 @@ impl Outbox {
         self.slots.values().map(|s| s.line.len()).sum()
     }
 
+    /// Objects that are on the socket and not acknowledged.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
     /// Whether there is nothing to tell.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty() && self.replies.is_empty()

@@ -18,6 +18,7 @@ use tracing::{debug, trace};
 
 use super::outbox::{Acked, Due, Limits, Offered, Outbox};
 use crate::metrics::{Drop as Dropped, Metrics};
+use crate::status::Status;
 use crate::synccontroller::records::Records;
 
 /// How long an object may stay unacknowledged before it is sent again.
@@ -89,6 +90,7 @@ pub struct Registry {
     limits: Limits,
     records: Arc<Mutex<Records>>,
     metrics: Metrics,
+    status: Arc<Status>,
     /// Told the name of each node that has connected.
     connected: tokio::sync::broadcast::Sender<NodeName>,
 }
@@ -107,9 +109,15 @@ impl Registry {
             node_limit,
             limits,
             records,
+            status: Arc::new(Status::new(metrics.clone())),
             metrics,
             connected: tokio::sync::broadcast::channel(1024).0,
         }
+    }
+
+    /// What a dashboard shows of all this.
+    pub fn status(&self) -> &Arc<Status> {
+        &self.status
     }
 
     /// Names of nodes as they connect. A subscriber that falls behind should look at all of them.
@@ -123,20 +131,29 @@ impl Registry {
         let full = self.bytes.load(Relaxed) >= TOTAL_BYTES && push.op != PushOp::Delete;
         if full {
             self.metrics.dropped(Dropped::OutboxFull, 1);
+            self.status.dropped(node, 1);
             return;
         }
         trace!(target: "hop", msg = %push.key, at = "cloudhub.outbox");
         let entry = self.node(node);
+        let key = push.key.clone();
         let outcome = {
             let mut state = entry.state.lock();
             let outcome = state.outbox.offer(push);
             self.recount(&mut state);
+            self.status.queue(node, state.outbox.len(), state.outbox.in_flight());
             outcome
         };
         match outcome {
-            Offered::Queued | Offered::Replaced => entry.wake.notify_one(),
+            Offered::Queued | Offered::Replaced => {
+                self.status.offered(&key);
+                entry.wake.notify_one();
+            }
             Offered::Stale => {}
-            Offered::Shed => self.metrics.dropped(Dropped::OutboxFull, 1),
+            Offered::Shed => {
+                self.metrics.dropped(Dropped::OutboxFull, 1);
+                self.status.dropped(node, 1);
+            }
         }
     }
 
@@ -154,6 +171,7 @@ impl Registry {
             state.outbox.answer(reply);
             let lost = state.outbox.take_dropped_replies();
             self.metrics.dropped(Dropped::ReplyOverflow, lost);
+            self.status.dropped(&to.node, lost);
         }
         entry.wake.notify_one();
     }
@@ -266,6 +284,11 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// What a dashboard shows.
+    pub fn status(&self) -> &Status {
+        &self.registry.status
+    }
+
     /// Who this is, for those who answer.
     pub fn origin(&self) -> &Origin {
         &self.origin
@@ -285,6 +308,10 @@ impl Connection {
         let due = state.outbox.due(now, RETRY);
         let next = state.outbox.next_due(RETRY);
         self.registry.recount(&mut state);
+        if !due.is_empty() {
+            let (all, sent) = (state.outbox.len(), state.outbox.in_flight());
+            self.registry.status.queue(&self.origin.node, all, sent);
+        }
         drop(state);
         let mut records = None;
         for due in &due {
@@ -311,6 +338,8 @@ impl Connection {
             }
             let acked = state.outbox.acked(id);
             self.registry.recount(&mut state);
+            let (all, sent) = (state.outbox.len(), state.outbox.in_flight());
+            self.registry.status.queue(&self.origin.node, all, sent);
             acked
         };
         let Some(acked) = acked else {

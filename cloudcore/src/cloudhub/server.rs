@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::names::NodeName;
+use api::status::row::{Link, Millis};
 use api::wire::handshake;
 use api::wire::message::MAX_MESSAGE;
+use rustls_pki_types::CertificateDer;
 use service::CancellationToken;
 use service::tls::{self, Subject};
 use tokio::net::TcpStream;
@@ -27,6 +29,7 @@ use super::budget::{Budget, Metered};
 use super::dispatch::Dispatcher;
 use super::listener::{Caps, Seat};
 use super::session;
+use crate::status;
 
 /// Connections that have not yet shown who they are.
 pub const CAPS: Caps = Caps { total: 1024, per_address: 256, handshake: Duration::from_secs(10) };
@@ -116,6 +119,12 @@ fn limits() -> WebSocketConfig {
         .max_frame_size(Some(MAX_MESSAGE))
 }
 
+/// When the certificate that a node shows expires.
+fn expiry(chain: Option<&[CertificateDer<'_>]>) -> Option<Millis> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(chain?.first()?).ok()?;
+    certificate.validity().not_after.timestamp().checked_mul(1000)
+}
+
 /// One connection after its TLS handshake.
 pub async fn serve(
     stream: TlsStream<TcpStream>,
@@ -124,6 +133,7 @@ pub async fn serve(
     shared: Arc<Shared>,
 ) {
     let subject = tls::peer_subject(stream.get_ref().1.peer_certificates()).ok().flatten();
+    let expires = expiry(stream.get_ref().1.peer_certificates());
     let mut claim = Claim::default();
     // The signature is the library's.
     #[expect(clippy::result_large_err, reason = "the callback's type is the library's")]
@@ -155,7 +165,19 @@ pub async fn serve(
             drop(seat);
             let stopping = shared.stopping.clone();
             let (dispatcher, keepalive) = (&shared.dispatcher, shared.keepalive);
-            session::run(socket, connection, ended, dispatcher, keepalive, stopping).await;
+            let origin = connection.origin().clone();
+            let status = dispatcher.registry.status();
+            let link = Link {
+                since: status::now(),
+                from: peer.to_string(),
+                protocol: "websocket".to_owned(),
+                certificate_expires: expires,
+                round_trip_us: None,
+            };
+            status.link_up(&origin.node, origin.session, link);
+            let why =
+                session::run(socket, connection, ended, dispatcher, keepalive, stopping).await;
+            status.link_down(&origin.node, origin.session, &why);
         }
         Err(refusal) => {
             metrics.refused(refusal.label());

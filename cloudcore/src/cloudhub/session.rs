@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use api::wire::{Downstream, json};
+use bytes::Bytes;
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use service::CancellationToken;
@@ -31,6 +32,26 @@ const WRITE_LIMIT: Duration = Duration::from_secs(30);
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 /// A reason in a close frame has at most 123 bytes.
 const REASON: usize = 123;
+
+/// How often the round trip is measured.
+const PING: Duration = Duration::from_secs(10);
+
+/// Measures round trips: a ping carries when it was sent, in microseconds since the session began.
+#[derive(Debug, Clone, Copy)]
+struct Clock(Instant);
+
+impl Clock {
+    fn stamp(self) -> Bytes {
+        let micros = u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Bytes::copy_from_slice(&micros.to_be_bytes())
+    }
+
+    /// Since the ping that is answered; none for what was never sent.
+    fn took(self, sent: &[u8]) -> Option<Duration> {
+        let sent = Duration::from_micros(u64::from_be_bytes(sent.try_into().ok()?));
+        self.0.elapsed().checked_sub(sent)
+    }
+}
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +83,7 @@ impl End {
     }
 }
 
-/// Runs until the connection ends, from whichever side.
+/// Runs until the connection ends, from whichever side; says why it has.
 pub async fn run<S>(
     socket: WebSocketStream<Metered<S>>,
     connection: Connection,
@@ -70,18 +91,20 @@ pub async fn run<S>(
     dispatcher: &Dispatcher,
     keepalive: Duration,
     stopping: CancellationToken,
-) where
+) -> String
+where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let node = connection.origin().node.clone();
     info!(%node, "session ready");
     let meter = socket.get_ref().meter();
+    let clock = Clock(Instant::now());
     let (mut sink, mut stream) = socket.split();
     // Side by side in this task: neither waits for the other, so that a peer which writes before it
     // reads cannot bring both to a halt.
     let end = tokio::select! {
-        end = read(&mut stream, &meter, &connection, dispatcher, keepalive) => end,
-        end = write(&mut sink, &connection, dispatcher) => end,
+        end = read(&mut stream, &meter, &connection, dispatcher, keepalive, clock) => end,
+        end = write(&mut sink, &connection, dispatcher, clock) => end,
         told = ended => End::Told(told.unwrap_or(Ended::Stopping)),
         () = stopping.cancelled() => End::Told(Ended::Stopping),
     };
@@ -90,9 +113,11 @@ pub async fn run<S>(
         End::Closed | End::Told(_) => info!(%node, why = %end, "session ended"),
         _ => warn!(%node, why = %end, "session ended"),
     }
+    let why = end.to_string();
     if let Ok(mut socket) = sink.reunite(stream) {
-        close(&mut socket, end.code(), &end.to_string()).await;
+        close(&mut socket, end.code(), &why).await;
     }
+    why
 }
 
 async fn read<S>(
@@ -101,6 +126,7 @@ async fn read<S>(
     connection: &Connection,
     dispatcher: &Dispatcher,
     keepalive: Duration,
+    clock: Clock,
 ) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -112,10 +138,17 @@ where
             return End::Silent(keepalive.as_secs());
         };
         let memory = meter.message_complete();
+        let size = frame.as_ref().and_then(|f| f.as_ref().ok()).map_or(0, Frame::len);
         let message = match &frame {
             Some(Ok(Frame::Text(text))) => json::decode(text.as_bytes()),
             Some(Ok(Frame::Binary(bytes))) => json::decode(bytes),
             Some(Ok(Frame::Close(_))) | None => return End::Closed,
+            Some(Ok(Frame::Pong(sent))) => {
+                if let Some(took) = clock.took(sent) {
+                    connection.status().round_trip(&connection.origin().node, took);
+                }
+                continue;
+            }
             Some(Ok(_)) => continue,
             Some(Err(WsError::ConnectionClosed | WsError::Io(_))) => return End::Closed,
             Some(Err(error)) => return End::Socket(error.to_string(), is_capacity(error)),
@@ -124,7 +157,7 @@ where
         heard = Instant::now();
         dispatcher.metrics.received.inc();
         match message {
-            Ok(message) => dispatcher.dispatch(connection, &mut talker, message, memory),
+            Ok(message) => dispatcher.dispatch(connection, &mut talker, message, size, memory),
             Err(error) => {
                 dispatcher.metrics.dropped(Dropped::Undecodable, 1);
                 return End::Malformed(error);
@@ -141,10 +174,12 @@ async fn write<S>(
     sink: &mut SplitSink<WebSocketStream<S>, Frame>,
     connection: &Connection,
     dispatcher: &Dispatcher,
+    clock: Clock,
 ) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let mut ping = Instant::now();
     loop {
         let (due, next) = connection.due(Instant::now());
         if due.is_empty() {
@@ -157,6 +192,14 @@ where
             tokio::select! {
                 () = connection.woken() => {}
                 () = again => {}
+                () = sleep_until(ping) => {
+                    ping = Instant::now() + PING;
+                    match timeout(WRITE_LIMIT, sink.send(Frame::Ping(clock.stamp()))).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(_)) => return End::Closed,
+                        Err(_) => return End::Stuck,
+                    }
+                }
             }
             continue;
         }
@@ -201,6 +244,12 @@ where
             }
         };
         metrics.sent.inc();
+        let object = match &due.message {
+            Downstream::Object(push) => Some(&push.key),
+            _ => None,
+        };
+        let what = &message.route.resource;
+        connection.status().sent(node, &due.id, object, what, text.len());
         if due.again {
             metrics.resent.inc();
             debug!(%node, msg = %due.id, resource = message.route.resource, "sent again");

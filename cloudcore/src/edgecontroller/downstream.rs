@@ -246,10 +246,14 @@ impl Downstream {
 
     fn event(&self, kind: &Kind, event: Event<Raw>) {
         let (raw, gone) = match event {
-            Event::Init => return self.index.lock().begin_reset(kind.clone()),
+            Event::Init => {
+                self.registry.status().begin_reset(kind);
+                return self.index.lock().begin_reset(kind.clone());
+            }
             Event::InitDone => {
                 let mut index = self.index.lock();
                 let change = index.finish_reset(kind);
+                self.registry.status().finish_reset(kind);
                 return self.apply(&mut index, change);
             }
             Event::Apply(raw) | Event::InitApply(raw) => (raw, false),
@@ -268,6 +272,7 @@ impl Downstream {
     fn object(&self, object: Object, gone: bool) {
         let mut index = self.index.lock();
         let tell = |tell| NodeChange { tell, ..NodeChange::default() };
+        self.show(&index, &object, gone);
         let change = match (&object.key.kind, gone) {
             (Kind::Pod, false) => tell(index.apply_pod(object)),
             (Kind::Pod, true) => tell(index.delete_pod(object)),
@@ -279,12 +284,25 @@ impl Downstream {
         self.apply(&mut index, change);
     }
 
+    /// Puts edge nodes and their pods before the eyes of whoever reads the status stream.
+    fn show(&self, index: &Index, object: &Object, gone: bool) {
+        let status = self.registry.status();
+        let pod_node = object.pod.as_ref().and_then(|p| p.node.as_ref());
+        match &object.key.kind {
+            _ if gone => status.gone(&object.key),
+            Kind::Node if object.is_edge_node => status.object(object),
+            Kind::Pod if pod_node.is_some_and(|n| index.is_edge_node(n)) => status.object(object),
+            _ => {}
+        }
+    }
+
     /// Carries out what the index has decided. The lock is held, so that the order of offers is
     /// that of decisions.
     fn apply(&self, _decided: &mut Index, change: NodeChange) {
         for node in change.left {
             info!(%node, "node removed");
             self.registry.forget(&node);
+            self.registry.status().forget(&node);
             self.records.lock().forget(&node);
         }
         if *self.live.borrow() {

@@ -19,6 +19,9 @@ pub struct CloudCoreArgs {
     /// Print the configuration with all its defaults
     #[arg(long, conflicts_with = "minconfig")]
     defaultconfig: bool,
+    /// Serve the status stream here, for `keadm dashboard` [default: /run/kubeedge/cloudcore-status.sock]
+    #[arg(long, value_name = "SOCKET")]
+    status_socket: Option<Utf8PathBuf>,
     /// Print the version
     #[arg(long)]
     version: bool,
@@ -42,7 +45,13 @@ pub fn cloudcore(args: &CloudCoreArgs, cx: &Context) -> Result<(), CommandError>
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let options = cloudcore::Options { log_level: Some(level), ..cloudcore::Options::default() };
+    let socket = args.status_socket.clone();
+    let socket = socket.unwrap_or_else(|| cx.paths.run().join(super::STATUS_SOCKET));
+    let options = cloudcore::Options {
+        log_level: Some(level),
+        status_socket: Some(socket.into()),
+        ..cloudcore::Options::default()
+    };
     super::run_service("cloudcore", cx, |svc| async move {
         cloudcore::run(config, options, svc)
             .await

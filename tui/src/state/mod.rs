@@ -2,13 +2,18 @@
 //!
 //! Changed by `update.rs` alone; drawn by `view`.
 
+mod held;
+pub mod order;
 pub mod table;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use api::status::row::{DeviceRow, EventRow, MessageRow, Millis, NodeRow, PodRow, RowKey, RowKind};
 use api::status::stream::{Behind, Hello, Totals, Update};
 
+use self::held::Held;
+use self::order::{Order, Spec};
 use self::table::{Sort, Table};
 
 /// Events that are kept.
@@ -126,6 +131,14 @@ pub struct Sample {
     pub memory: u64,
     /// Restarts, or the value of the first numeric property of a device.
     pub value: u64,
+}
+
+impl Sample {
+    /// Whether it says the same at another time.
+    fn says(&self, other: &Self) -> bool {
+        (&self.state, self.cpu, self.memory, self.value)
+            == (&other.state, other.cpu, other.memory, other.value)
+    }
 }
 
 impl<T> Entry<T> {
@@ -267,6 +280,8 @@ pub struct Replay {
 pub struct State {
     /// Our clock.
     pub now: Millis,
+    /// The time zone in which times are shown.
+    pub zone: jiff::tz::TimeZone,
     /// What to add to our clock to get the server's.
     pub skew: Millis,
     /// Whether the stream is live.
@@ -309,8 +324,14 @@ pub struct State {
     pub namespace: Option<String>,
     /// Tables, by screen.
     pub tables: BTreeMap<&'static str, Table>,
-    /// Rows are collected but not shown.
-    pub paused: bool,
+    /// What has come since the screen is held; it shows what it showed then.
+    pub held: Option<Box<Held>>,
+    /// The rows of the present table, in order.
+    pub order: Order,
+    /// Keys of rows that changed since `order` was looked after.
+    touched: Vec<String>,
+    /// Lines of a table that fit on the screen.
+    pub page: usize,
     /// More columns.
     pub wide: bool,
     /// The replay, if it is one.
@@ -332,6 +353,7 @@ impl State {
         }
         Self {
             now,
+            zone: jiff::tz::TimeZone::system(),
             skew: 0,
             link: Link::Connecting,
             hello: None,
@@ -353,7 +375,10 @@ impl State {
             notice: None,
             namespace: None,
             tables,
-            paused: false,
+            held: None,
+            order: Order::default(),
+            touched: Vec::new(),
+            page: 20,
             wide: false,
             replay: None,
             last_request: 0,
@@ -362,9 +387,68 @@ impl State {
         }
     }
 
+    /// Our clock; it stands still while the screen is held.
+    pub fn shown_now(&self) -> Millis {
+        self.held.as_ref().map_or(self.now, |h| h.since)
+    }
+
     /// The server's clock now: ages are of its time.
     pub fn server_now(&self) -> Millis {
-        self.now + self.skew
+        self.shown_now() + self.skew
+    }
+
+    /// Holds the screen as it is, or shows all that has come meanwhile.
+    pub fn hold(&mut self) {
+        match self.held.take() {
+            None => self.held = Some(Box::new(Held::new(self.now))),
+            Some(held) => {
+                if let Some(update) = held.release() {
+                    self.apply(update);
+                }
+            }
+        }
+    }
+
+    /// Looks after `order`: makes it anew if the table is another, else takes in what changed.
+    pub fn refresh(&mut self) {
+        let Some(kind) = self.screen.rows() else { return self.touched.clear() };
+        let table = self.table();
+        let spec = Spec {
+            screen: self.screen,
+            sort: table.sort,
+            filter: table.filter.clone(),
+            namespace: self.namespace.clone(),
+        };
+        let mut order = std::mem::take(&mut self.order);
+        if order.is_for(&spec) {
+            for key in self.touched.drain(..).collect::<Vec<_>>() {
+                order.put(&key, crate::columns::judged(self, &spec, &key));
+            }
+        } else {
+            let keys: Vec<&String> = match kind {
+                RowKind::Node => self.nodes.keys().collect(),
+                RowKind::Pod => self.pods.keys().collect(),
+                RowKind::Device => self.devices.keys().collect(),
+            };
+            let judged = |key: &String| {
+                Some((Arc::from(key.as_str()), crate::columns::judged(self, &spec, key)?))
+            };
+            let rows: Vec<_> = keys.into_iter().filter_map(judged).collect();
+            order.rebuild(spec, rows.into_iter());
+            self.touched.clear();
+        }
+        let table = self.table_mut();
+        if let Some(at) = table.chosen.as_ref().and_then(|key| order.find(key)) {
+            table.at = at;
+        }
+        self.order = order;
+    }
+
+    /// A row has changed, and its place may have.
+    fn touch(&mut self, kind: RowKind, key: &str) {
+        if self.screen.rows() == Some(kind) {
+            self.touched.push(key.to_owned());
+        }
     }
 
     /// The table of a screen.
@@ -400,7 +484,15 @@ impl State {
 
     /// Takes in what changed.
     pub fn apply(&mut self, update: Update) {
+        self.dirty = true;
+        if let Some(held) = &mut self.held {
+            return held.take_in(update);
+        }
         self.skew = update.now - self.now;
+        self.take_in(update);
+    }
+
+    fn take_in(&mut self, update: Update) {
         let first = update.full;
         if update.full {
             self.nodes.clear();
@@ -408,10 +500,14 @@ impl State {
             self.devices.clear();
             self.events.clear();
             self.messages.clear();
+            self.order.invalidate();
+            // What passed before we looked is no rate.
+            self.rate_base = (update.totals, self.now);
         }
         let marked = if first || self.loading { 0 } else { self.now };
         self.loading = update.more;
         for key in &update.gone {
+            self.touch(key.kind, &key.key);
             match key.kind {
                 RowKind::Node => mark_gone(&mut self.nodes, &key.key, self.now),
                 RowKind::Pod => mark_gone(&mut self.pods, &key.key, self.now),
@@ -420,14 +516,17 @@ impl State {
         }
         let now = self.now;
         for row in update.nodes {
+            self.touch(RowKind::Node, &row.name);
             put(&mut self.nodes, row.name.clone(), sample_node(&row, now), row, marked);
         }
         for row in update.pods {
             let key = format!("{}/{}", row.namespace, row.name);
+            self.touch(RowKind::Pod, &key);
             put(&mut self.pods, key, sample_pod(&row, now), row, marked);
         }
         for row in update.devices {
             let key = format!("{}/{}", row.namespace, row.name);
+            self.touch(RowKind::Device, &key);
             put(&mut self.devices, key, sample_device(&row, now), row, marked);
         }
         extend(&mut self.events, update.events, EVENTS);
@@ -437,7 +536,6 @@ impl State {
             self.missed_messages += behind.missed_messages;
             self.behind = Some((behind, self.now));
         }
-        self.dirty = true;
     }
 
     /// A second has passed: takes a sample of the rates, lets go of rows that are gone.
@@ -454,9 +552,16 @@ impl State {
         }
         self.rate_base = (self.totals, self.now);
         let now = self.now;
-        self.nodes.retain(|_, e| keep(e, now));
-        self.pods.retain(|_, e| keep(e, now));
-        self.devices.retain(|_, e| keep(e, now));
+        if self.held.is_none() {
+            let nodes = let_go(&mut self.nodes, now);
+            let pods = let_go(&mut self.pods, now);
+            let devices = let_go(&mut self.devices, now);
+            for (kind, keys) in
+                [(RowKind::Node, nodes), (RowKind::Pod, pods), (RowKind::Device, devices)]
+            {
+                keys.iter().for_each(|key| self.touch(kind, key));
+            }
+        }
         if self.notice.as_ref().is_some_and(|n| now - n.at > 8_000) {
             self.notice = None;
         }
@@ -470,8 +575,15 @@ impl State {
     }
 }
 
-fn keep<T>(entry: &Entry<T>, now: Millis) -> bool {
-    entry.mark != Mark::Gone || now - entry.marked < MARK
+/// Removes rows that have been gone for a moment; returns their keys.
+fn let_go<T>(rows: &mut BTreeMap<String, Entry<T>>, now: Millis) -> Vec<String> {
+    let over = |e: &Entry<T>| e.mark == Mark::Gone && now - e.marked >= MARK;
+    let gone: Vec<String> =
+        rows.iter().filter(|(_, e)| over(e)).map(|(key, _)| key.clone()).collect();
+    for key in &gone {
+        rows.remove(key);
+    }
+    gone
 }
 
 fn mark_gone<T>(rows: &mut BTreeMap<String, Entry<T>>, key: &str, now: Millis) {
@@ -490,9 +602,17 @@ fn put<T: PartialEq>(
 ) {
     match rows.get_mut(&key) {
         Some(entry) => {
-            entry.mark = if entry.mark == Mark::Gone { Mark::New } else { Mark::Changed };
-            entry.marked = marked;
+            let reborn = entry.mark == Mark::Gone;
+            // A report that says the same again is no news for the eye.
+            let same = entry.history.back().is_some_and(|last| last.says(&sample));
             entry.row = row;
+            if reborn || !same {
+                entry.mark = if reborn { Mark::New } else { Mark::Changed };
+                entry.marked = marked;
+            }
+            if same {
+                return;
+            }
             if entry.history.len() == SAMPLES {
                 entry.history.pop_front();
             }
@@ -513,13 +633,14 @@ fn extend<T>(to: &mut VecDeque<T>, new: Vec<T>, limit: usize) {
 
 fn sample_node(row: &NodeRow, at: Millis) -> Sample {
     let usage = row.usage.unwrap_or_default();
-    let state = if row.link.is_some() { "up" } else { "down" };
+    let link = if row.link.is_some() { "up" } else { "down" };
+    let (status, _) = crate::rows::node_status(row);
     Sample {
         at,
-        state: state.to_owned(),
+        state: format!("{link}, {status}"),
         cpu: usage.cpu_millis,
         memory: usage.memory,
-        value: row.queue.unacknowledged,
+        value: row.queue.dropped,
     }
 }
 

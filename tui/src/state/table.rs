@@ -1,5 +1,7 @@
 //! Where the user is in a table: sorting, filter, the chosen row.
 
+use super::order::Order;
+
 /// The column to sort by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sort {
@@ -29,28 +31,24 @@ impl Table {
         Self { sort, ..Self::default() }
     }
 
-    /// The place of the chosen row among `keys`, or of what took its place.
-    pub fn position(&self, keys: &[&str]) -> Option<usize> {
-        if keys.is_empty() {
-            return None;
-        }
-        let found = self.chosen.as_ref().and_then(|c| keys.iter().position(|k| k == c));
-        Some(found.unwrap_or(self.at.min(keys.len() - 1)))
+    /// The place of the chosen row, or of what took its place.
+    pub fn position(&self, order: &Order) -> Option<usize> {
+        let last = order.len().checked_sub(1)?;
+        let found = self.chosen.as_ref().and_then(|c| order.find(c));
+        Some(found.unwrap_or(self.at.min(last)))
     }
 
     /// Moves by `by` rows, staying within the table.
-    pub fn step(&mut self, keys: &[&str], by: isize) {
-        let Some(at) = self.position(keys) else { return };
-        self.choose(keys, at.saturating_add_signed(by));
+    pub fn step(&mut self, order: &Order, by: isize) {
+        let Some(at) = self.position(order) else { return };
+        self.choose(order, at.saturating_add_signed(by));
     }
 
     /// Chooses the row at a place; the last one if there are fewer.
-    pub fn choose(&mut self, keys: &[&str], at: usize) {
-        if keys.is_empty() {
-            return;
-        }
-        self.at = at.min(keys.len() - 1);
-        self.chosen = Some(keys[self.at].to_owned());
+    pub fn choose(&mut self, order: &Order, at: usize) {
+        let Some(last) = order.len().checked_sub(1) else { return };
+        self.at = at.min(last);
+        self.chosen = order.key(self.at).map(str::to_owned);
     }
 
     /// Sorts by a column; by the same one again: the other way round.
@@ -93,18 +91,19 @@ pub fn passes<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::order::tests::order;
     use std::collections::BTreeMap;
 
     #[test]
     fn the_cursor_stays_on_its_row_when_rows_move() {
         let mut t = Table::default();
-        t.choose(&["a", "b", "c"], 1);
-        assert_eq!(t.position(&["x", "a", "b", "c"]), Some(2));
-        assert_eq!(t.position(&["a", "c"]), Some(1), "what took its place");
-        assert_eq!(t.position(&[]), None);
-        t.step(&["a", "b", "c"], 100);
+        t.choose(&order(&["a", "b", "c"]), 1);
+        assert_eq!(t.position(&order(&["x", "a", "b", "c"])), Some(2));
+        assert_eq!(t.position(&order(&["a", "c"])), Some(1), "what took its place");
+        assert_eq!(t.position(&order(&[])), None);
+        t.step(&order(&["a", "b", "c"]), 100);
         assert_eq!(t.chosen.as_deref(), Some("c"));
-        t.step(&["a", "b", "c"], -100);
+        t.step(&order(&["a", "b", "c"]), -100);
         assert_eq!(t.chosen.as_deref(), Some("a"));
     }
 

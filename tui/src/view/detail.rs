@@ -1,6 +1,7 @@
 //! Everything about one row.
 
 use api::status::row::{DeviceRow, Millis, NodeRow, PodRow, RowKey, RowKind};
+use jiff::tz::TimeZone;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
@@ -21,11 +22,12 @@ pub fn draw(
     scroll: usize,
 ) {
     let now = state.server_now();
+    let clock = &Clock { now, zone: &state.zone };
     let width = usize::from(area.width).saturating_sub(24).min(120);
     let mut lines = match key.kind {
-        RowKind::Node => state.nodes.get(&key.key).map(|e| node(look, e, now, width)),
-        RowKind::Pod => state.pods.get(&key.key).map(|e| pod(look, e, now, width)),
-        RowKind::Device => state.devices.get(&key.key).map(|e| device(look, e, now, width)),
+        RowKind::Node => state.nodes.get(&key.key).map(|e| node(look, e, clock, width)),
+        RowKind::Pod => state.pods.get(&key.key).map(|e| pod(look, e, clock, width)),
+        RowKind::Device => state.devices.get(&key.key).map(|e| device(look, e, clock, width)),
     }
     .unwrap_or_else(|| vec![Line::from("it is gone").style(look.faint())]);
     let kind = match key.kind {
@@ -68,10 +70,17 @@ fn field(name: &str, value: impl Into<String>) -> Line<'static> {
     Line::from(format!("  {name:<18} {}", if value.is_empty() { "-".to_owned() } else { value }))
 }
 
-fn time(at: Option<Millis>, now: Millis) -> String {
+/// The clock that times are shown by.
+struct Clock<'a> {
+    now: Millis,
+    zone: &'a TimeZone,
+}
+
+fn time(at: Option<Millis>, clock: &Clock<'_>) -> String {
+    let now = clock.now;
     let Some(at) = at else { return "-".to_owned() };
     let stamp = jiff::Timestamp::from_millisecond(at).ok();
-    let local = stamp.map(|t| t.to_zoned(jiff::tz::TimeZone::system()));
+    let local = stamp.map(|t| t.to_zoned(clock.zone.clone()));
     let text = local.map_or_else(|| at.to_string(), |z| z.strftime("%F %T %Z").to_string());
     if at > now {
         format!("{text} (in {})", rows::span(at - now))
@@ -116,7 +125,8 @@ fn timeline<'a>(
     lines
 }
 
-fn node(look: &Look, e: &Entry<NodeRow>, now: Millis, width: usize) -> Vec<Line<'static>> {
+fn node(look: &Look, e: &Entry<NodeRow>, clock: &Clock<'_>, width: usize) -> Vec<Line<'static>> {
+    let now = clock.now;
     let n = &e.row;
     let (status, _) = rows::node_status(n);
     let (link, _) = rows::node_link(n, now);
@@ -128,29 +138,29 @@ fn node(look: &Look, e: &Entry<NodeRow>, now: Millis, width: usize) -> Vec<Line<
         field("version", clean(&n.version)),
         field("runtime", clean(&n.runtime)),
         field("platform", clean(&n.platform)),
-        field("created", time(n.created, now)),
+        field("created", time(n.created, clock)),
         heading(look, "link"),
         field("link", link),
     ];
     match &n.link {
         Some(l) => {
-            lines.push(field("since", time(Some(l.since), now)));
+            lines.push(field("since", time(Some(l.since), clock)));
             lines.push(field("from", clean(&l.from)));
             lines.push(field("protocol", clean(&l.protocol)));
-            lines.push(field("certificate until", time(l.certificate_expires, now)));
+            lines.push(field("certificate until", time(l.certificate_expires, clock)));
             let rtt =
                 l.round_trip_us.map_or_else(|| "-".to_owned(), |us| rows::micros(us.cast_signed()));
             lines.push(field("round trip", rtt));
         }
         None => {
-            lines.push(field("lost", time(n.lost_at, now)));
+            lines.push(field("lost", time(n.lost_at, clock)));
             lines.push(field("why", clean(&n.lost_why)));
         }
     }
     let q = n.queue;
     lines.extend([
-        field("last report", time(n.last_report, now)),
-        field("lease renewed", time(n.lease_renewed, now)),
+        field("last report", time(n.last_report, clock)),
+        field("lease renewed", time(n.lease_renewed, clock)),
         heading(look, "sent by the cloud"),
         field("waiting", q.waiting.to_string()),
         field("unacknowledged", q.unacknowledged.to_string()),
@@ -169,7 +179,8 @@ fn node(look: &Look, e: &Entry<NodeRow>, now: Millis, width: usize) -> Vec<Line<
     lines
 }
 
-fn pod(look: &Look, e: &Entry<PodRow>, now: Millis, width: usize) -> Vec<Line<'static>> {
+fn pod(look: &Look, e: &Entry<PodRow>, clock: &Clock<'_>, width: usize) -> Vec<Line<'static>> {
+    let now = clock.now;
     let p = &e.row;
     let mut lines = vec![
         heading(look, "pod"),
@@ -180,12 +191,12 @@ fn pod(look: &Look, e: &Entry<PodRow>, now: Millis, width: usize) -> Vec<Line<'s
         field("node", clean(&p.node)),
         field("address", clean(&p.ip)),
         field("uid", clean(&p.uid)),
-        field("created", time(p.created, now)),
+        field("created", time(p.created, clock)),
         heading(look, "images"),
     ];
     lines.extend(p.images.iter().map(|i| Line::from(format!("  {}", clean(i)))));
     lines.push(heading(look, "last report"));
-    lines.push(field("reported", time(p.last_report, now)));
+    lines.push(field("reported", time(p.last_report, clock)));
     if let Some(h) = p.hops {
         lines.push(field("edge to hub", rows::micros(h.edge_to_hub_us)));
         lines.push(field("hub to API", rows::micros(h.hub_to_api_us.cast_signed())));
@@ -204,16 +215,22 @@ fn pod(look: &Look, e: &Entry<PodRow>, now: Millis, width: usize) -> Vec<Line<'s
     lines
 }
 
-fn device(look: &Look, e: &Entry<DeviceRow>, now: Millis, width: usize) -> Vec<Line<'static>> {
+fn device(
+    look: &Look,
+    e: &Entry<DeviceRow>,
+    clock: &Clock<'_>,
+    width: usize,
+) -> Vec<Line<'static>> {
+    let now = clock.now;
     let d = &e.row;
     let mut lines = vec![
         heading(look, "device"),
         field("state", clean(&d.state)),
-        field("last online", time(d.last_online, now)),
+        field("last online", time(d.last_online, clock)),
         field("node", clean(&d.node)),
         field("model", clean(&d.model)),
         field("protocol", clean(&d.protocol)),
-        field("created", time(d.created, now)),
+        field("created", time(d.created, clock)),
         heading(look, "properties: desired, reported"),
     ];
     for t in &d.twins {

@@ -14,8 +14,10 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Wrap};
 
 use crate::keys::{self, Place};
+use crate::palette;
 use crate::rows::{self, Health};
-use crate::state::{Layer, Link, Purpose, Screen, State};
+use crate::state::{Layer, Link, Purpose, Replay, Screen, State};
+use crate::update::place;
 
 use self::styles::Look;
 
@@ -55,14 +57,14 @@ pub fn draw(state: &State, look: &Look, frame: &mut Frame<'_>) {
         Some(Layer::Help { scroll }) => help(state, look, frame, body, *scroll),
     }
     footer(state, look, frame, foot);
+    suggestions(state, look, frame, body);
     if let Some(confirm) = &state.confirm {
         let lines = vec![
             Line::from(rows::clean(&confirm.question)).style(look.heading()),
+            Line::from("y does it, any other key leaves it"),
             Line::from(""),
             Line::from("the command for it:").style(look.faint()),
             Line::from(rows::clean(&confirm.command)),
-            Line::from(""),
-            Line::from("y to do it, any other key to leave it"),
         ];
         popup(look, frame, body, "are you sure?", lines);
     }
@@ -91,14 +93,7 @@ fn header(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
         Span::from(text).style(look.health(health)),
     ];
     if let Some(r) = state.replay {
-        let run = if r.paused { "held" } else { "playing" };
-        let text = format!(
-            "  {run} {}/{} x{}",
-            rows::span(to_i64(r.at)),
-            rows::span(to_i64(r.end)),
-            r.speed
-        );
-        spans.push(Span::from(text));
+        spans.push(Span::from(slider(r, look, area.width)));
     } else {
         let server = state.hello.as_ref().map_or("", |h| h.server.as_str());
         let text = format!("  {} {}", rows::clean(server), rows::clean(&state.source));
@@ -114,10 +109,23 @@ fn header(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
         };
         spans.push(Span::from(text).style(look.health(Health::Uncertain)));
     }
-    if state.paused {
-        spans.push(Span::from("  HELD").style(look.health(Health::Uncertain)));
+    if let Some(held) = &state.held {
+        let text = format!("  HELD, {} rows have changed; Space goes on", held.changed());
+        spans.push(Span::from(text).style(look.health(Health::Uncertain)));
     }
     frame.render_widget(Line::from(spans), area);
+}
+
+/// Where a replay stands: `playing 12s [====>------] 40s x2`.
+fn slider(r: Replay, look: &Look, width: u16) -> String {
+    let run = if r.paused { "held" } else { "playing" };
+    let bar = usize::from(width.saturating_sub(52).clamp(8, 60));
+    let at = usize::try_from(r.at.saturating_mul(bar as u64) / r.end.max(1)).unwrap_or(bar);
+    let at = at.min(bar - 1);
+    let (done, knob, rest) = if look.ascii { ("=", ">", "-") } else { ("━", "●", "─") };
+    let bar = format!("{}{knob}{}", done.repeat(at), rest.repeat(bar - 1 - at));
+    let (now, end) = (rows::span(to_i64(r.at)), rows::span(to_i64(r.end)));
+    format!("  {run} {now} {bar} {end} x{}", r.speed)
 }
 
 fn to_i64(n: u64) -> i64 {
@@ -142,7 +150,16 @@ fn screens(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
         }
     }
     if let Some(namespace) = &state.namespace {
-        spans.push(Span::from(format!(" ns:{namespace}")).style(look.heading()));
+        spans.push(Span::from(format!(" ns:{}", rows::clean(namespace))).style(look.heading()));
+    }
+    if state.table().filter.is_empty() && matches!(state.screen, Screen::Pods | Screen::Devices) {
+        let digits = state.namespaces().into_iter().take(9).enumerate();
+        let digits: Vec<String> =
+            digits.map(|(n, name)| format!("{}:{}", n + 1, rows::clean(name))).collect();
+        if digits.len() > 1 {
+            let text = format!("  0:all {}", digits.join(" "));
+            spans.push(Span::from(text).style(look.faint()));
+        }
     }
     let filter = &state.table().filter;
     if !filter.is_empty() {
@@ -171,15 +188,23 @@ fn footer(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
         frame.render_widget(Line::from(text).style(look.health(health)), area);
         return;
     }
-    let hint = match state.layers.last() {
-        None if state.screen.rows().is_some() => {
-            "Enter details  / filter  s sort  : go to  ? keys  q leave"
-        }
-        None => "Tab next screen  : go to  ? keys  q leave",
-        Some(Layer::Logs(_)) => "f follow  / search  n next  Esc back",
-        Some(_) => "j k scroll  Esc back",
-    };
-    frame.render_widget(Line::from(hint).style(look.faint()), area);
+    let mut spans = Vec::new();
+    let mut left = usize::from(area.width);
+    let hints = keys::hints(place(state), state.replay.is_some(), |r| state.can(r));
+    // The way on stands last, and must be there however narrow the screen is.
+    let (special, always) = hints.split_at(hints.len().saturating_sub(3));
+    let room = |(key, what): &(String, String)| key.chars().count() + what.chars().count() + 3;
+    left = left.saturating_sub(always.iter().map(room).sum());
+    let fitting = special.iter().take_while(|hint| {
+        let fits = room(hint) <= left;
+        left = left.saturating_sub(room(hint));
+        fits
+    });
+    for (key, what) in fitting.chain(always) {
+        spans.push(Span::from(in_ascii(key, look)).style(look.heading()));
+        spans.push(Span::from(format!(" {what}  ")).style(look.faint()));
+    }
+    frame.render_widget(Line::from(spans), area);
 }
 
 fn help(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect, scroll: usize) {
@@ -188,17 +213,10 @@ fn help(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect, scroll: u
         Some(Layer::Logs(_)) => Place::Log,
         Some(_) => Place::Reading,
     };
-    let lines: Vec<Line<'_>> = keys::help(place, state.replay.is_some())
+    let lines: Vec<Line<'_>> = keys::help(place, state.replay.is_some(), |r| state.can(r))
         .into_iter()
         .map(|(key, what)| {
-            let key = if look.ascii {
-                key.replace('↓', "Down")
-                    .replace('↑', "Up")
-                    .replace('→', "Right")
-                    .replace('←', "Left")
-            } else {
-                key.to_owned()
-            };
+            let key = in_ascii(key, look);
             Line::from(vec![
                 Span::from(format!("  {key:<10}"))
                     .style(ratatui::style::Style::new().add_modifier(Modifier::BOLD)),
@@ -207,6 +225,43 @@ fn help(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect, scroll: u
         })
         .collect();
     text::scrolled(look, frame, area, "keys", lines, scroll);
+}
+
+/// The name of a key, in characters that the terminal has.
+fn in_ascii(key: &str, look: &Look) -> String {
+    if !look.ascii {
+        return key.to_owned();
+    }
+    key.replace('↓', "Down").replace('↑', "Up").replace('→', "Right").replace('←', "Left")
+}
+
+/// What could be meant by what is written after `:`.
+fn suggestions(state: &State, look: &Look, frame: &mut Frame<'_>, body: Rect) {
+    let Some(prompt) = state.prompt.as_ref().filter(|p| p.purpose == Purpose::Command) else {
+        return;
+    };
+    let most = usize::from(body.height.saturating_sub(2)).min(10);
+    let all = palette::candidates(state, &prompt.text);
+    let lines: Vec<Line<'_>> = all
+        .iter()
+        .take(most)
+        .map(|c| {
+            Line::from(vec![
+                Span::from(format!(" {:<16} ", c.text)),
+                Span::from(c.what.clone()).style(look.faint()),
+            ])
+        })
+        .collect();
+    if lines.is_empty() {
+        return;
+    }
+    let width = lines.iter().map(Line::width).max().unwrap_or(0) + 3;
+    let width = u16::try_from(width).unwrap_or(u16::MAX).min(body.width);
+    let height = u16::try_from(lines.len() + 2).unwrap_or(u16::MAX).min(body.height);
+    let area = Rect { x: body.x, y: body.bottom() - height, width, height };
+    frame.render_widget(Clear, area);
+    frame
+        .render_widget(Paragraph::new(lines).block(text::block(look, "Tab takes the first")), area);
 }
 
 fn popup(look: &Look, frame: &mut Frame<'_>, area: Rect, title: &str, lines: Vec<Line<'_>>) {

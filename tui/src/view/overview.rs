@@ -106,8 +106,38 @@ fn certificates(state: &State, look: &Look) -> Vec<Line<'static>> {
         .collect()
 }
 
+/// A small screen has room for what is wrong and what has just happened.
+fn short(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
+    let sum = |name: &str, lines: Vec<Line<'static>>| {
+        let mut spans = vec![Span::from(format!("{name:<8}")).style(look.heading())];
+        for line in lines {
+            let text = line.to_string();
+            let count = text.split_whitespace().find_map(|w| w.parse::<usize>().ok());
+            if count.is_some_and(|n| n > 0) {
+                let words: Vec<&str> = text.split_whitespace().collect();
+                let style = line.spans.first().map(|s| s.style).unwrap_or_default();
+                spans.push(Span::from(format!("{}  ", words.join(" "))).style(style));
+            }
+        }
+        Line::from(spans)
+    };
+    let mut lines = vec![
+        sum("nodes", nodes(state, look)),
+        sum("pods", pods(state, look)),
+        sum("devices", devices(state, look)),
+    ];
+    let now = state.server_now();
+    let room = usize::from(area.height).saturating_sub(lines.len());
+    let events = state.events.iter().rev().take(room);
+    lines.extend(events.map(|e| text::event_line(look, e, now)));
+    frame.render_widget(Paragraph::new(lines), area);
+}
+
 /// Draws the screen.
 pub fn draw(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
+    if area.height < 16 {
+        return short(state, look, frame, area);
+    }
     let [top, middle, bottom] =
         Layout::vertical([Constraint::Length(7), Constraint::Length(5), Constraint::Min(3)])
             .areas(area);

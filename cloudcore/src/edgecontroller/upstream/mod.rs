@@ -30,6 +30,7 @@ use crate::apiserver::{ApiError, ApiServer};
 use crate::cloudhub::dispatch::{InWork, refusal};
 use crate::cloudhub::registry::{Origin, Registry};
 use crate::metrics::{Drop as Dropped, Metrics};
+use crate::status::Passage;
 
 /// Workers. Each waits for the API server most of the time.
 const WORKERS: usize = 64;
@@ -51,6 +52,8 @@ pub struct Job {
     pub memory: Option<OwnedSemaphorePermit>,
     /// Counts as in work until dropped.
     pub in_work: InWork,
+    /// How the message came.
+    pub passage: Passage,
 }
 
 /// What is asked.
@@ -214,10 +217,13 @@ fn json(value: &serde_json::Value) -> RawJson {
 impl Context {
     async fn run(&self, job: Job) {
         let node = job.origin.node.clone();
-        let Job { origin, id, resource, work, memory, in_work } = job;
+        let Job { origin, id, resource, work, memory, in_work, passage } = job;
+        let status = self.registry.status();
         match work {
             Work::Request { request, check } => {
                 let outcome = self.request(&node, &request, check).await;
+                let error = outcome.as_ref().err().map(ToString::to_string);
+                status.handled(&node, &request, &resource, error, &passage);
                 let (body, version) = match outcome {
                     Ok(done) => (done.body, done.version),
                     Err(error) => {
@@ -228,7 +234,12 @@ impl Context {
                 self.registry.answer(&origin, Reply { parent: id, resource, version, body });
             }
             Work::Event(report) => {
-                if let Err(error) = event::record(self, &report).await {
+                status.reported_event(&node, &crate::cloudhub::dispatch::event_of(&report));
+                let outcome = event::record(self, &report).await;
+                let said =
+                    outcome.as_ref().err().map_or_else(|| "ok".to_owned(), ToString::to_string);
+                status.heard(&node, "event", &report.key.to_string(), &said, &passage);
+                if let Err(error) = outcome {
                     self.metrics.dropped(Dropped::NotAllowed, 1);
                     debug!(%node, event = %report.key, %error, "an event is lost");
                 }

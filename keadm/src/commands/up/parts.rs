@@ -177,6 +177,7 @@ pub(super) async fn cloudcore(up: &Up, parts: &mut Parts, step: Step) -> Outcome
     let (config, _) = cloudcore_yaml(up)?.config().map_err(|e| refused(&e))?;
     let options = cloudcore::Options {
         client: Some((watching.client, parts.ca_pem.clone())),
+        status_socket: Some(up.dir.join(crate::commands::STATUS_SOCKET).into()),
         ..cloudcore::Options::default()
     };
     let mut svc = Service::new("cloudcore");

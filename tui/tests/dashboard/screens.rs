@@ -1,0 +1,102 @@
+//! Every screen at three sizes, and on a console without colour and Unicode.
+
+use api::status::row::NodeRow;
+use api::status::stream::{Done, LogLines, ToReader, Update};
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use tui::state::{Replay, State};
+use tui::update::{Event, update};
+use tui::view::draw;
+use tui::view::styles::{Look, Theme};
+
+use crate::sample::{NOW, fleet, node, press, state, tell};
+
+pub fn drawn(state: &State, width: u16, height: u16, look: Look) -> String {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+    terminal.draw(|frame| draw(state, &look, frame)).unwrap();
+    terminal.backend().to_string()
+}
+
+const PLAIN: Look = Look { theme: Theme::Plain, ascii: true };
+
+/// At each size, and plainly.
+fn everywhere(name: &str, state: &State) {
+    for (width, height) in [(80, 24), (120, 40), (40, 10)] {
+        let text = drawn(state, width, height, Look::default());
+        insta::assert_snapshot!(format!("{name}_{width}x{height}"), text);
+    }
+    let plain = drawn(state, 80, 24, PLAIN);
+    assert!(plain.is_ascii(), "{plain}");
+    insta::assert_snapshot!(format!("{name}_plain"), plain);
+}
+
+#[test]
+fn each_screen_says_what_there_is() {
+    for (name, keys) in [
+        ("overview", ""),
+        ("nodes", ":nodes\n"),
+        ("pods", ":pods\n"),
+        ("devices", ":devices\n"),
+        ("flow", ":flow\n"),
+        ("events", ":events\n"),
+        ("help", ":pods\n?"),
+        ("node_detail", ":nodes\n\n"),
+        ("pod_detail", ":pods\n\n"),
+        ("device_detail", ":devices\n\n"),
+        ("palette", ":nodes\n:s"),
+        ("confirm", ":pods\njd"),
+        ("filtered", ":pods\n/crash\n"),
+    ] {
+        let mut state = state();
+        press(&mut state, keys);
+        everywhere(name, &state);
+    }
+}
+
+#[test]
+fn a_log_and_yaml_are_shown_as_they_come() {
+    let mut state = state();
+    press(&mut state, ":pods\nl");
+    let lines = vec!["starting".to_owned(), "bad \x1b[2J byte".to_owned(), "ready".to_owned()];
+    tell(&mut state, ToReader::Log(LogLines { id: 1, lines }));
+    press(&mut state, "/ready\n");
+    insta::assert_snapshot!("log_80x24", drawn(&state, 80, 24, Look::default()));
+    press(&mut state, "\x1by");
+    let text = "kind: Pod\nmetadata:\n  name: camera\n".to_owned();
+    tell(&mut state, ToReader::Done(Done { id: 2, text, ..Done::default() }));
+    insta::assert_snapshot!("yaml_80x24", drawn(&state, 80, 24, Look::default()));
+}
+
+#[test]
+fn a_lost_stream_is_named_and_a_small_screen_says_what_it_needs() {
+    let mut state = state();
+    press(&mut state, ":nodes\n");
+    update(&mut state, Event::Lost("the server closed the stream".to_owned()));
+    update(&mut state, Event::Clock(NOW + 65_000));
+    insta::assert_snapshot!("lost_80x24", drawn(&state, 80, 24, Look::default()));
+    insta::assert_snapshot!("too_small", drawn(&state, 30, 5, Look::default()));
+}
+
+#[test]
+fn a_replay_shows_where_it_stands() {
+    let mut state = state();
+    let replay = Replay { at: 30_000, end: 90_000, speed: 2.0, paused: false };
+    update(&mut state, Event::Replay(replay));
+    let first = drawn(&state, 80, 24, Look::default());
+    insta::assert_snapshot!("replay_header", first.lines().next().unwrap());
+    let plain = drawn(&state, 80, 24, PLAIN);
+    insta::assert_snapshot!("replay_header_plain", plain.lines().next().unwrap());
+}
+
+#[test]
+fn nothing_that_comes_over_the_wire_reaches_the_terminal_raw() {
+    let evil = "a\x1b]0;owned\x07\n\u{202e}b";
+    let mut state = state();
+    let row = NodeRow { name: evil.into(), reason: evil.into(), ..node(evil, true) };
+    tell(&mut state, ToReader::Update(Box::new(Update { nodes: vec![row], ..fleet() })));
+    for keys in ["", ":nodes\n", "\n", "\x1b:ns \x1b"] {
+        press(&mut state, keys);
+        let text = drawn(&state, 120, 40, Look::default());
+        assert!(!text.chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}'), "{text}");
+    }
+}
