@@ -38,6 +38,18 @@ impl Containerd {
     /// # Errors
     /// When a program is missing, naming the package, or containerd does not start.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_by(|program| Command::new(program))
+    }
+
+    /// Starts one on a host of the test's own.
+    ///
+    /// # Errors
+    /// As [`Containerd::start`].
+    pub fn start_on(host: &crate::host::Host) -> anyhow::Result<Self> {
+        Self::start_by(|program| host.command(program))
+    }
+
+    fn start_by(command: impl Fn(&Path) -> Command) -> anyhow::Result<Self> {
         ensure!(nix::unistd::geteuid().is_root(), "containers need root");
         let containerd = find("containerd", "containerd")?;
         find("runc", "runc")?;
@@ -54,7 +66,7 @@ impl Containerd {
         fs::create_dir(&net)?;
         fs::write(net.join("10-test.conflist"), cni_conf(dir.path()))?;
         let log = fs::File::create(dir.path().join("containerd.log"))?;
-        let process = Command::new(containerd)
+        let process = command(&containerd)
             .arg("--config")
             .arg(&config)
             .stdin(Stdio::null())

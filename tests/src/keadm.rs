@@ -157,3 +157,25 @@ pub fn rss_kib(pid: u32) -> u64 {
     let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
+
+/// The pid of a program that keadm supervises on a host without a service manager.
+///
+/// # Errors
+/// When it is not running.
+pub fn service_pid(host: &Host, name: &str) -> Result<u32, String> {
+    let supervisor = supervisor_pid(host, name)?;
+    let children = format!("/proc/{supervisor}/task/{supervisor}/children");
+    let text = std::fs::read_to_string(&children).map_err(|e| format!("{children}: {e}"))?;
+    let first = text.split_whitespace().next();
+    first.and_then(|p| p.parse().ok()).ok_or_else(|| format!("{name} is not running"))
+}
+
+/// The pid of its supervisor.
+///
+/// # Errors
+/// When there is none.
+pub fn supervisor_pid(host: &Host, name: &str) -> Result<u32, String> {
+    let file = host.path(&format!("/run/kubeedge/{name}.pid"));
+    let text = std::fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
+    text.trim().parse().map_err(|_| format!("{}: `{text}`", file.display()))
+}

@@ -7,6 +7,7 @@
 )]
 
 mod architecture;
+mod e2e;
 mod edged;
 mod generated;
 mod harness;

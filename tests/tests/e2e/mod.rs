@@ -1,0 +1,63 @@
+//! The built binary, driven as a user would drive it: one file per story.
+
+mod join;
+mod offline;
+mod pods;
+mod up;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tests::host::Host;
+use tests::keadm::{Running, command};
+use tests::kubectl::Kubectl;
+
+/// How long anything may take that normally takes a moment, on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// `keadm up` on a host of its own.
+pub(crate) struct Up {
+    pub(crate) keadm: Running,
+    pub(crate) data: PathBuf,
+}
+
+impl Up {
+    /// Starts it with more arguments and waits until it says what to type next.
+    #[track_caller]
+    pub(crate) fn start(host: &Host, folder: &Path, more: &[&str]) -> Self {
+        let data = folder.join("data");
+        let mut args = vec!["up", "--data-dir", data.to_str().unwrap(), "--node-name", "edge-1"];
+        args.extend_from_slice(more);
+        let mut keadm = Running::start(command(host, args), &folder.join("up.log"));
+        keadm.until_said("export KUBECONFIG=", PATIENCE);
+        Self { keadm, data }
+    }
+
+    /// The kubeconfig that it named.
+    #[track_caller]
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        let said = self.keadm.said();
+        let at = said.rfind("export KUBECONFIG=").unwrap() + "export KUBECONFIG=".len();
+        said[at..].lines().next().unwrap().trim().trim_matches('\'').into()
+    }
+
+    /// kubectl with it.
+    pub(crate) fn kubectl<'a>(&self, host: &'a Host) -> Kubectl<'a> {
+        Kubectl::new(host, &self.kubeconfig())
+    }
+}
+
+/// The image that `keadm up` makes from the binary itself, as the sample pod names it.
+#[track_caller]
+pub(crate) fn sample_image(kubectl: &Kubectl<'_>) -> String {
+    let pods = kubectl.get(&["pods"]).unwrap();
+    pods.pointer("/items/0/spec/containers/0/image").unwrap().as_str().unwrap().to_owned()
+}
+
+/// A pod with one container of the sample image on `edge-1`.
+pub(crate) fn pod(name: &str, image: &str, more: &str) -> String {
+    format!(
+        r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{name}"}},
+"spec":{{"terminationGracePeriodSeconds":2,"containers":[{{"name":"main","image":"{image}"{more}}}]}}}}"#
+    )
+}

@@ -1,0 +1,102 @@
+//! A pod applied in the cloud runs at the edge, and its status comes back.
+
+use std::time::Duration;
+
+use tests::host::Host;
+use tests::wait;
+
+use super::{PATIENCE, Up, pod, sample_image};
+
+#[test]
+fn a_pod_is_created_watched_changed_and_deleted_through_kubectl() {
+    let (host, folder) = (Host::new(), tempfile::tempdir().unwrap());
+    let up = Up::start(&host, folder.path(), &[]);
+    let kubectl = up.kubectl(&host);
+    let image = sample_image(&kubectl);
+
+    kubectl.apply(&pod("web", &image, ""));
+    kubectl.until(&["pod", "web"], "/status/phase", "Running", PATIENCE);
+    kubectl.run(&["wait", "--for=condition=Ready", "pod/web", "--timeout=30s"]);
+    let described = kubectl.run(&["describe", "pod", "web"]);
+    assert!(described.contains("edge-1"), "{described}");
+    let object = kubectl.get(&["pod", "web"]).unwrap();
+    let uid = object["metadata"]["uid"].as_str().unwrap().to_owned();
+    assert!(!host.left_behind(&uid).is_empty(), "no cgroup names the pod");
+
+    kubectl.run(&["label", "pod", "web", "colour=blue"]);
+    kubectl.until(&["pod", "web"], "/metadata/labels/colour", "blue", PATIENCE);
+    kubectl.run(&["delete", "pod", "web", "--timeout=40s"]);
+    kubectl.until_gone(&["pod", "web"], PATIENCE);
+    wait::until("the pod's remains to go", PATIENCE, || {
+        let left = host.left_behind(&uid);
+        if left.is_empty() { Ok(()) } else { Err(left.join("\n")) }
+    });
+}
+
+#[test]
+fn a_configmap_change_is_seen_inside_a_running_container() {
+    let (host, folder) = (Host::new(), tempfile::tempdir().unwrap());
+    let up = Up::start(&host, folder.path(), &[]);
+    let kubectl = up.kubectl(&host);
+    let image = sample_image(&kubectl);
+    kubectl.run(&["create", "configmap", "greeting", "--from-literal=text=hello"]);
+    // The sample workload has no shell: the volume is looked at through the container's own root.
+    let manifest = format!(
+        r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"reader"}},
+"spec":{{"terminationGracePeriodSeconds":1,
+"containers":[{{"name":"main","image":"{image}","volumeMounts":[{{"name":"c","mountPath":"/greeting"}}]}}],
+"volumes":[{{"name":"c","configMap":{{"name":"greeting"}}}}]}}}}"#
+    );
+    kubectl.apply(&manifest);
+    kubectl.until(&["pod", "reader"], "/status/phase", "Running", PATIENCE);
+    let object = kubectl.get(&["pod", "reader"]).unwrap();
+    let uid = object["metadata"]["uid"].as_str().unwrap();
+    let root = container_root(uid);
+    let text = || std::fs::read_to_string(root.join("greeting/text"));
+    assert_eq!(text().unwrap(), "hello");
+    kubectl.run_with(
+        &["apply", "-f", "-"],
+        r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"greeting"},"data":{"text":"goodbye"}}"#,
+    );
+    wait::until("the new text inside the container", PATIENCE, || match text() {
+        Ok(t) if t == "goodbye" => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let restarts = kubectl.get(&["pod", "reader"]).unwrap();
+    assert_eq!(restarts.pointer("/status/containerStatuses/0/restartCount").unwrap(), 0);
+}
+
+/// The root folder, as its own processes see it, of a container of the pod with this UID.
+#[track_caller]
+fn container_root(uid: &str) -> std::path::PathBuf {
+    wait::until("a process of the pod", PATIENCE, || {
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let groups = std::fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
+            let root = entry.path().join("root");
+            if groups.contains(uid) && root.join("greeting/text").exists() {
+                return Ok(root);
+            }
+        }
+        Err("none of its processes has the volume".to_owned())
+    })
+    .0
+}
+
+#[test]
+fn a_container_that_ends_is_restarted_as_its_policy_says_and_the_cloud_hears_of_it() {
+    let (host, folder) = (Host::new(), tempfile::tempdir().unwrap());
+    let up = Up::start(&host, folder.path(), &[]);
+    let kubectl = up.kubectl(&host);
+    let image = sample_image(&kubectl);
+    // An argument that the sample workload does not know ends it with a failure at once.
+    kubectl.apply(&pod("crash", &image, r#","command":["/bin/keadm","no-such-command"]"#));
+    wait::until("a restart of the container", Duration::from_secs(90), || {
+        let object = kubectl.get(&["pod", "crash"])?;
+        let restarts = object.pointer("/status/containerStatuses/0/restartCount").cloned();
+        if restarts.and_then(|r| r.as_i64()) >= Some(1) { Ok(()) } else { Err(object.to_string()) }
+    });
+    let once = pod("once", &image, r#","command":["/bin/keadm","no-such-command"]"#)
+        .replace(r#""spec":{"#, r#""spec":{"restartPolicy":"Never","#);
+    kubectl.apply(&once);
+    kubectl.until(&["pod", "once"], "/status/phase", "Failed", PATIENCE);
+}
