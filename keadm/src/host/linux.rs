@@ -162,8 +162,11 @@ impl Host for Linux {
     fn processes(&self, name: &str) -> Vec<Process> {
         let me = std::process::id() as i32;
         let Ok(all) = procfs::process::all_processes() else { return Vec::new() };
+        // A process in another network takes no port of this machine: it is in a container.
+        let network = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+        let here = network("self");
         all.flatten()
-            .filter(|p| p.pid != me)
+            .filter(|p| p.pid != me && network(&p.pid.to_string()) == here)
             .filter_map(|p| Some(Process { pid: p.pid, name: p.stat().ok()?.comm }))
             .filter(|p| p.name == name)
             .collect()

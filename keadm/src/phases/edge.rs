@@ -326,6 +326,10 @@ fn config(join: &Join) -> Outcome {
     for folder in ["/var/lib/kubeedge", "/var/lib/kubelet", "/var/lib/edged", "/var/log/kubeedge"] {
         installer.will_appear(&join.cx.paths.at(folder))?;
     }
+    // The folder may have been there before; what lies in it is ours all the same.
+    for file in ["edgecore.db", "edgecore.db-wal", "edgecore.db-shm", "edgecore.db.lock"] {
+        installer.will_appear(&join.cx.paths.lib().join(file))?;
+    }
     Ok(format!("`{path}`"))
 }
 

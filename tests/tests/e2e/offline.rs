@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tests::host::Pair;
+use tests::keadm::service_pid;
 use tests::kubectl::Kubectl;
 use tests::wait;
 
@@ -32,18 +33,12 @@ fn container(kubectl: &Kubectl<'_>) -> (String, i64) {
     (status["containerID"].as_str().unwrap().to_owned(), status["restartCount"].as_i64().unwrap())
 }
 
-/// The edgecore that `join` started on the edge.
-fn edgecore_pid(pair: &Pair) -> u32 {
-    let text = std::fs::read_to_string(pair.edge.path("/run/kubeedge/edgecore.pid")).unwrap();
-    text.trim().parse().unwrap()
-}
-
 #[test]
 fn containers_survive_the_kill_of_edgecore_and_an_edge_that_restarts_while_cut_off_runs_its_pods() {
     let pair = running();
     let kubectl = kubectl(&pair);
     let before = container(&kubectl);
-    let pid = edgecore_pid(&pair);
+    let pid = service_pid(&pair.edge, "edgecore").unwrap();
     pair.cut();
     nix::sys::signal::kill(
         nix::unistd::Pid::from_raw(pid.cast_signed()),
@@ -51,8 +46,10 @@ fn containers_survive_the_kill_of_edgecore_and_an_edge_that_restarts_while_cut_o
     )
     .unwrap();
     wait::until("edgecore to be started again", PATIENCE, || {
-        let now = edgecore_pid(&pair);
-        if now == pid { Err("the same pid".to_owned()) } else { Ok(()) }
+        match service_pid(&pair.edge, "edgecore")? {
+            now if now == pid => Err("the same pid".to_owned()),
+            _ => Ok(()),
+        }
     });
     pair.mend();
     kubectl.run(&["wait", "--for=condition=Ready", "node/edge-2", "--timeout=60s"]);
