@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::errors::{CommandError, Kind};
 use crate::printer::Printer;
 
+#[cfg(feature = "cloud")]
 pub(crate) use progress::human;
 pub use progress::{Progress, Step};
 
@@ -113,6 +114,7 @@ pub async fn run<S>(
 }
 
 /// The last error in a service's log, with its causes.
+#[cfg(any(feature = "cloud", feature = "edge"))]
 pub(crate) fn complaint(log: &[String]) -> Option<String> {
     let is_error = |line: &&String| line.contains("ERROR") || line.starts_with("error:");
     let at = log.iter().rposition(|line| is_error(&line))?;
@@ -259,6 +261,7 @@ mod tests {
         assert_eq!(log.0, ["wait"]);
     }
 
+    #[cfg(any(feature = "cloud", feature = "edge"))]
     #[test]
     fn a_complaint_is_the_last_error_with_its_causes() {
         let log = [

@@ -92,29 +92,45 @@ fn take_away(
     if flags.local_only {
         return Ok(());
     }
-    let or_not = |e: CommandError| e.hint("`--local-only` leaves that and removes the rest");
-    match role {
-        #[cfg(feature = "edge")]
-        Role::Edge => {
-            let path = cx.paths.edgecore_yaml();
-            // Without a readable configuration there was no edgecore, and so no pod.
-            let Ok((config, _)) = super::config::read_edgecore(cx, &path) else { return Ok(()) };
-            let removed =
-                cx.block_on(crate::containers::remove_all(cx, &config)).map_err(or_not)?;
-            if removed > 0 {
-                let pods = if removed == 1 { "pod" } else { "pods" };
-                cx.printer.say(format!("removed {removed} {pods}"));
-            }
-        }
-        #[cfg(feature = "cloud")]
-        Role::Cloud if !made.services.iter().any(|s| s == "control-plane") => {
-            let kube = crate::cloud::KubeConfigArg { kube_config: flags.kube_config.clone() };
-            cx.block_on(from_kubernetes(cx, &kube)).map_err(or_not)?;
-        }
-        _ => {}
+    let gone = match role {
+        Role::Edge => pods(cx),
+        // The own control plane goes with everything that is in it.
+        Role::Cloud if made.services.iter().any(|s| s == "control-plane") => Ok(()),
+        Role::Cloud => objects(cx, flags),
+    };
+    gone.map_err(|e| e.hint("`--local-only` leaves that and removes the rest"))
+}
+
+#[cfg(feature = "edge")]
+fn pods(cx: &Context) -> Result<(), CommandError> {
+    // Without a readable configuration there was no edgecore, and so no pod.
+    let Ok((config, _)) = super::config::read_edgecore(cx, &cx.paths.edgecore_yaml()) else {
+        return Ok(());
+    };
+    let removed = cx.block_on(crate::containers::remove_all(cx, &config))?;
+    if removed > 0 {
+        let pods = if removed == 1 { "pod" } else { "pods" };
+        cx.printer.say(format!("removed {removed} {pods}"));
     }
-    let _ = (flags, made);
     Ok(())
+}
+
+#[cfg(not(feature = "edge"))]
+fn pods(_: &Context) -> Result<(), CommandError> {
+    Err(CommandError::new(Kind::Unsupported, "this build cannot stop pods")
+        .because("it was made without the feature `edge`"))
+}
+
+#[cfg(feature = "cloud")]
+fn objects(cx: &Context, flags: &ResetFlags) -> Result<(), CommandError> {
+    let kube = crate::cloud::KubeConfigArg { kube_config: flags.kube_config.clone() };
+    cx.block_on(from_kubernetes(cx, &kube))
+}
+
+#[cfg(not(feature = "cloud"))]
+fn objects(_: &Context, _: &ResetFlags) -> Result<(), CommandError> {
+    Err(CommandError::new(Kind::Unsupported, "this build cannot speak to Kubernetes")
+        .because("it was made without the feature `cloud`"))
 }
 
 /// Deletes what `init` applied, apart from the definitions of kinds: with them would go all devices

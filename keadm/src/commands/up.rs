@@ -69,6 +69,7 @@ struct Up {
     dir: Utf8PathBuf,
     node: NodeName,
     edge: bool,
+    #[cfg(feature = "edge")]
     sample: bool,
     advertise: Vec<String>,
     api_port: u16,
@@ -251,6 +252,7 @@ impl Up {
             dir,
             node,
             edge: cfg!(feature = "edge") && !args.cloud_only,
+            #[cfg(feature = "edge")]
             sample: !args.no_sample,
             advertise,
             api_port: args.api_port,
