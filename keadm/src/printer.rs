@@ -7,6 +7,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 
+use indicatif::ProgressBar;
 use parking_lot::Mutex;
 
 /// When to colour.
@@ -130,6 +131,8 @@ pub struct Printer {
 struct Streams {
     out: Box<dyn Write + Send>,
     err: Box<dyn Write + Send>,
+    /// The line that is being redrawn; it makes room for other lines.
+    moving: Option<ProgressBar>,
 }
 
 impl std::fmt::Debug for Printer {
@@ -146,7 +149,7 @@ impl Printer {
 
     /// To these.
     pub fn new(manner: Manner, out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
-        Self { manner, streams: Arc::new(Mutex::new(Streams { out, err })) }
+        Self { manner, streams: Arc::new(Mutex::new(Streams { out, err, moving: None })) }
     }
 
     /// How this process talks.
@@ -175,9 +178,21 @@ impl Printer {
     /// Talk that `--quiet` does not silence: warnings, errors, questions.
     pub fn shout(&self, line: impl AsRef<str>) {
         let mut streams = self.streams.lock();
-        let _ = streams.err.write_all(line.as_ref().as_bytes());
-        let _ = streams.err.write_all(b"\n");
-        let _ = streams.err.flush();
+        let moving = streams.moving.clone();
+        let mut write = || {
+            let _ = streams.err.write_all(line.as_ref().as_bytes());
+            let _ = streams.err.write_all(b"\n");
+            let _ = streams.err.flush();
+        };
+        match moving {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    /// Says which line is being redrawn from now on.
+    pub(crate) fn redrawing(&self, bar: Option<ProgressBar>) {
+        self.streams.lock().moving = bar;
     }
 
     /// A question; the cursor stays behind it.

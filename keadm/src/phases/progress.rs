@@ -68,6 +68,9 @@ impl Progress {
             }
             bar.set_prefix(format!("{name:<13}"));
             bar.enable_steady_tick(Duration::from_millis(80));
+            if let Some(printer) = &printer {
+                printer.redrawing(Some(bar.clone()));
+            }
             bar
         });
         let step = Step(Arc::new(Inner {
@@ -155,6 +158,7 @@ impl Step {
             bar.finish_and_clear();
         }
         let Some(printer) = &self.0.printer else { return };
+        printer.redrawing(None);
         if matches!(printer.manner().progress, ProgressChoice::Auto | ProgressChoice::Plain) {
             let time = human(self.0.started.elapsed());
             let mark = printer.mark(mark);
