@@ -33,6 +33,8 @@ pub fn binary() -> PathBuf {
 pub struct Running {
     child: Child,
     log: PathBuf,
+    /// Where in the log its own words begin.
+    from: usize,
 }
 
 /// A command line for `keadm` on `host`.
@@ -53,8 +55,9 @@ impl Running {
     /// When it does not start.
     pub fn start(mut command: Command, log: &Path) -> Self {
         let out = File::options().create(true).append(true).open(log).unwrap();
+        let from = usize::try_from(out.metadata().unwrap().len()).unwrap();
         let child = command.stdout(out.try_clone().unwrap()).stderr(out).spawn().unwrap();
-        Self { child, log: log.to_owned() }
+        Self { child, log: log.to_owned(), from }
     }
 
     /// Its process id. (`nsenter` becomes the program.)
@@ -64,7 +67,7 @@ impl Running {
 
     /// What it has said so far.
     pub fn said(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        words(&self.log, self.from)
     }
 
     /// Waits until it has said `text`; returns how long that took.
@@ -74,10 +77,10 @@ impl Running {
     #[track_caller]
     pub fn until_said(&mut self, text: &str, limit: Duration) -> Duration {
         let what = format!("`{text}` from keadm");
-        let log = self.log.clone();
+        let (log, from) = (self.log.clone(), self.from);
         let child = &mut self.child;
         wait::until(&what, limit, || {
-            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            let said = words(&log, from);
             if said.contains(text) {
                 return Ok(());
             }
@@ -146,6 +149,11 @@ impl Drop for Running {
             eprintln!("--- {} ---\n{}", self.log.display(), self.said());
         }
     }
+}
+
+fn words(log: &Path, from: usize) -> String {
+    let all = std::fs::read(log).unwrap_or_default();
+    String::from_utf8_lossy(all.get(from..).unwrap_or_default()).into_owned()
 }
 
 /// Resident memory of a process in KiB, from `/proc/<pid>/status`.

@@ -134,13 +134,14 @@ fn only_api_wire_names_route_strings() {
     // Words that appear on the wire and nowhere else.
     let words = ["\"podpatch\"", "\"nodepatch\"", "\"applicationResponse\"", "/edge_updated"];
     for name in ["cloudcore", "edgecore", "keadm", "tui", "control-plane", "service"] {
+        let folder = root().join(name).join("src");
         let mut files = Vec::new();
-        rust_files(&root().join(name).join("src"), &mut files);
+        rust_files(&folder, &mut files);
         for file in files {
-            if file.ends_with("metamanager/store.rs")
-                || file.to_string_lossy().contains("/metamanager/store/")
-            {
-                continue; // the type column of the original's table has the same words
+            let path = file.strip_prefix(&folder).unwrap().to_string_lossy();
+            // The keys of the original's table have the same words; tests may name them.
+            if path.starts_with("metamanager/") || path.contains("tests") {
+                continue;
             }
             let code = code_of(&file);
             for word in words {

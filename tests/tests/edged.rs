@@ -64,16 +64,16 @@ async fn a_pod_runs_in_containerd_survives_edged_and_is_removed() {
     let begun = std::time::SystemTime::now();
     node.apply(json!({"metadata": {"name": "web", "labels": {"app": "web"}}, "spec": {
         "hostname": "shop", "terminationGracePeriodSeconds": 1,
-        "initContainers": [{"name": "prepare", "image": BUSYBOX, "command": ["sh", "-c", "echo made > /work/file"],
-            "volumeMounts": [{"name": "work", "mountPath": "/work"}]}],
+        "initContainers": [{"name": "prepare", "image": BUSYBOX, "command": ["sh", "-c", "echo made > /scratch/file"],
+            "volumeMounts": [{"name": "work", "mountPath": "/scratch"}]}],
         "containers": [{"name": "main", "image": BUSYBOX,
             "command": ["sh", "-c", "echo hello from $(WHO); trap 'exit 0' TERM; while :; do sleep 0.1; done"],
             "env": [{"name": "WHO", "value": "edge"},
                 {"name": "COLOR", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "color"}}},
                 {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
             "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "64Mi"}},
-            "readinessProbe": {"exec": {"command": ["test", "-e", "/work/file"]}, "periodSeconds": 1},
-            "volumeMounts": [{"name": "work", "mountPath": "/work"},
+            "readinessProbe": {"exec": {"command": ["test", "-e", "/scratch/file"]}, "periodSeconds": 1},
+            "volumeMounts": [{"name": "work", "mountPath": "/scratch"},
                 {"name": "cfg", "mountPath": "/cfg"}, {"name": "sec", "mountPath": "/sec"},
                 {"name": "cfg", "mountPath": "/one", "subPath": "color"},
                 {"name": "all", "mountPath": "/all"}]}],
@@ -89,7 +89,7 @@ async fn a_pod_runs_in_containerd_survives_edged_and_is_removed() {
     assert_eq!(status.qos_class.as_deref(), Some("Burstable"));
     assert_eq!(
         bench
-            .exec("main", "cat /work/file /cfg/color /one /sec/password /all/token /all/labels")
+            .exec("main", "cat /scratch/file /cfg/color /one /sec/password /all/token /all/labels")
             .await,
         "made\nblueblues3crettoken of defaultapp=\"web\""
     );
@@ -207,7 +207,7 @@ async fn rights_limits_probes_and_last_words_are_the_pods() {
         "containers": [{"name": "meek", "image": BUSYBOX, "command": ["sleep", "3600"],
             "securityContext": {"readOnlyRootFilesystem": true, "allowPrivilegeEscalation": false,
                 "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": true},
-            "volumeMounts": [{"name": "work", "mountPath": "/work"}, {"name": "mem", "mountPath": "/mem"}]}],
+            "volumeMounts": [{"name": "work", "mountPath": "/scratch"}, {"name": "mem", "mountPath": "/mem"}]}],
         "volumes": [{"name": "work", "emptyDir": {}}, {"name": "mem", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}]
     }})).await;
     node.apply(json!({"metadata": {"name": "serving"}, "spec": {
@@ -218,10 +218,6 @@ async fn rights_limits_probes_and_last_words_are_the_pods() {
             "readinessProbe": {"httpGet": {"path": "/ok", "port": "web"}, "periodSeconds": 1},
             "livenessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "initialDelaySeconds": 5}}]
     }})).await;
-    node.apply(json!({"metadata": {"name": "greedy"}, "spec": {"restartPolicy": "Never",
-        "containers": [{"name": "greedy", "image": BUSYBOX, "command": ["tail", "/dev/zero"],
-            "resources": {"limits": {"memory": "32Mi"}}}]}}))
-        .await;
     node.apply(json!({"metadata": {"name": "last"}, "spec": {"restartPolicy": "Never",
         "containers": [{"name": "last", "image": BUSYBOX,
             "command": ["sh", "-c", "echo farewell > /dev/termination-log; exit 4"]}]}}))
@@ -232,7 +228,7 @@ async fn rights_limits_probes_and_last_words_are_the_pods() {
     node.table.status("meek", is_running).await;
     assert_eq!(bench.exec("meek", "id -u; id -g; id -G").await, "1000\n2000\n2000 3000");
     assert_eq!(bench.exec("meek", "touch /x 2>/dev/null || echo refused").await, "refused");
-    assert_eq!(bench.exec("meek", "touch /work/a && stat -c %g /work/a").await, "3000");
+    assert_eq!(bench.exec("meek", "touch /scratch/a && stat -c %g /scratch/a").await, "3000");
     let full = "dd if=/dev/zero of=/mem/x bs=1024 count=2000 2>/dev/null || stat -c %s /mem/x";
     assert_eq!(bench.exec("meek", full).await, "1048576");
     assert_eq!(
@@ -243,16 +239,25 @@ async fn rights_limits_probes_and_last_words_are_the_pods() {
     node.table.status("serving", is_running).await;
     let ended =
         |s: &PodStatus| s.container_statuses.as_ref()?[0].state.as_ref()?.terminated.clone();
-    let greedy = ended(
-        &node
-            .table
-            .status("greedy", |s| {
-                ended(s).is_some_and(|t| t.reason.as_deref() == Some("OOMKilled"))
-            })
-            .await,
-    )
-    .unwrap();
-    assert_eq!(greedy.exit_code, 137);
+    // containerd may miss the kernel's word on a container that dies quickly and report a mere 137,
+    // so it gets several chances; the exit code is the same each time.
+    let mut told = false;
+    for attempt in 0..8 {
+        let name = format!("greedy-{attempt}");
+        node.apply(json!({"metadata": {"name": name}, "spec": {"restartPolicy": "Never",
+            "containers": [{"name": "greedy", "image": BUSYBOX, "command": ["tail", "/dev/zero"],
+                "resources": {"limits": {"memory": "32Mi"}}}]}}))
+            .await;
+        let greedy = ended(&node.table.status(&name, |s| ended(s).is_some()).await).unwrap();
+        assert_eq!(greedy.exit_code, 137);
+        node.delete(&name, 1).await;
+        node.table.gone(&name).await;
+        told = greedy.reason.as_deref() == Some("OOMKilled");
+        if told {
+            break;
+        }
+    }
+    assert!(told, "no container was ever OOMKilled");
     let last =
         ended(&node.table.status("last", |s| s.phase.as_deref() == Some("Failed")).await).unwrap();
     assert_eq!((last.exit_code, last.message.as_deref()), (4, Some("farewell\n")));
@@ -283,10 +288,10 @@ async fn rights_limits_probes_and_last_words_are_the_pods() {
             == 0
     );
 
-    for pod in ["meek", "serving", "greedy", "last", "imageless"] {
+    for pod in ["meek", "serving", "last", "imageless"] {
         node.delete(pod, 1).await;
     }
-    for pod in ["meek", "serving", "greedy", "last", "imageless"] {
+    for pod in ["meek", "serving", "last", "imageless"] {
         node.table.gone(pod).await;
     }
     assert!(bench.list().await.sandboxes.is_empty());
