@@ -29,11 +29,12 @@ pub(crate) fn spread(values: &[f64], unit: &str, digits: usize) -> String {
 
 /// Writes the page and prints it.
 pub(crate) fn write(figures: &[Figure]) {
-    let mut text = String::from(
-        "# Benchmarks\n\nWritten by `tests/bench/run`: medians on two cores, the least and the most in brackets.\n\
-         The column *original* is KubeEdge 1.23 beta on a machine of the same kind, for comparison; machines\n\
-         like these are noisy, so a difference below a third says little.\n\n\
-         | what | original | goal | ours | method |\n|---|---|---|---|---|\n",
+    let profile = std::env::var("KEADM_PROFILE").unwrap_or_else(|_| "dist".to_owned());
+    let mut text = format!(
+        "# Benchmarks\n\nWritten by `tests/bench/run`: medians on two cores, the least and the most in brackets, of a\n\
+         binary of the profile `{profile}`. The column *original* is KubeEdge 1.23 beta on a machine of the\n\
+         same kind, measured earlier; machines like these are noisy, so a difference below a third says\n\
+         little.\n\n| what | original | goal | ours | method |\n|---|---|---|---|---|\n",
     );
     for f in figures {
         let _ = writeln!(

@@ -205,7 +205,7 @@ fn configmaps(site: &Site, kubectl: &Kubectl<'_>, image: &str) -> Figure {
 "volumeMounts":[{{"name":"c","mountPath":"/c"}}]}}],"volumes":[{{"name":"c","configMap":{{"name":"measured"}}}}]}}}}"#
     ));
     kubectl.until(&["pod", "reader"], "/status/phase", "Running", PATIENCE);
-    let database = site.pair.edge.path("/var/lib/kubeedge/edgecore.db");
+    let database = site.pair.edge.disk("/var/lib/kubeedge/edgecore.db");
     let times = site.times(&["configmap", database.to_str().unwrap(), "100"]);
     kubectl.run(&["delete", "pod", "reader"]);
     Figure {

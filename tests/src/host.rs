@@ -133,6 +133,12 @@ impl Host {
             .join(path.trim_start_matches('/'))
     }
 
+    /// Where a file below `/var/lib` of this host lies on the machine's own disk; for programs
+    /// that do not follow links of `/proc`, as SQLite does not.
+    pub fn disk(&self, path: &str) -> PathBuf {
+        self.disk.path().join("real").join(path.trim_start_matches('/'))
+    }
+
     /// The network namespace's name.
     pub fn name(&self) -> &str {
         &self.name
