@@ -86,6 +86,13 @@ impl CloudCore {
     /// # Errors
     /// Whatever stands in the way; nothing is half-way up then.
     pub async fn build(config: CloudCoreConfig, options: Options) -> Result<Self, Error> {
+        let absent = absent(&config);
+        if !absent.is_empty() {
+            tracing::warn!(
+                modules = absent.join(", "),
+                "these modules are asked for but not built yet; they are absent"
+            );
+        }
         let metrics = Metrics::default();
         let (client, api_ca) = match options.client {
             Some(client) => client,
@@ -433,4 +440,32 @@ fn api_ca(config: &kube::Config) -> String {
 
 fn read_text(path: &Path) -> std::io::Result<String> {
     std::fs::read_to_string(path)
+}
+
+/// The modules that the configuration asks for and that are not built yet.
+fn absent(config: &CloudCoreConfig) -> Vec<&'static str> {
+    let m = &config.modules;
+    let asked = [
+        ("cloudStream", m.cloud_stream.enable),
+        ("deviceController", m.device_controller.enable),
+        ("dynamicController", m.dynamic_controller.enable),
+        ("taskManager", m.task_manager.enable),
+        ("router", m.router.enable),
+    ];
+    asked.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect()
+}
+
+#[cfg(test)]
+mod absent_tests {
+    use super::*;
+    use api::config::{ConfigFile, Host};
+
+    #[test]
+    fn what_the_configuration_asks_for_in_vain_is_named() {
+        let mut config = CloudCoreConfig::default_for(&Host::default());
+        let before = absent(&config);
+        config.modules.cloud_stream.enable = !config.modules.cloud_stream.enable;
+        let after = absent(&config);
+        assert_ne!(before.contains(&"cloudStream"), after.contains(&"cloudStream"));
+    }
 }

@@ -78,6 +78,13 @@ impl EdgeCore {
     /// # Errors
     /// The first thing that cannot be used.
     pub async fn build(config: EdgeCoreConfig, options: Options) -> Result<Self, Error> {
+        let absent = absent(&config);
+        if !absent.is_empty() {
+            tracing::warn!(
+                modules = absent.join(", "),
+                "these modules are asked for but not built yet; they are absent"
+            );
+        }
         let certs = cert_settings(&config, &options)?;
         let runtime = runtime(&config, &options)?;
         let store = Store::open(&config.database.data_source)?;
@@ -450,4 +457,33 @@ fn reserved_amount(text: &str, scale: u64) -> Result<u64, Error> {
         value: text.to_owned(),
         why: "it should be an amount like `100Mi` or `200m`",
     })
+}
+
+/// The modules that the configuration asks for and that are not built yet.
+fn absent(config: &EdgeCoreConfig) -> Vec<&'static str> {
+    let m = &config.modules;
+    let asked = [
+        ("eventBus", m.event_bus.enable),
+        ("serviceBus", m.service_bus.enable),
+        ("deviceTwin", m.device_twin.enable),
+        ("edgeStream", m.edge_stream.enable),
+        ("taskManager", m.task_manager.enable),
+        ("metaManager.metaServer", m.meta_manager.meta_server.enable),
+    ];
+    asked.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect()
+}
+
+#[cfg(test)]
+mod absent_tests {
+    use super::*;
+    use api::config::{ConfigFile, Host};
+
+    #[test]
+    fn what_the_configuration_asks_for_in_vain_is_named() {
+        let mut config = EdgeCoreConfig::default_for(&Host::default());
+        let before = absent(&config);
+        config.modules.event_bus.enable = !config.modules.event_bus.enable;
+        let after = absent(&config);
+        assert_ne!(before.contains(&"eventBus"), after.contains(&"eventBus"));
+    }
 }
