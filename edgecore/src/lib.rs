@@ -5,6 +5,10 @@
 //! Never: speaks to an API server; what it needs comes through the link to cloudcore.
 
 mod app;
+/// The port, on loopback, of edgecore's own health and metrics, beside cloudcore's 9091. The port
+/// 10350 that KubeEdge names is the node's local API.
+pub const ADMIN_PORT: u16 = 9092;
+
 pub mod edged;
 mod edgehub;
 mod error;

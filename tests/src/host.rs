@@ -1,6 +1,7 @@
 //! A host of the test's own: namespaces for its network, its mounts and its name, so that every
 //! test may use the ports and paths that the documentation names, side by side with the others.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -165,19 +166,51 @@ impl Host {
         found
     }
 
-    /// Ends every process of this host.
+    /// Ends every process of this host: those that carry its mark or live in a copy of its mounts,
+    /// and all that they have started.
     fn end_processes(&self) {
         let mark = format!("{MARK}={}", self.name);
+        let disk = self.disk.path().to_string_lossy().into_owned();
+        let mut ours = BTreeSet::new();
+        let mut parents = Vec::new();
         for pid in pids() {
-            let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            if environ.split(|b| *b == 0).any(|v| v == mark.as_bytes()) {
-                let _ = nix::sys::signal::kill(
-                    nix::unistd::Pid::from_raw(pid.cast_signed()),
-                    nix::sys::signal::Signal::SIGKILL,
-                );
+            let read =
+                |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            let marked = read("environ").split(|b| *b == 0).any(|v| v == mark.as_bytes());
+            let mounts = String::from_utf8_lossy(&read("mountinfo")).contains(&disk);
+            if marked || (mounts && !same_mounts(pid)) {
+                ours.insert(pid);
             }
+            let stat = String::from_utf8_lossy(&read("stat")).into_owned();
+            let parent =
+                stat.rsplit(')').next().and_then(|s| s.split_whitespace().nth(1)?.parse().ok());
+            parents.push((pid, parent.unwrap_or(0u32)));
+        }
+        let mut grown = true;
+        while grown {
+            let before = ours.len();
+            ours.extend(
+                parents
+                    .iter()
+                    .filter(|(_, p)| ours.contains(p))
+                    .map(|(c, _)| *c)
+                    .collect::<Vec<_>>(),
+            );
+            grown = ours.len() > before;
+        }
+        for pid in ours {
+            let _ = nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(pid.cast_signed()),
+                nix::sys::signal::Signal::SIGKILL,
+            );
         }
     }
+}
+
+/// Whether a process sees the mounts that this one sees.
+fn same_mounts(pid: u32) -> bool {
+    let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    of(&pid.to_string()) == of("self")
 }
 
 fn pids() -> Vec<u32> {

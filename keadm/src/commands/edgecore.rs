@@ -45,11 +45,10 @@ pub fn edgecore(args: &EdgeCoreArgs, cx: &Context) -> Result<(), CommandError> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let kubelet = &config.modules.edged.tailored_kubelet_config;
     let mut options = edgecore::Options {
         config_file: Some(path.into()),
         bootstrap_file: cx.paths.at("/etc/kubeedge/bootstrap-edgecore.conf").into(),
-        admin: Some(SocketAddr::new(kubelet.address, kubelet.read_only_port)),
+        admin: Some(SocketAddr::from(([127, 0, 0, 1], edgecore::ADMIN_PORT))),
         runtime: None,
     };
     super::run_service("edgecore", cx, |svc| async move {

@@ -218,8 +218,16 @@ fn preflight(up: &Up) -> Outcome {
     found.push(machine::port(cx, machine::ANY, 10002, "certificates of edges", ""));
     let local = [127, 0, 0, 1].into();
     found.push(machine::port(cx, local, 9091, "cloudcore's health and metrics", ""));
+    #[cfg(feature = "edge")]
     if up.edge {
-        found.push(machine::port(cx, local, 10350, "edgecore's health and metrics", ""));
+        found.push(machine::port(cx, local, 10350, "the local node API", ""));
+        found.push(machine::port(
+            cx,
+            local,
+            edgecore::ADMIN_PORT,
+            "edgecore's health and metrics",
+            "",
+        ));
     }
     if up.advertise.is_empty() {
         found.push(Check::warn(

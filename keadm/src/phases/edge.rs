@@ -103,7 +103,10 @@ async fn preflight(join: &mut Join, step: Step) -> Outcome {
     ));
     found.push(clean(join)?);
     found.push(runtime(join));
-    found.push(machine::port(cx, [127, 0, 0, 1].into(), 10350, "the local node API", ""));
+    let local = [127, 0, 0, 1].into();
+    found.push(machine::port(cx, local, 10350, "the local node API", ""));
+    let admin = edgecore::ADMIN_PORT;
+    found.push(machine::port(cx, local, admin, "edgecore's health and metrics", ""));
     found.push(token(join));
     step.waiting(format!("asking `{}`", join.https));
     found.extend(cloud(join).await);
@@ -410,7 +413,7 @@ async fn wait(join: &mut Join, step: Step) -> Outcome {
                 .caused_by(&e)
                 .hint("`keadm join phase certs ..` fetches it")
         })?;
-    let local = HostPort { host: "127.0.0.1".to_owned(), port: 10350 };
+    let local = HostPort { host: "127.0.0.1".to_owned(), port: edgecore::ADMIN_PORT };
     loop {
         let path = format!("/node/{}", join.node);
         let answer = https::get(&join.https, roots.clone(), Get { path, ..Get::default() }).await;
@@ -424,7 +427,7 @@ async fn wait(join: &mut Join, step: Step) -> Outcome {
                     return Ok(format!("node `{}` is ready", join.node));
                 }
                 Ok(answer) => String::from_utf8_lossy(&answer.body).trim().to_owned(),
-                Err(_) => "edgecore does not answer on 127.0.0.1:10350 yet".to_owned(),
+                Err(_) => format!("edgecore does not answer on 127.0.0.1:{} yet", local.port),
             },
         };
         step.waiting(&why);

@@ -43,7 +43,7 @@ pub(super) async fn edgecore(up: &Up, parts: &mut Parts, step: Step) -> Outcome 
     let options = edgecore::Options {
         config_file: None,
         bootstrap_file: folder(up).join("bootstrap").into(),
-        admin: Some(([127, 0, 0, 1], 10350).into()),
+        admin: Some(([127, 0, 0, 1], edgecore::ADMIN_PORT).into()),
         runtime: Some(runtime),
     };
     step.waiting("starting");
