@@ -127,7 +127,7 @@ fn sizes() -> Figure {
         original: "270 MiB in three",
         goal: "one of at most 30 MiB; edge-only at most 14 MiB",
         ours: format!("{}; edge-only {}", size(&binary()), size(&edge)),
-        method: "size of the file that `--profile dist` makes",
+        method: "size of the file that was measured",
     }
 }
 
@@ -186,7 +186,7 @@ fn site() -> Vec<Figure> {
         original: "392 ms",
         goal: "100 ms where the runtime has events",
         ours: spread(&deaths, "ms", 0),
-        method: "from SIGKILL of the workload to the watch event with phase Failed; containerd 1.6 has no events: relist",
+        method: "from SIGKILL of the workload to the watch event with phase Failed; containerd 1.6, whose own event service is used",
     });
     let log = tempfile::NamedTempFile::new().unwrap();
     let (figure, edgecore) = ready(&site, log.path());
