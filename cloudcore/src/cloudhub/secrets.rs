@@ -80,8 +80,12 @@ pub struct Pki {
 /// When a file or Secret cannot be used, or the API server refuses.
 pub async fn load_or_create(api: &ApiServer, hub: &CloudHub) -> Result<Pki, SecretError> {
     ensure_namespace(api).await?;
-    let from_files = read_pair(&hub.tls_ca_file, &hub.tls_ca_key_file)?;
     let stored = read_secret_pair(api, &CA_SECRET).await?;
+    let from_files = if left_by_edge(&hub.tls_ca_file, &hub.tls_ca_key_file, stored.as_ref()) {
+        None
+    } else {
+        read_pair(&hub.tls_ca_file, &hub.tls_ca_key_file)?
+    };
     let ca = match (from_files, &stored) {
         (Some(pair), _) => {
             Ca::new(pair.certificate, &pair.key, &format!("`{}`", hub.tls_ca_file.display()))?
@@ -94,7 +98,8 @@ pub async fn load_or_create(api: &ApiServer, hub: &CloudHub) -> Result<Pki, Secr
     store_pair(api, &CA_SECRET, ca.pair(), stored.as_ref()).await?;
 
     let wanted = ServerNames::new(hub.subject_names());
-    let from_files = read_pair(&hub.tls_cert_file, &hub.tls_private_key_file)?;
+    let from_files = read_pair(&hub.tls_cert_file, &hub.tls_private_key_file)?
+        .filter(|pair| !belongs_to_node(pair, &hub.tls_cert_file));
     let stored = read_secret_pair(api, &SERVER_SECRET).await?;
     let server = match (from_files, &stored) {
         (Some(pair), _) => {
@@ -118,6 +123,29 @@ pub async fn load_or_create(api: &ApiServer, hub: &CloudHub) -> Result<Pki, Secr
     store_pair(api, &SERVER_SECRET, &server, stored.as_ref()).await?;
     let names = ServerNames::of_certificate(&server.certificate)?;
     Ok(Pki { ca, server, names })
+}
+
+/// Whether the lone CA certificate is what an edge that joined on this machine has been given: the
+/// default paths of both halves are the same. Only a copy of our own certificate is passed over.
+fn left_by_edge(certificate: &Path, key: &Path, stored: Option<&Pair>) -> bool {
+    let Some(stored) = stored else { return false };
+    !key.exists()
+        && tls::load_certificates(certificate)
+            .is_ok_and(|chain| chain.first() == Some(&stored.certificate))
+}
+
+/// Whether the pair is the client certificate of an edge that joined on this machine, for the same
+/// reason. It must never be served as the cloud's.
+fn belongs_to_node(pair: &Pair, file: &Path) -> bool {
+    let node = tls::subject(&pair.certificate)
+        .is_ok_and(|subject| subject.organizations.iter().any(|o| o == "system:nodes"));
+    if node {
+        tracing::info!(
+            file = %file.display(),
+            "this is the certificate of the edge node on this machine; cloudcore has its own"
+        );
+    }
+    node
 }
 
 /// Whether a stored server certificate may stay: of this CA, for all names, not about to expire.

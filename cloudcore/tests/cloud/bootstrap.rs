@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use base64::Engine;
 use cloudcore::cloudhub::secrets;
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -222,4 +223,38 @@ async fn while_the_api_server_is_away_a_machine_that_joins_is_told_so() {
     assert!(why.contains("API server"), "{why}");
     cloud.fake.away(false);
     cloud.join("edge-1").await;
+}
+
+/// The default paths of both halves are the same, in KubeEdge too: an edge that joins on the cloud's
+/// machine leaves its copy of the CA and its own certificate where cloudcore looks for a CA and a
+/// server certificate.
+#[tokio::test]
+async fn an_edge_on_the_same_machine_does_not_keep_cloudcore_from_starting_again() {
+    let cloud = Cloud::start().await;
+    let (request, key) = csr("system:node:edge-1");
+    let (code, certificate) =
+        ask_certificate(cloud.https(), &cloud.ca, &cloud.token, "edge-1", request).await;
+    assert_eq!(code, 200);
+    let folder = tempfile::tempdir().unwrap();
+    let pem = |der: &[u8]| {
+        let body = base64::engine::general_purpose::STANDARD.encode(der);
+        format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
+    };
+    let file = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let settings = [
+        format!("modules.cloudHub.tlsCAFile={}", file("ca.crt", pem(&cloud.ca))),
+        format!("modules.cloudHub.tlsCertFile={}", file("server.crt", pem(&certificate))),
+        format!("modules.cloudHub.tlsPrivateKeyFile={}", file("server.key", key.serialize_pem())),
+    ];
+    let ca = cloud.ca.clone();
+    let fake = cloud.stop().await;
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let cloud = Cloud::start_on(fake, &settings).await;
+    assert_eq!(cloud.ca, ca);
+    // The handshake shows that the server's certificate is a server's, not the node's.
+    cloud.join("edge-2").await;
 }
