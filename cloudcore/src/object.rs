@@ -40,6 +40,8 @@ pub struct Object {
     pub is_edge_node: bool,
     /// `metadata.annotations.cloudcore` (nodes only).
     pub cloudcore: Option<Box<str>>,
+    /// `metadata.annotations` has [`STORE_ANNOTATION`] (nodes only).
+    pub store: Option<Box<str>>,
     /// What a pod needs and where it runs.
     pub pod: Option<PodFacts>,
     /// Changes with `spec`, `data` and `metadata`, not with `status` or bookkeeping.
@@ -64,6 +66,9 @@ pub struct PodFacts {
 pub const EDGE_LABEL: &str = "node-role.kubernetes.io/edge";
 /// The annotation that says which cloudcore serves a node; only a node that has connected has it.
 pub const CLOUDCORE_ANNOTATION: &str = "cloudcore";
+/// The annotation that says in which database a node holds what it was sent. The records of what it
+/// holds are about that database and no other.
+pub const STORE_ANNOTATION: &str = "edge.kubeedge.io/store-id";
 
 /// `apiVersion` and `kind` as Kubernetes writes them, and the path segment of the API.
 pub fn gvk(kind: &Kind) -> Option<(&'static str, &'static str, &'static str)> {
@@ -150,6 +155,7 @@ impl Object {
             deleting: meta.deletion_timestamp.is_some_and(|t| !t.is_empty()),
             is_edge_node: labels.get(EDGE_LABEL).is_some_and(String::is_empty),
             cloudcore: annotations.remove(CLOUDCORE_ANNOTATION).map(Into::into),
+            store: annotations.remove(STORE_ANNOTATION).map(Into::into),
             pod,
             fingerprint: fingerprint(&fields, &meta_fields),
             text: complete(&key.kind, &fields, &meta_fields)?,

@@ -8,7 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
+
+use crate::wait;
 
 /// The image for containers: busybox with its applets.
 pub const BUSYBOX: &str = "test.local/busybox:1";
@@ -100,21 +102,17 @@ impl Containerd {
 
     fn ctr(&self, args: &[&str]) -> anyhow::Result<()> {
         let ctr = find("ctr", "containerd")?;
-        let mut last = String::new();
-        for _ in 0..100 {
-            let out = Command::new(&ctr)
-                .arg("-a")
-                .arg(self.socket())
-                .args(["-n", "k8s.io"])
-                .args(args)
-                .output()?;
+        let what = format!("ctr {}", args.join(" "));
+        wait::until(&what, Duration::from_secs(20), || {
+            let mut command = Command::new(&ctr);
+            command.arg("-a").arg(self.socket()).args(["-n", "k8s.io"]).args(args);
+            let out = command.output().map_err(|e| e.to_string())?;
             if out.status.success() {
                 return Ok(());
             }
-            last = String::from_utf8_lossy(&out.stderr).into_owned();
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        bail!("ctr {args:?}: {last}\n{}", self.log())
+            Err(format!("{}\n{}", String::from_utf8_lossy(&out.stderr), self.log()))
+        });
+        Ok(())
     }
 
     fn import(&self, name: &str, command: &[&str]) -> anyhow::Result<()> {

@@ -1,5 +1,5 @@
-//! What the tests share: hosts made of network namespaces, the built binary as a user runs it,
-//! and waiting for conditions.
+//! What the tests share: a cluster in one process, hosts made of network namespaces, the built
+//! binary as a user runs it, and waiting for conditions.
 //!
 //! Owns: nothing that outlives a test; every guard cleans up when it is dropped.
 //! Called by: `tests/tests/*.rs` and `tests/bench`.
@@ -12,9 +12,12 @@
     reason = "a test panics where it fails, prints, and measures real time"
 )]
 
+pub mod cluster;
 pub mod containerd;
+pub mod hops;
 pub mod host;
 pub mod keadm;
 pub mod kubectl;
+pub mod link;
 pub mod node;
 pub mod wait;

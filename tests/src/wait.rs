@@ -33,3 +33,25 @@ pub fn until<T>(
 pub fn until_true(what: &str, limit: Duration, mut probe: impl FnMut() -> bool) -> Duration {
     until(what, limit, || if probe() { Ok(()) } else { Err("not yet".to_owned()) }).1
 }
+
+/// [`until`] for a probe that has to wait itself.
+///
+/// # Panics
+/// After the limit, with `what` and the last reason that `probe` gave.
+pub async fn eventually<T>(
+    what: &str,
+    limit: Duration,
+    mut probe: impl AsyncFnMut() -> Result<T, String>,
+) -> (T, Duration) {
+    let start = Instant::now();
+    let mut pause = Duration::from_millis(2);
+    loop {
+        let why = match probe().await {
+            Ok(value) => return (value, start.elapsed()),
+            Err(why) => why,
+        };
+        assert!(start.elapsed() < limit, "{what}: not within {limit:?}; last seen: {why}");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}

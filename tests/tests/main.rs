@@ -11,3 +11,5 @@ mod e2e;
 mod edged;
 mod generated;
 mod harness;
+mod paths;
+mod trouble;

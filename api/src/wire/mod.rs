@@ -22,6 +22,7 @@ mod proptests;
 pub mod reply;
 pub mod request;
 pub(crate) mod route;
+mod subject;
 pub mod upstream;
 
 pub use downstream::Downstream;

@@ -16,7 +16,7 @@ use api::wire::{Message, Upstream};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
-use tracing::{debug, trace, warn};
+use tracing::{Level, debug, enabled, trace, warn};
 
 use super::authorizer::{self, Verdict};
 use super::registry::{Connection, Origin, Registry};
@@ -176,7 +176,11 @@ impl Dispatcher {
             self.metrics.dropped(Dropped::NodeBusy, 1);
             return self.refuse(ticket, &request, &busy("this node has too many requests in work"));
         };
-        trace!(target: "hop", msg = %ticket.id, at = "edgecontroller.upstream");
+        if enabled!(target: "hop", Level::TRACE) {
+            let object = request.object().map(|key| key.to_string());
+            let subject = object.unwrap_or_else(|| ticket.id.to_string());
+            trace!(target: "hop", msg = subject, at = "edgecontroller.upstream");
+        }
         let Ticket { origin, id, resource, memory, passage } = ticket;
         let work = Work::Request { request, check };
         let job = Job { origin, id, resource, work, memory, in_work, passage };
@@ -201,6 +205,7 @@ impl Dispatcher {
         let Some(in_work) = talker.begin() else {
             return self.metrics.dropped(Dropped::NodeBusy, 1);
         };
+        trace!(target: "hop", msg = %report.key, at = "edgecontroller.upstream");
         let work = Work::Event(report);
         let job = Job { origin, id, resource, work, memory, in_work, passage };
         if self.upstreams.submit(job).is_err() {

@@ -176,13 +176,15 @@ impl Registry {
         entry.wake.notify_one();
     }
 
-    /// A new session of a node. An older one of the same node ends.
+    /// A new session of a node. An older one of the same node ends. `store` is the id of the node's
+    /// database, if it tells.
     ///
     /// # Errors
     /// When the node limit is reached.
     pub fn connect(
         self: &Arc<Self>,
         node: &NodeName,
+        store: Option<&str>,
     ) -> Result<(Connection, oneshot::Receiver<Ended>), Refused> {
         let (end, ended) = oneshot::channel();
         let entry = self.node(node);
@@ -206,6 +208,9 @@ impl Registry {
         self.recount(&mut state);
         drop(state);
         drop(inner);
+        if let Some(store) = store {
+            self.records.lock().connected_with(node, store);
+        }
         // Without subscribers there is nobody to compare; that is so only in tests.
         let _ = self.connected.send(node.clone());
         let origin = Origin { node: node.clone(), session };
@@ -416,9 +421,9 @@ mod tests {
         let registry = registry(1);
         let node = name("edge-1");
         registry.offer(&node, pod(1));
-        let (old, mut ended) = registry.connect(&node).unwrap();
+        let (old, mut ended) = registry.connect(&node, None).unwrap();
         let (due, _) = old.due(Instant::now());
-        let (new, _keep) = registry.connect(&node).unwrap();
+        let (new, _keep) = registry.connect(&node, None).unwrap();
         assert_eq!(ended.try_recv(), Ok(Ended::Replaced));
         assert_eq!(old.acked(&due[0].id), None);
         assert!(old.due(Instant::now()).0.is_empty());
@@ -433,20 +438,20 @@ mod tests {
     #[tokio::test]
     async fn the_node_limit_counts_nodes_and_not_reconnects() {
         let registry = registry(1);
-        let first = registry.connect(&name("a")).unwrap();
-        assert_eq!(registry.connect(&name("b")).unwrap_err(), Refused::NodeLimit(1));
-        let again = registry.connect(&name("a")).unwrap();
+        let first = registry.connect(&name("a"), None).unwrap();
+        assert_eq!(registry.connect(&name("b"), None).unwrap_err(), Refused::NodeLimit(1));
+        let again = registry.connect(&name("a"), None).unwrap();
         drop((first, again));
-        assert!(registry.connect(&name("b")).is_ok());
+        assert!(registry.connect(&name("b"), None).is_ok());
     }
 
     #[tokio::test]
     async fn an_answer_reaches_only_the_session_that_asked() {
         let registry = registry(9);
         let node = name("edge-1");
-        let (old, _ended) = registry.connect(&node).unwrap();
+        let (old, _ended) = registry.connect(&node, None).unwrap();
         let asker = old.origin().clone();
-        let (new, _keep) = registry.connect(&node).unwrap();
+        let (new, _keep) = registry.connect(&node, None).unwrap();
         registry.answer(&asker, reply());
         assert!(new.due(Instant::now()).0.is_empty());
         registry.answer(new.origin(), reply());
@@ -459,7 +464,7 @@ mod tests {
         let registry = registry(9);
         let node = name("edge-1");
         registry.offer(&node, pod(7));
-        let (connection, _ended) = registry.connect(&node).unwrap();
+        let (connection, _ended) = registry.connect(&node, None).unwrap();
         let (due, _) = connection.due(Instant::now());
         let uid = "u".parse().unwrap();
         let version = || registry.records.lock().version(&node, &uid);
@@ -474,7 +479,7 @@ mod tests {
     async fn a_deleted_node_is_let_go_and_nothing_is_kept_for_it() {
         let registry = registry(9);
         let node = name("edge-1");
-        let (connection, mut ended) = registry.connect(&node).unwrap();
+        let (connection, mut ended) = registry.connect(&node, None).unwrap();
         registry.offer(&node, pod(1));
         registry.forget(&node);
         assert_eq!(ended.try_recv(), Ok(Ended::NodeDeleted));

@@ -82,6 +82,7 @@ impl Refusal {
 struct Claim {
     node: Option<String>,
     usage: Option<String>,
+    store: Option<String>,
 }
 
 impl Claim {
@@ -90,7 +91,11 @@ impl Claim {
             let value = request.headers().get(name)?;
             value.to_str().ok().map(str::to_owned)
         };
-        Self { node: header(handshake::NODE_ID), usage: header(handshake::CONNECTION_USE) }
+        Self {
+            node: header(handshake::NODE_ID),
+            usage: header(handshake::CONNECTION_USE),
+            store: header(handshake::STORE_ID).filter(|id| is_store_id(id)),
+        }
     }
 
     /// Who this is, if claim and certificate agree. Pure.
@@ -108,6 +113,12 @@ impl Claim {
         }
         Ok(node)
     }
+}
+
+/// Whether it may be the id of a database: short and plain, as an annotation is to hold it.
+fn is_store_id(id: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    (1..=64).contains(&id.len()) && id.bytes().all(plain)
 }
 
 fn limits() -> WebSocketConfig {
@@ -156,9 +167,10 @@ pub async fn serve(
         }
     };
     socket.get_ref().meter().message_complete();
+    let registry = &shared.dispatcher.registry;
     let admitted = claim
         .judge(subject.as_ref())
-        .and_then(|node| Ok(shared.dispatcher.registry.connect(&node)?));
+        .and_then(|node| Ok(registry.connect(&node, claim.store.as_deref())?));
     match admitted {
         Ok((connection, ended)) => {
             // It has shown who it is; from here the node limit counts.
@@ -192,7 +204,7 @@ mod tests {
     use super::*;
 
     fn claim(node: &str, usage: &str) -> Claim {
-        Claim { node: Some(node.to_owned()), usage: Some(usage.to_owned()) }
+        Claim { node: Some(node.to_owned()), usage: Some(usage.to_owned()), store: None }
     }
 
     fn subject(cn: &str) -> Subject {
@@ -211,6 +223,14 @@ mod tests {
         let legacy = subject("kubeedge.io");
         assert!(claim("edge-1", "msg").judge(Some(&legacy)).is_err());
         assert_eq!(claim("edge-1", "msg").judge(None), Err(Refusal::BadCertificate));
+    }
+
+    #[test]
+    fn the_id_of_a_database_is_short_and_plain() {
+        assert!(is_store_id("1c6e2f7a-0d5c-4f0e-9b43-6a1f3f1d2b10"));
+        for bad in ["", "a b", "a\nb", "\"", &"x".repeat(65)] {
+            assert!(!is_store_id(bad), "{bad:?}");
+        }
     }
 
     #[test]

@@ -212,15 +212,6 @@ where
     }
 }
 
-/// What the hop lines call a message on its whole way: the object, or the request it answers.
-fn subject(due: &Due) -> String {
-    match &due.message {
-        Downstream::Object(push) => push.key.to_string(),
-        Downstream::Reply(reply) => reply.parent.to_string(),
-        _ => due.id.to_string(),
-    }
-}
-
 /// Puts on the socket all that is due, with one flush.
 async fn send<S>(
     sink: &mut SplitSink<WebSocketStream<S>, Frame>,
@@ -255,7 +246,7 @@ where
             debug!(%node, msg = %due.id, resource = message.route.resource, "sent again");
         }
         if enabled!(target: "hop", Level::TRACE) {
-            trace!(target: "hop", msg = subject(&due), at = "cloudhub.socket");
+            trace!(target: "hop", msg = due.message.subject(&due.id), at = "cloudhub.socket");
         }
         sink.feed(Frame::text(text)).await?;
     }

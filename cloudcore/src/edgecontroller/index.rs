@@ -55,6 +55,7 @@ struct NodeEntry {
     version: ResourceVersion,
     fingerprint: u64,
     cloudcore: Option<Box<str>>,
+    store: Option<Box<str>>,
     pods: HashSet<ObjectKey>,
 }
 
@@ -127,6 +128,7 @@ impl Index {
         match self.nodes.get_mut(&name) {
             Some(known) if known.uid == node.uid => {
                 known.cloudcore.clone_from(&node.cloudcore);
+                known.store.clone_from(&node.store);
                 if node.version <= known.version || known.fingerprint == node.fingerprint {
                     return change;
                 }
@@ -141,6 +143,7 @@ impl Index {
                     version: node.version,
                     fingerprint: node.fingerprint,
                     cloudcore: node.cloudcore.clone(),
+                    store: node.store.clone(),
                     pods: HashSet::new(),
                 };
                 self.nodes.insert(name.clone(), entry);
@@ -250,6 +253,11 @@ impl Index {
     /// The cloudcore that serves a node, by the node's annotation.
     pub fn cloudcore_of(&self, node: &NodeName) -> Option<&str> {
         self.nodes.get(node)?.cloudcore.as_deref()
+    }
+
+    /// The database that the node's records are about, by the node's annotation.
+    pub fn store_of(&self, node: &NodeName) -> Option<&str> {
+        self.nodes.get(node)?.store.as_deref()
     }
 
     /// All that a node should hold.

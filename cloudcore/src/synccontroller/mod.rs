@@ -16,7 +16,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::names::{NodeName, ObjectKey, ResourceVersion};
+use api::names::{Kind, NodeName, ObjectKey, ResourceVersion};
 use api::raw::RawJson;
 use parking_lot::Mutex;
 use serde::Deserialize;
@@ -33,7 +33,7 @@ use crate::cloudhub::registry::Registry;
 use crate::edgecontroller::downstream::Downstream;
 use crate::edgecontroller::index::{Index, deletion};
 use crate::metrics::Metrics;
-use crate::object::gvk;
+use crate::object::{STORE_ANNOTATION, gvk};
 
 /// Between two comparisons of all connected nodes.
 const EVERY: Duration = Duration::from_secs(5);
@@ -211,11 +211,50 @@ impl SyncController {
                 },
             };
             for node in nodes {
+                self.judge_database(&node);
                 self.compare_node(&node, &readers).await;
             }
             self.metrics
                 .records_waiting
                 .set(i64::try_from(self.records.lock().waiting()).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// A node whose database is not the one that its records are about has lost what it was sent:
+    /// emptied, restored or set up anew, with its certificate kept.
+    fn judge_database(&self, node: &NodeName) {
+        let index = self.index.lock();
+        let recorded = index.store_of(node);
+        if self.records.lock().judge_database(node, recorded) && recorded.is_some() {
+            info!(%node, "the node has another database than before: it is sent everything again");
+        }
+    }
+
+    /// Notes on the Node objects which databases the records are about.
+    async fn write_databases(&self) {
+        let due = self.records.lock().databases_to_write();
+        for (node, id) in due {
+            // One that has not registered yet has nothing to lose yet.
+            if !self.index.lock().is_edge_node(&node) {
+                continue;
+            }
+            let Ok(path) = Path::object(&ObjectKey::cluster(Kind::Node, node.as_str())) else {
+                continue;
+            };
+            let patch = json(&serde_json::json!({
+                "metadata": { "annotations": { STORE_ANNOTATION: id } },
+            }));
+            match self.api.patch(&path, Patch::Merge, &patch).await {
+                Err(error) if error.is_transient() || error.is_not_found() => {
+                    debug!(%node, %error, "which database the node has is written down later");
+                }
+                Err(error) => {
+                    // Until cloudcore starts again it is known all the same.
+                    warn!(%node, %error, "which database the node has cannot be written down");
+                    self.records.lock().wrote_database(&node, &id);
+                }
+                Ok(_) => self.records.lock().wrote_database(&node, &id),
+            }
         }
     }
 
@@ -257,6 +296,7 @@ impl SyncController {
         let mut attempt = 0;
         loop {
             let pause = if self.write_some().await {
+                self.write_databases().await;
                 attempt = 0;
                 WRITE_EVERY
             } else {

@@ -69,11 +69,22 @@ struct Record {
     writing: bool,
 }
 
+/// The database of a node that has connected.
+#[derive(Debug)]
+struct Database {
+    id: Box<str>,
+    /// The records are about this one: they were, or they have been reset.
+    judged: bool,
+    /// The API server knows it.
+    written: bool,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Records {
     nodes: HashMap<NodeName, HashMap<Uid, Record>>,
     queue: VecDeque<RecordId>,
+    databases: HashMap<NodeName, Database>,
 }
 
 impl Records {
@@ -139,8 +150,55 @@ impl Records {
         }
     }
 
+    /// The node has connected and says in which database it keeps what it is sent. Whether that is
+    /// the one that its records are about is for [`Records::judge_database`].
+    pub fn connected_with(&mut self, node: &NodeName, id: &str) {
+        match self.databases.get(node) {
+            Some(known) if *known.id == *id => {}
+            _ => {
+                let database = Database { id: id.into(), judged: false, written: false };
+                self.databases.insert(node.clone(), database);
+            }
+        }
+    }
+
+    /// Compares the database that a node has connected with to the one that its records are about,
+    /// `recorded`. If it is another one, or nobody knows, nothing counts as held any longer; true
+    /// then. A node that says nothing of its database is believed.
+    pub fn judge_database(&mut self, node: &NodeName, recorded: Option<&str>) -> bool {
+        let Some(database) = self.databases.get_mut(node).filter(|d| !d.judged) else {
+            return false;
+        };
+        database.judged = true;
+        database.written = recorded == Some(&*database.id);
+        if database.written {
+            return false;
+        }
+        self.reset(node);
+        true
+    }
+
+    /// Databases that the API server is to be told of: those whose records have all been written,
+    /// so that a crash can only lead to a message that is sent twice.
+    pub fn databases_to_write(&self) -> Vec<(NodeName, Box<str>)> {
+        let settled = |node: &NodeName| {
+            let mut records = self.nodes.get(node).into_iter().flat_map(HashMap::values);
+            !records.any(|r| r.queued || r.writing)
+        };
+        let due = self.databases.iter().filter(|(_, d)| d.judged && !d.written);
+        due.filter(|(n, _)| settled(n)).map(|(n, d)| (n.clone(), d.id.clone())).collect()
+    }
+
+    /// The API server has been told.
+    pub fn wrote_database(&mut self, node: &NodeName, id: &str) {
+        if let Some(database) = self.databases.get_mut(node).filter(|d| *d.id == *id) {
+            database.written = true;
+        }
+    }
+
     /// The node is no more; so are its records.
     pub fn forget(&mut self, node: &NodeName) {
+        self.databases.remove(node);
         let Some(records) = self.nodes.get_mut(node) else { return };
         let uids: Vec<Uid> = records.keys().cloned().collect();
         for uid in uids {
@@ -323,6 +381,41 @@ mod tests {
         records.reset(&node());
         assert_eq!(records.held(&node())[&uid()].1, ResourceVersion(0));
         assert_eq!(records.take().unwrap().change, Change::Set(ResourceVersion(0)));
+    }
+
+    #[test]
+    fn another_database_resets_the_records_once_and_the_same_one_never() {
+        let mut records = Records::default();
+        records.load("edge.site-1.1-2-3".parse().unwrap(), key(), ResourceVersion(7));
+        let version = |r: &Records| r.version(&node(), &uid());
+        assert!(!records.judge_database(&node(), Some("a")), "it says nothing of its database");
+        records.connected_with(&node(), "a");
+        assert!(!records.judge_database(&node(), Some("a")));
+        assert_eq!(version(&records), Some(ResourceVersion(7)));
+        records.connected_with(&node(), "b");
+        assert!(records.judge_database(&node(), Some("a")));
+        assert_eq!(version(&records), Some(ResourceVersion(0)));
+        records.acked(&node(), &ack(PushOp::Insert, 8));
+        records.connected_with(&node(), "b");
+        assert!(!records.judge_database(&node(), Some("a")), "the annotation lags behind");
+        assert_eq!(version(&records), Some(ResourceVersion(8)));
+    }
+
+    #[test]
+    fn a_new_database_is_written_down_after_the_records_that_it_made_worthless() {
+        let mut records = Records::default();
+        records.load("edge.site-1.1-2-3".parse().unwrap(), key(), ResourceVersion(7));
+        records.connected_with(&node(), "b");
+        assert!(records.databases_to_write().is_empty(), "not compared yet");
+        records.judge_database(&node(), None);
+        assert!(records.databases_to_write().is_empty(), "a record waits");
+        let write = records.take().unwrap();
+        assert!(records.databases_to_write().is_empty(), "a record is being written");
+        records.wrote(&write, Ok(()));
+        assert_eq!(records.take(), None);
+        assert_eq!(records.databases_to_write(), [(node(), "b".into())]);
+        records.wrote_database(&node(), "b");
+        assert!(records.databases_to_write().is_empty());
     }
 
     #[test]

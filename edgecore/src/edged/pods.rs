@@ -12,6 +12,7 @@ use std::time::Duration;
 use api::names::{Kind, ObjectKey};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use service::telemetry::HOP;
 use tokio::sync::mpsc;
 
 use super::inbox::Inbox;
@@ -190,13 +191,13 @@ impl Pods {
     }
 
     async fn set(&mut self, pod: Arc<Pod>) {
-        if identity(&pod).is_none() {
+        let Some((key, _)) = identity(&pod) else {
             tracing::error!(
                 pod = podspec::full_name(&pod),
                 "a pod without a valid name or uid is not run"
             );
             return;
-        }
+        };
         if podspec::is_mirror(&pod) {
             return self.set_mirror(pod).await;
         }
@@ -211,6 +212,7 @@ impl Pods {
         self.directory.set(&pod);
         let uid: Arc<str> = podspec::uid(&pod).into();
         if let Some(entry) = self.entries.get_mut(&uid) {
+            tracing::trace!(target: HOP, msg = %key, at = "edged.worker");
             let newly_deleted = podspec::is_deleted(&pod)
                 && (!podspec::is_deleted(&entry.pod)
                     || podspec::grace(&pod) != podspec::grace(&entry.pod));
@@ -277,6 +279,7 @@ impl Pods {
             if podspec::namespace(&entry.pod) == namespace
                 && volumes::uses(&entry.pod, &key.kind, &key.name)
             {
+                tracing::trace!(target: HOP, msg = %key, at = "edged.worker");
                 entry.inbox.tell(|news| news.objects = true);
             }
         }

@@ -64,6 +64,8 @@ struct Then {
     ack: Option<(MessageId, Ack)>,
     reply: Option<Reply>,
     verdict: Option<(MessageId, Verdict)>,
+    /// The object that was pushed, if hops are logged.
+    about: Option<ObjectKey>,
 }
 
 impl Dispatch {
@@ -96,9 +98,10 @@ impl Dispatch {
                     let ack = message.ack(&id).map(|ack| (MessageId::random(), ack));
                     match message {
                         Downstream::Object(push) => {
-                            tracing::trace!(target: HOP, msg = %id, at = "metamanager.apply");
+                            let about = tracing::enabled!(target: HOP, tracing::Level::TRACE)
+                                .then(|| push.key.clone());
                             stored.push(Stored::Object(push));
-                            thens.push((true, Then { ack, ..Then::default() }));
+                            thens.push((true, Then { ack, about, ..Then::default() }));
                         }
                         Downstream::Reply(reply) => {
                             let (write, then) = self.reply(reply, ack);
@@ -157,6 +160,9 @@ impl Dispatch {
                 let _ = up.send((id, Upstream::Ack(ack))).await;
             }
             if let (Some(change), Some(wanted)) = (change, &self.wanted) {
+                if let Some(key) = &then.about {
+                    tracing::trace!(target: HOP, msg = %key, at = "edged.wanted");
+                }
                 // edged gone means that the process is stopping.
                 let _ = wanted.send(change).await;
             }
@@ -181,7 +187,7 @@ impl Dispatch {
             _ => None,
         };
         // A late answer is acknowledged too, or it would be sent again in vain.
-        (write, Then { ack, reply: Some(reply), verdict: None })
+        (write, Then { ack, reply: Some(reply), ..Then::default() })
     }
 
     /// Messages for modules that this edgecore does not have.

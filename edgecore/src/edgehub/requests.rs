@@ -18,6 +18,7 @@ use api::wire::downstream::{Reply, ReplyBody, ReplyError};
 use api::wire::upstream::{Request, Upstream};
 use parking_lot::Mutex;
 use serde::Deserialize;
+use service::telemetry::HOP;
 use tokio::sync::{Notify, Semaphore, oneshot};
 
 /// Questions that wait at a time.
@@ -154,6 +155,11 @@ impl Requests {
             // The semaphore is never closed.
             let _place = self.inner.places.acquire().await;
             let id = MessageId::random();
+            if tracing::enabled!(target: HOP, tracing::Level::TRACE) {
+                let object = request.object().map(|key| key.to_string());
+                let subject = object.unwrap_or_else(|| id.to_string());
+                tracing::trace!(target: HOP, msg = subject, at = "edgehub.requests");
+            }
             let (tell, told) = oneshot::channel();
             {
                 let mut table = self.inner.table.lock();

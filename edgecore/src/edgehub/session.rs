@@ -322,7 +322,9 @@ where
     async fn send(&mut self, id: MessageId, message: &Upstream) -> Result<(), End> {
         let millis = Timestamp::now().as_millisecond();
         let envelope = message.encode(&id, millis);
-        tracing::trace!(target: HOP, msg = %id, at = "edgehub.socket");
+        if tracing::enabled!(target: HOP, tracing::Level::TRACE) {
+            tracing::trace!(target: HOP, msg = message.subject(&id), at = "edgehub.socket");
+        }
         match json::encode(&envelope) {
             Ok(text) => self.feed(Frame::Text(Utf8Bytes::from(text))).await,
             Err(e) => {

@@ -12,6 +12,7 @@ use api::wire::upstream::{EventOp, EventReport};
 use k8s_openapi::api::core::v1::{Event, Pod, PodStatus};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use service::telemetry::HOP;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -45,6 +46,7 @@ impl ToCloud {
         let patch = status_patch(&id.uid, status)?;
         let (pod, text) = (id.key.clone(), patch.clone());
         let stored = self.store.write(move |tx| apply::patch(tx, &pod, &text)).await;
+        offered(&id.key);
         self.outbox.lock().pod_status(id, patch);
         self.wake.notify_one();
         Ok(stored?)
@@ -53,6 +55,7 @@ impl ToCloud {
     /// Says that nothing of a pod runs any more, so that the API server removes it. Kept until the
     /// cloud has answered, but not over a restart: edged then finds the same again.
     pub(crate) async fn pod_gone(&self, key: ObjectKey, uid: Uid) {
+        offered(&key);
         self.outbox.lock().pod_gone(PodId { key, uid });
         self.wake.notify_one();
     }
@@ -63,6 +66,7 @@ impl ToCloud {
             tracing::debug!("an event without a name is not sent");
             return;
         };
+        offered(&report.key);
         self.outbox.lock().event(report);
         self.wake.notify_one();
     }
@@ -74,6 +78,7 @@ impl ToCloud {
     pub(crate) async fn mirror_pod(&self, pod: &Pod) -> Result<(), ObjectError> {
         let id = pod_id(pod)?;
         let object = RawJson::of(pod).map_err(|e| ObjectError::unreadable(&id.key, &e))?;
+        offered(&id.key);
         self.outbox.lock().mirror_pod(id, object);
         self.wake.notify_one();
         Ok(())
@@ -105,6 +110,10 @@ impl ToCloud {
     pub(crate) fn outbox(&self) -> parking_lot::MutexGuard<'_, Outbox> {
         self.outbox.lock()
     }
+}
+
+fn offered(key: &ObjectKey) {
+    tracing::trace!(target: HOP, msg = %key, at = "edgehub.outbox");
 }
 
 fn pod_id(pod: &Pod) -> Result<PodId, ObjectError> {

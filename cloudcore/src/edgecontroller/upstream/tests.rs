@@ -154,7 +154,7 @@ async fn a_node_that_reports_a_pod_that_is_gone_is_told_to_delete_it() {
     ask(&cx, Request::PatchPod { key: key.clone(), patch }, true).await;
     let uid = "old".parse().unwrap();
     assert!(cx.registry.covers(&name("edge-1"), &key, &uid, None));
-    let (connection, _ended) = cx.registry.connect(&name("edge-1")).unwrap();
+    let (connection, _ended) = cx.registry.connect(&name("edge-1"), None).unwrap();
     let (due, _) = connection.due(tokio::time::Instant::now());
     let text = format!("{:?}", due[0].message);
     assert!(text.contains("Delete"), "{text}");

@@ -1,0 +1,527 @@
+//! A cluster in one process: a control plane, cloudcore and edge nodes, over real sockets on free
+//! ports. The containers are pretended; everything else is the product.
+//!
+//! Owns: the parts, their files, and a wire ([`Link`]) before each edge.
+//! Called by: the tests of paths and of trouble. Never: reaches into a part; it uses what a user or
+//! another program could.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use api::config::cloudcore::CloudCoreConfig;
+use api::config::edgecore::EdgeCoreConfig;
+use api::config::{ConfigFile, Document, Host};
+use control_plane::ControlPlane;
+use edgecore::edged::runtime::fake::FakeRuntime;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use service::{CancellationToken, Readiness, Service, Stopped};
+use tokio::task::JoinHandle;
+
+use crate::link::{Link, Target};
+use crate::wait::eventually;
+
+/// How long anything may take that normally takes a moment, on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The image that every edge has.
+pub const IMAGE: &str = "busybox:1";
+
+/// A program that runs in this process.
+struct Part {
+    name: &'static str,
+    stopping: CancellationToken,
+    ready: Readiness,
+    running: JoinHandle<Result<(), Stopped>>,
+}
+
+impl Part {
+    fn start(name: &'static str, svc: Service) -> Self {
+        let (stopping, ready) = (svc.stopping(), svc.readiness().clone());
+        Self { name, stopping, ready, running: tokio::spawn(svc.until_stopped()) }
+    }
+
+    async fn ready(&self) {
+        let ready = tokio::time::timeout(PATIENCE, self.ready.ready()).await;
+        assert!(ready.is_ok(), "{} is not ready: {:?}", self.name, self.ready.waiting_for());
+    }
+
+    async fn stop(mut self) {
+        self.stopping.cancel();
+        (&mut self.running)
+            .await
+            .unwrap()
+            .unwrap_or_else(|e| panic!("{} ended with {e}", self.name));
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.stopping.cancel();
+    }
+}
+
+/// See the module.
+pub struct Cluster {
+    folder: tempfile::TempDir,
+    /// Speaks to the control plane as its administrator.
+    pub client: Client,
+    ca_pem: String,
+    api: SocketAddr,
+    plane: Option<Part>,
+    cloud: Option<Part>,
+    hub: Target,
+    https: SocketAddr,
+    token: String,
+    edges: Vec<Edge>,
+}
+
+/// An edge node.
+pub struct Edge {
+    /// Its name.
+    pub name: String,
+    /// Its containers, which outlive edgecore.
+    pub runtime: FakeRuntime,
+    /// Its wire to the cloud.
+    pub link: Link,
+    folder: PathBuf,
+    config: EdgeCoreConfig,
+    part: Option<Part>,
+}
+
+impl Cluster {
+    /// Starts everything and waits until the nodes of these names are Ready.
+    ///
+    /// # Panics
+    /// When something does not start.
+    pub async fn start(nodes: &[&str]) -> Self {
+        // The programs do this in `main`; another test may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let folder = tempfile::tempdir().unwrap();
+        let (plane, api, kubeconfig, ca_pem) =
+            plane(folder.path(), ([127, 0, 0, 1], 0).into()).await;
+        let client = client(&kubeconfig).await.unwrap();
+        define(&client).await.unwrap();
+        let nowhere = ([127, 0, 0, 1], 1).into();
+        let mut cluster = Self {
+            folder,
+            client,
+            ca_pem,
+            api,
+            plane: Some(plane),
+            cloud: None,
+            hub: Target::new(nowhere),
+            https: nowhere,
+            token: String::new(),
+            edges: Vec::new(),
+        };
+        cluster.start_cloudcore().await;
+        for name in nodes {
+            cluster.add(name).await;
+        }
+        for name in nodes {
+            cluster.until_ready(name).await;
+        }
+        cluster
+    }
+
+    /// Starts cloudcore, at ports of its own choice, to which the wires lead from now on.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start_cloudcore(&mut self) {
+        let client = Some((self.client.clone(), self.ca_pem.clone()));
+        let options = cloudcore::Options { client, ..cloudcore::Options::default() };
+        let app = cloudcore::CloudCore::build(cloud_config(), options).await.unwrap();
+        let addresses = app.addresses();
+        let token = cloudcore::cloudhub::secrets::stored_token(app.api()).await.unwrap();
+        let mut svc = Service::new("cloudcore");
+        app.spawn(&mut svc);
+        let part = Part::start("cloudcore", svc);
+        part.ready().await;
+        self.hub.set(addresses.websocket.unwrap());
+        self.https = addresses.https.unwrap();
+        self.token = token.unwrap();
+        self.cloud = Some(part);
+    }
+
+    /// Stops cloudcore.
+    ///
+    /// # Panics
+    /// When it ends with an error.
+    pub async fn stop_cloudcore(&mut self) {
+        self.cloud.take().unwrap().stop().await;
+    }
+
+    /// Stops the API server; cloudcore goes on.
+    ///
+    /// # Panics
+    /// When it ends with an error.
+    pub async fn stop_api_server(&mut self) {
+        self.plane.take().unwrap().stop().await;
+    }
+
+    /// Starts the API server where it was, with what it had.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start_api_server(&mut self) {
+        let (part, ..) = plane(self.folder.path(), self.api).await;
+        self.plane = Some(part);
+    }
+
+    /// A new edge node, which joins with a token; it is not waited for.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn add(&mut self, name: &str) {
+        let link = Link::new(self.hub.clone()).await;
+        let folder = self.folder.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        let mut config = edge_config(name, &folder, &link);
+        config.modules.edge_hub.http_server = format!("https://{}", self.https);
+        config.modules.edge_hub.token = self.token.clone().into();
+        let runtime = FakeRuntime::new();
+        runtime.add_image(IMAGE);
+        let mut edge = Edge { name: name.to_owned(), runtime, link, folder, config, part: None };
+        edge.start().await;
+        self.edges.push(edge);
+    }
+
+    /// The edge nodes.
+    pub fn edges(&self) -> &[Edge] {
+        &self.edges
+    }
+
+    /// Takes the edge nodes out, for tasks that deal with them while others deal with the cluster.
+    pub fn take_edges(&mut self) -> Vec<Edge> {
+        std::mem::take(&mut self.edges)
+    }
+
+    /// Puts them back.
+    pub fn put_edges(&mut self, edges: Vec<Edge>) {
+        self.edges = edges;
+    }
+
+    /// An edge node.
+    ///
+    /// # Panics
+    /// When there is none of that name.
+    pub fn edge(&self, name: &str) -> &Edge {
+        self.edges.iter().find(|e| e.name == name).unwrap()
+    }
+
+    /// The same, to be started and stopped.
+    ///
+    /// # Panics
+    /// When there is none of that name.
+    pub fn edge_mut(&mut self, name: &str) -> &mut Edge {
+        self.edges.iter_mut().find(|e| e.name == name).unwrap()
+    }
+
+    /// Objects of a kind in the namespace `default`.
+    pub fn objects<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::default_namespaced(self.client.clone())
+    }
+
+    /// The nodes.
+    pub fn nodes(&self) -> Api<Node> {
+        Api::all(self.client.clone())
+    }
+
+    /// A node's lease.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub async fn lease(&self, node: &str) -> Lease {
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), "kube-node-lease");
+        leases.get(node).await.unwrap()
+    }
+
+    /// Creates an object of the namespace `default`.
+    ///
+    /// # Panics
+    /// When the API server refuses.
+    pub async fn create<K>(&self, object: Value)
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + Serialize + DeserializeOwned,
+        K: std::fmt::Debug,
+        K::DynamicType: Default,
+    {
+        let object: K = serde_json::from_value(object).unwrap();
+        self.objects::<K>().create(&PostParams::default(), &object).await.unwrap();
+    }
+
+    /// Merges a patch into an object.
+    ///
+    /// # Panics
+    /// When the API server refuses.
+    pub async fn merge<K>(&self, name: &str, patch: Value)
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned,
+        K: std::fmt::Debug,
+        K::DynamicType: Default,
+    {
+        let patch = Patch::Merge(patch);
+        self.objects::<K>().patch(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    /// Deletes an object, with so much grace.
+    ///
+    /// # Panics
+    /// When the API server refuses.
+    pub async fn delete<K>(&self, name: &str, grace: u32)
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned,
+        K: std::fmt::Debug,
+        K::DynamicType: Default,
+    {
+        let params = DeleteParams::default().grace_period(grace);
+        self.objects::<K>().delete(name, &params).await.unwrap();
+    }
+
+    /// Waits until a node is Ready.
+    ///
+    /// # Panics
+    /// When it is not in time.
+    pub async fn until_ready(&self, node: &str) {
+        let nodes = self.nodes();
+        eventually(&format!("{node} to be Ready"), PATIENCE, async || {
+            let node = nodes.get(node).await.map_err(|e| e.to_string())?;
+            let conditions = node.status.and_then(|s| s.conditions).unwrap_or_default();
+            let ready = conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+            if ready { Ok(()) } else { Err(format!("{conditions:?}")) }
+        })
+        .await;
+    }
+
+    /// Waits until a pod has a phase; returns it.
+    ///
+    /// # Panics
+    /// When it has not in time.
+    pub async fn until_phase(&self, pod: &str, phase: &str) -> Pod {
+        let pods = self.objects::<Pod>();
+        eventually(&format!("{pod} to be {phase}"), PATIENCE, async || {
+            let found = pods.get(pod).await.map_err(|e| e.to_string())?;
+            match found.status.as_ref().and_then(|s| s.phase.as_deref()) {
+                Some(is) if is == phase => Ok(found),
+                _ => Err(format!("{:?}", found.status)),
+            }
+        })
+        .await
+        .0
+    }
+
+    /// Waits until an object of the namespace `default` is gone.
+    ///
+    /// # Panics
+    /// When it is not in time.
+    pub async fn until_gone<K>(&self, name: &str) -> Duration
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned,
+        K: std::fmt::Debug,
+        K::DynamicType: Default,
+    {
+        let objects = self.objects::<K>();
+        eventually(&format!("the end of {name}"), PATIENCE, async || {
+            match objects.get_opt(name).await {
+                Ok(None) => Ok(()),
+                Ok(Some(there)) => Err(format!("{there:?}")),
+                Err(e) => Err(e.to_string()),
+            }
+        })
+        .await
+        .1
+    }
+}
+
+impl Edge {
+    /// Starts edgecore.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start(&mut self) {
+        let options = edgecore::Options {
+            bootstrap_file: self.folder.join("bootstrap-edgecore.conf"),
+            runtime: Some(Arc::new(self.runtime.clone())),
+            ..edgecore::Options::default()
+        };
+        let app = edgecore::EdgeCore::build(self.config.clone(), options).await.unwrap();
+        let mut svc = Service::new("edgecore");
+        app.spawn(&mut svc).unwrap();
+        self.part = Some(Part::start("edgecore", svc));
+    }
+
+    /// Stops edgecore; its containers go on.
+    ///
+    /// # Panics
+    /// When it ends with an error.
+    pub async fn stop(&mut self) {
+        self.part.take().unwrap().stop().await;
+    }
+
+    /// Removes the database of an edgecore that is stopped.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn lose_database(&self) {
+        assert!(self.part.is_none(), "edgecore has its database open");
+        let file = &self.config.database.data_source;
+        std::fs::remove_file(file).unwrap();
+        for more in ["-wal", "-shm"] {
+            let mut name = file.clone().into_os_string();
+            name.push(more);
+            let _ = std::fs::remove_file(name);
+        }
+    }
+
+    /// The pods, configmaps and secrets on its disk, by `namespace/kind/name`.
+    ///
+    /// # Errors
+    /// When the database cannot be read just now.
+    pub fn stored(&self) -> anyhow::Result<BTreeMap<String, Value>> {
+        let file = &self.config.database.data_source;
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE;
+        let db = rusqlite::Connection::open_with_flags(file, flags)?;
+        db.busy_timeout(Duration::from_secs(5))?;
+        let mut rows =
+            db.prepare("SELECT key, value FROM meta WHERE type IN ('pod', 'configmap', 'secret')")?;
+        let rows = rows.query_map([], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?.unwrap_or_default()))
+        })?;
+        rows.map(|row| {
+            let (key, text) = row?;
+            let object = serde_json::from_str(&text).with_context(|| key.clone())?;
+            Ok((key, object))
+        })
+        .collect()
+    }
+
+    /// Waits until an object on its disk is as wanted, or, with `None`, is not there.
+    ///
+    /// # Panics
+    /// When it is not in time.
+    pub async fn until_stored(&self, key: &str, is: impl Fn(Option<&Value>) -> bool) -> Duration {
+        eventually(&format!("{key} on the disk of {}", self.name), PATIENCE, async || {
+            let stored = self.stored().map_err(|e| e.to_string())?;
+            if is(stored.get(key)) { Ok(()) } else { Err(format!("{:?}", stored.get(key))) }
+        })
+        .await
+        .1
+    }
+}
+
+/// A pod for a node, with one container of the pod's own name, which reads these configmaps.
+pub fn pod(name: &str, node: &str, config_maps: &[&str]) -> Value {
+    let from: Vec<Value> =
+        config_maps.iter().map(|c| json!({ "configMapRef": { "name": c } })).collect();
+    json!({
+        "metadata": { "name": name },
+        "spec": {
+            "nodeName": node,
+            "hostNetwork": true,
+            "automountServiceAccountToken": false,
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{
+                "name": name,
+                "image": IMAGE,
+                "imagePullPolicy": "IfNotPresent",
+                "envFrom": from,
+            }],
+        },
+    })
+}
+
+async fn plane(folder: &Path, bind: SocketAddr) -> (Part, SocketAddr, PathBuf, String) {
+    let data_dir = folder.join("control-plane");
+    let config = control_plane::Config { data_dir, bind, extra_sans: Vec::new() };
+    let mut svc = Service::new("control-plane");
+    let running = ControlPlane::build(config, &svc).await.unwrap().spawn(&mut svc);
+    let part = Part::start("control-plane", svc);
+    part.ready().await;
+    (part, running.address(), running.kubeconfig().to_owned(), running.ca_pem().to_owned())
+}
+
+async fn client(kubeconfig: &Path) -> anyhow::Result<Client> {
+    let file = Kubeconfig::read_from(kubeconfig)?;
+    let options = KubeConfigOptions::default();
+    let mut config = kube::Config::from_custom_kubeconfig(file, &options).await?;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    config.read_timeout = None;
+    config.default_retry = false;
+    Ok(Client::try_from(config)?)
+}
+
+/// What `keadm init` gives an API server.
+async fn define(client: &Client) -> anyhow::Result<()> {
+    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+    keadm::cloud::apply(client, &keadm::objects::namespace()).await?;
+    for crd in keadm::objects::crds() {
+        keadm::cloud::apply(client, &crd).await?;
+        let name = crd["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+        eventually(&format!("{name} to be served"), PATIENCE, async || {
+            let crd = crds.get(&name).await.map_err(|e| e.to_string())?;
+            let conditions = crd.status.and_then(|s| s.conditions).unwrap_or_default();
+            let served = conditions.iter().any(|c| c.type_ == "Established" && c.status == "True");
+            if served { Ok(()) } else { Err(format!("{conditions:?}")) }
+        })
+        .await;
+    }
+    Ok(())
+}
+
+fn cloud_config() -> CloudCoreConfig {
+    let mut config = Document::<CloudCoreConfig>::defaults(&Host::default());
+    for setting in [
+        "commonConfig.monitorServer.bindAddress=127.0.0.1:0",
+        "modules.cloudHub.advertiseAddress={127.0.0.1}",
+        "modules.cloudHub.websocket.address=127.0.0.1",
+        "modules.cloudHub.websocket.port=0",
+        "modules.cloudHub.https.address=127.0.0.1",
+        "modules.cloudHub.https.port=0",
+        "modules.cloudHub.tlsCAFile=/nonexistent/ca.crt",
+        "modules.cloudHub.tlsCAKeyFile=/nonexistent/ca.key",
+        "modules.cloudHub.tlsCertFile=/nonexistent/server.crt",
+        "modules.cloudHub.tlsPrivateKeyFile=/nonexistent/server.key",
+    ] {
+        config.set(setting).unwrap();
+    }
+    config.config().unwrap().0
+}
+
+fn edge_config(name: &str, folder: &Path, link: &Link) -> EdgeCoreConfig {
+    let mut config = EdgeCoreConfig::default_for(&Host::default());
+    config.database.data_source = folder.join("edgecore.db");
+    let hub = &mut config.modules.edge_hub;
+    hub.websocket.server = link.address().to_string();
+    hub.websocket.handshake_timeout = 3;
+    hub.heartbeat = 1;
+    hub.tls_ca_file = folder.join("ca.crt");
+    hub.tls_cert_file = folder.join("server.crt");
+    hub.tls_private_key_file = folder.join("server.key");
+    let edged = &mut config.modules.edged;
+    edged.hostname_override = name.parse().unwrap();
+    edged.root_directory = folder.join("kubelet");
+    let kubelet = &mut edged.tailored_kubelet_config;
+    kubelet.static_pod_path = folder.join("manifests");
+    kubelet.pod_logs_dir = folder.join("logs");
+    // Several nodes share this machine's ports.
+    kubelet.read_only_port = 0;
+    config
+}

@@ -1,0 +1,6 @@
+//! What users of such systems suffer from: the line, the cloud or a disk is bad for a while, and
+//! everything has to be right afterwards. In one process, so that it can be done often.
+
+mod back;
+mod cuts;
+mod replaced;
