@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::config::cloudcore::{CloudCoreConfig, KubeApiConfig, Listener};
-use base64::Engine;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use parking_lot::Mutex;
 use service::backoff::Backoff;
@@ -34,7 +33,7 @@ use crate::edgecontroller::index::Index;
 use crate::edgecontroller::upstream::{Context, Job, Upstreams, Work};
 use crate::error::Error;
 use crate::metrics::Metrics;
-use crate::status::{self, Passage};
+use crate::status::{self, Passage, Status};
 use crate::synccontroller::SyncController;
 use crate::synccontroller::records::Records;
 
@@ -165,8 +164,9 @@ impl CloudCore {
             Arc::clone(&records),
             metrics.clone(),
         ));
+        let shown = Arc::clone(registry.status());
         if let Some(socket) = status {
-            let shown = Arc::clone(registry.status());
+            let shown = Arc::clone(&shown);
             spawn(svc, "status", socket.serve(shown, api.clone(), stopping.clone()));
         }
         let upstreams = Upstreams::spawn(
@@ -222,7 +222,17 @@ impl CloudCore {
         }
         if let Some(listener) = https {
             let days = i32::try_from(hub.edge_cert_signing_duration).unwrap_or(i32::MAX);
-            serve_bootstrap(svc, listener, pki, days, api, records, metrics);
+            if let (Ok(at), Some(host)) = (listener.local_addr(), hub.subject_names().next()) {
+                let ca = pki.ca.certificate().to_vec();
+                let told = status::publish(api.clone(), host.to_owned(), at.port(), ca);
+                run(svc, "publish", stopping.clone(), async move {
+                    told.await;
+                    // A part that ends stops all.
+                    std::future::pending::<()>().await;
+                });
+            }
+            let shared = (api, records, shown);
+            serve_bootstrap(svc, listener, pki, days, shared, metrics);
         }
     }
 }
@@ -251,8 +261,7 @@ fn serve_bootstrap(
     listener: TcpListener,
     pki: Arc<Pki>,
     days: i32,
-    api: ApiServer,
-    records: Arc<Mutex<Records>>,
+    (api, records, status): (ApiServer, Arc<Mutex<Records>>, Arc<Status>),
     metrics: Metrics,
 ) {
     let stopping = svc.stopping();
@@ -269,6 +278,7 @@ fn serve_bootstrap(
             metrics: metrics.clone(),
             stopping: stopping.clone(),
             limits: Mutex::default(),
+            status,
         });
         let port = Port { listener, name: "bootstrap" };
         listener::accept(
@@ -427,13 +437,7 @@ fn api_ca(config: &kube::Config) -> String {
     }
     let mut out = String::new();
     for der in config.root_cert.iter().flatten() {
-        out.push_str("-----BEGIN CERTIFICATE-----\n");
-        let text = base64::engine::general_purpose::STANDARD.encode(der);
-        for line in text.as_bytes().chunks(64) {
-            out.push_str(&String::from_utf8_lossy(line));
-            out.push('\n');
-        }
-        out.push_str("-----END CERTIFICATE-----\n");
+        out.push_str(&status::pem(der));
     }
     out
 }

@@ -23,6 +23,7 @@ pub mod backoff;
 pub mod keyed;
 pub mod readiness;
 pub mod shutdown;
+pub mod stream;
 mod supervise;
 pub mod telemetry;
 pub mod tls;

@@ -4,5 +4,6 @@
 //! messages that carry it. docs/status-stream.md describes them for others.
 
 pub mod board;
+pub mod reader;
 pub mod row;
 pub mod stream;

@@ -237,6 +237,30 @@ pub enum Request {
     },
 }
 
+impl FromReader {
+    /// Reads a message of a reader. The inner error is the answer to a request of a later version,
+    /// which is no nonsense.
+    ///
+    /// # Errors
+    /// When it is no JSON object with a `type`.
+    pub fn read(text: &str) -> Result<Result<Self, Done>, String> {
+        #[derive(Deserialize)]
+        struct Later {
+            #[serde(rename = "type")]
+            _type: String,
+            #[serde(default)]
+            id: u64,
+        }
+        let error = match serde_json::from_str(text) {
+            Ok(message) => return Ok(Ok(message)),
+            Err(error) => error,
+        };
+        let Later { id, .. } = serde_json::from_str(text).map_err(|_| error.to_string())?;
+        let error = "this server does not know that request".to_owned();
+        Ok(Err(Done { id, error, ..Done::default() }))
+    }
+}
+
 impl Update {
     /// The changes, in as many messages as it takes; none if there are none.
     pub fn parts(changes: Changes, now: Millis, totals: Totals) -> Vec<Self> {

@@ -5,6 +5,7 @@
 //! | `GET /ca.crt` | anybody | the CA certificate in DER |
 //! | `GET /edge.crt`, body: CSR in DER | a token, or the node's own certificate | the certificate in DER |
 //! | `GET /node/{name}` | anybody, a few times a minute | 200 if the name is taken, 404 if it is free |
+//! | `GET /status/v1`, as a WebSocket | whoever may read nodes, pods and devices | the status stream |
 //! | `POST` anything | a token or a certificate | 501: node jobs are not served here |
 //!
 //! `GET /node/{name}` tells a stranger whether a name is taken, because the original's
@@ -44,6 +45,7 @@ use super::throttle::{Rate, Throttle};
 use super::tokens::{self, TokenError};
 use crate::apiserver::ApiServer;
 use crate::metrics::Metrics;
+use crate::status::{PATH as STATUS_PATH, Status, remote};
 use crate::synccontroller::records::Records;
 
 /// Connections on this port.
@@ -80,6 +82,8 @@ pub struct Shared {
     pub stopping: CancellationToken,
     /// Limits by address.
     pub limits: Mutex<Limits>,
+    /// What the status stream shows.
+    pub status: Arc<Status>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -123,18 +127,30 @@ enum Credential {
 
 /// One connection after its TLS handshake.
 pub async fn serve(
-    stream: TlsStream<TcpStream>,
+    socket: TlsStream<TcpStream>,
     peer: SocketAddr,
     seat: Seat,
     shared: Arc<Shared>,
 ) {
     let chain: Arc<[CertificateDer<'static>]> =
-        stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec().into();
+        socket.get_ref().1.peer_certificates().unwrap_or_default().to_vec().into();
     let stopping = shared.stopping.clone();
+    // A stream of this connection, which begins when HTTP has let go of it.
+    let stream = Arc::new(Mutex::new(None));
+    let (all, opened) = (Arc::clone(&shared), Arc::clone(&stream));
     let handler = service_fn(move |request| {
-        let (shared, chain) = (Arc::clone(&shared), Arc::clone(&chain));
+        let (shared, chain) = (Arc::clone(&all), Arc::clone(&chain));
+        let opened = Arc::clone(&opened);
         async move {
-            let answer = timeout(REQUEST_LIMIT, route(request, peer.ip(), &chain, &shared)).await;
+            let answer = async {
+                if request.uri().path() != STATUS_PATH {
+                    return route(request, peer.ip(), &chain, &shared).await;
+                }
+                let (answer, stream) = status(request, peer.ip(), &chain, &shared).await?;
+                *opened.lock() = Some(stream);
+                Ok(answer)
+            };
+            let answer = timeout(REQUEST_LIMIT, answer).await;
             let late = || {
                 let text = format!("no answer within {} s", REQUEST_LIMIT.as_secs());
                 Err(Refusal(StatusCode::GATEWAY_TIMEOUT, text, "timeout"))
@@ -153,13 +169,39 @@ pub async fn serve(
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_LIMIT)
         .max_buf_size(16 << 10)
-        .serve_connection(TokioIo::new(stream), handler);
+        .serve_connection(TokioIo::new(socket), handler)
+        .with_upgrades();
     tokio::select! {
         // A client that goes away or breaks HTTP has nobody left to tell.
         _ = timeout(CONNECTION_LIMIT, connection) => {}
         () = stopping.cancelled() => {}
     }
+    let begun = stream.lock().take();
+    if let Some(stream) = begun {
+        stream.run(Arc::clone(&shared.status), shared.api.clone(), stopping).await;
+    }
     drop(seat);
+}
+
+/// A reader of the status stream. Whoever fails to show who it is, is throttled as others are.
+async fn status(
+    mut request: Request<Incoming>,
+    peer: IpAddr,
+    chain: &[CertificateDer<'_>],
+    shared: &Shared,
+) -> Result<(Response<Full<Bytes>>, remote::Stream), Refusal> {
+    within(&mut shared.limits.lock().ask, peer)?;
+    let peer = peer.to_canonical();
+    if !shared.limits.lock().fail.allows(&peer, Instant::now()) {
+        let text = "too many failed attempts from this address; try again in a minute".to_owned();
+        return Err(Refusal(StatusCode::TOO_MANY_REQUESTS, text, "rate"));
+    }
+    remote::open(&mut request, chain, &shared.api).await.map_err(|(status, text)| {
+        if status == StatusCode::UNAUTHORIZED {
+            shared.limits.lock().fail.take(&peer, Instant::now());
+        }
+        Refusal(status, text, "status_stream")
+    })
 }
 
 fn say(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {

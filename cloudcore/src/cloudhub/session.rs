@@ -11,11 +11,11 @@ use bytes::Bytes;
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use service::CancellationToken;
+pub use service::stream::close;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message as Frame};
 use tracing::{Level, debug, enabled, info, trace, warn};
@@ -28,10 +28,6 @@ use crate::metrics::Drop as Dropped;
 
 /// How long one flush may take: a peer that reads nothing for so long is gone.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
-/// How long the closing handshake may take.
-const CLOSE_LIMIT: Duration = Duration::from_secs(2);
-/// A reason in a close frame has at most 123 bytes.
-const REASON: usize = 123;
 
 /// How often the round trip is measured.
 const PING: Duration = Duration::from_secs(10);
@@ -251,25 +247,4 @@ where
         sink.feed(Frame::text(text)).await?;
     }
     sink.flush().await
-}
-
-/// Says why, and closes. The peer has a moment to answer.
-pub async fn close<S>(socket: &mut WebSocketStream<S>, code: CloseCode, reason: &str)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let mut end = reason.len().min(REASON);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
-    let frame = CloseFrame { code, reason: reason[..end].into() };
-    let closing = async {
-        if socket.close(Some(frame)).await.is_ok() {
-            // Until the peer has closed too, or its last words have been read: a reset would
-            // swallow the reason.
-            while let Some(Ok(_)) = socket.next().await {}
-        }
-    };
-    // Whoever does not answer gets no more of our time.
-    let _ = timeout(CLOSE_LIMIT, closing).await;
 }

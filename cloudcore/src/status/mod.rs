@@ -1,7 +1,7 @@
 //! What a dashboard shows: the table of rows, fed as things pass.
 //!
 //! ```text
-//! watches, sessions, upstream workers ─call─► Status ─counter─► server: one task per reader
+//! watches, sessions, upstream workers ─call─► Status ─counter─► server, remote: a task per reader
 //! ```
 //!
 //! Owns: the [`Board`], and per node the numbers that change with every message. Those are kept
@@ -10,8 +10,11 @@
 //! Called by: `cloudhub` (links, messages), `edgecontroller` (objects, reports), `server.rs` (reads).
 //! Never: waits, or keeps a queue for a reader; a reader has a cursor.
 
+mod access;
 mod actions;
 mod objects;
+mod publish;
+pub(crate) mod remote;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -29,6 +32,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+pub(crate) use self::publish::{pem, publish};
+pub(crate) use self::server::PATH;
 pub use self::server::{Bound, StatusError};
 use crate::metrics::Metrics;
 use crate::object::Object;

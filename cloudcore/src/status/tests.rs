@@ -306,7 +306,7 @@ async fn the_socket_is_its_owners_and_goes_with_the_server() {
     assert!(matches!(next(&mut socket).await, ToReader::Hello(_)));
     let error = Bound::bind(&path).await.unwrap_err();
     let cause = std::error::Error::source(&error).unwrap().to_string();
-    assert_eq!(cause, "another cloudcore serves this socket");
+    assert_eq!(cause, "another program serves this socket");
     stopping.cancel();
     while let Some(Ok(_)) = socket.next().await {}
     server.await.unwrap();

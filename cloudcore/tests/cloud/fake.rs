@@ -32,6 +32,10 @@ struct State {
     /// Events since the beginning, for watches that resume.
     log: Vec<Event>,
     away: bool,
+    /// Token to user.
+    tokens: BTreeMap<String, String>,
+    /// What a user may do: `list nodes`.
+    rights: BTreeMap<String, Vec<String>>,
     asked: BTreeMap<String, usize>,
 }
 
@@ -127,6 +131,31 @@ impl Fake {
             let event = Event { revision: 0, path: String::new(), kind: "", object: Value::Null };
             let _ = self.0.events.send(event);
         }
+    }
+
+    /// A user with a token, who may do these: `list nodes`.
+    pub(crate) fn user(&self, token: &str, name: &str, rights: &[&str]) {
+        let mut state = self.0.state.lock();
+        state.tokens.insert(token.to_owned(), name.to_owned());
+        state.rights.insert(name.to_owned(), rights.iter().map(|r| (*r).to_owned()).collect());
+    }
+
+    fn review(&self, body: &Value) -> Value {
+        let state = self.0.state.lock();
+        let spec = &body["spec"];
+        let status = if body["kind"] == "TokenReview" {
+            match state.tokens.get(spec["token"].as_str().unwrap_or_default()) {
+                Some(name) => json!({"authenticated": true, "user": {"username": name}}),
+                None => json!({"user": {}, "error": "invalid bearer token"}),
+            }
+        } else {
+            let asked = &spec["resourceAttributes"];
+            let text = |field: &str| asked[field].as_str().unwrap_or_default().to_owned();
+            let right = format!("{} {}", text("verb"), text("resource"));
+            let rights = state.rights.get(spec["user"].as_str().unwrap_or_default());
+            json!({"allowed": rights.is_some_and(|all| all.contains(&right))})
+        };
+        json!({"kind": body["kind"], "apiVersion": body["apiVersion"], "status": status})
     }
 
     /// How often something was asked, by method and path.
@@ -230,6 +259,7 @@ impl Fake {
             Method::POST if sub.as_deref() == Some("token") => {
                 (201, json!({"kind": "TokenRequest", "status": {"token": "t"}}))
             }
+            Method::POST if path.ends_with("reviews") => (201, self.review(&body)),
             Method::POST => {
                 let name = body["metadata"]["name"].as_str().unwrap_or_default();
                 let path = format!("{path}/{name}");

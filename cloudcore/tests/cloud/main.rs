@@ -9,6 +9,7 @@ mod fake;
 mod limits;
 mod messages;
 mod restart;
+mod stream;
 
 use std::net::SocketAddr;
 use std::time::Duration;

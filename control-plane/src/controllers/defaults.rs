@@ -233,8 +233,14 @@ pub(crate) async fn ensure(plane: &Arc<Plane>) -> Result<(), Status> {
         "spec": {"clusterIP": SERVICE_IP, "type": "ClusterIP",
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": plane.address.port()}]},
     });
+    // As Kubernetes publishes it for servers that trust the same client certificates.
+    let authentication = json!({
+        "metadata": {"name": "extension-apiserver-authentication"},
+        "data": {"client-ca-file": plane.ca_pem},
+    });
+    let published = ensure_object(plane, "", "configmaps", "kube-system", authentication);
     let accounts = NAMESPACES.map(|n| super::accounts::ensure(plane, n));
-    try_join(try_join_all(accounts), ensure_object(plane, "", "services", "default", service))
-        .await?;
+    let service = ensure_object(plane, "", "services", "default", service);
+    try_join(try_join_all(accounts), try_join(service, published)).await?;
     Ok(())
 }
