@@ -14,7 +14,7 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 /// The environment variable by which a host knows its processes.
 const MARK: &str = "KEADM_TEST_HOST";
 
-/// A host with a network, a `/etc`, a `/run` and a `/var` of its own; gone when dropped, with all
+/// A host with a network, a `/etc`, a `/run`, a `/usr/local` and a `/var` of its own; gone when dropped, with all
 /// its processes.
 #[derive(Debug)]
 pub struct Host {
@@ -44,9 +44,9 @@ const REAL: [&str; 5] =
 /// Sets the host up and then only holds its namespaces. `$1` is its disk, `$2` its name.
 const HOLD: &str = r#"
 set -e
-for d in etc var; do
-    mkdir -p "$1/$d" "$1/.work-$d"
-    mount -t overlay overlay -o "lowerdir=/$d,upperdir=$1/$d,workdir=$1/.work-$d" "/$d"
+for d in etc var usr/local; do
+    mkdir -p "$1/$d" "$1/work/$d"
+    mount -t overlay overlay -o "lowerdir=/$d,upperdir=$1/$d,workdir=$1/work/$d" "/$d"
 done
 disk="$1" name="$2"; shift 2
 for d in "$@"; do

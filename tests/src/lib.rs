@@ -20,4 +20,5 @@ pub mod keadm;
 pub mod kubectl;
 pub mod link;
 pub mod node;
+pub mod systemd;
 pub mod wait;

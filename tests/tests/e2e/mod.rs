@@ -3,6 +3,7 @@
 mod join;
 mod offline;
 mod pods;
+mod systemd;
 mod up;
 
 use std::path::{Path, PathBuf};
