@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -218,6 +218,14 @@ impl Authority {
             BootstrapError::Damaged { path: PathBuf::from("server key"), why: e.to_owned() }
         })?;
         Ok(Identity { chain: vec![cert.der().clone()], key })
+    }
+
+    /// Signs what somebody else has asked for. Returns the certificate as PEM.
+    pub(crate) fn sign_request(
+        &self,
+        request: &CertificateSigningRequestParams,
+    ) -> std::result::Result<String, rcgen::Error> {
+        Ok(request.signed_by(&self.issuer()?)?.pem())
     }
 
     /// The CA's certificate as bytes.

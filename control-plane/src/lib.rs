@@ -168,6 +168,7 @@ impl ControlPlane {
             authorizer: http::rbac::Authorizer::default(),
             address,
             ca_pem: authority.pem.clone(),
+            authority,
             stopping: svc.stopping(),
             started: AtomicBool::new(false),
         });

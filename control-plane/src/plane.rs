@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::bootstrap::Authority;
 use crate::http::rbac::Authorizer;
 use crate::http::tokens::Signer;
 use crate::registry::Registry;
@@ -18,6 +19,8 @@ pub(crate) struct Plane {
     pub(crate) registry: Registry,
     pub(crate) signer: Signer,
     pub(crate) authorizer: Authorizer,
+    /// The CA, for those who ask for certificates.
+    pub(crate) authority: Authority,
     /// Where the API is served.
     pub(crate) address: SocketAddr,
     /// The certificate of the CA, as clients get it.

@@ -4,12 +4,15 @@
 //! Never: goes over the network; controllers call the verbs directly.
 
 pub(crate) mod accounts;
+pub(crate) mod certificates;
 pub(crate) mod crd;
 pub(crate) mod defaults;
 pub(crate) mod events;
 pub(crate) mod gc;
 pub(crate) mod namespace;
 pub(crate) mod nodelifecycle;
+mod policy;
+pub(crate) mod roles;
 pub(crate) mod scheduler;
 
 use std::sync::Arc;
@@ -104,6 +107,8 @@ pub(crate) fn spawn(plane: &Arc<Plane>, svc: &mut Service) {
     start(svc, "crd-controller", |p| Box::pin(crd::run(p)));
     start(svc, "scheduler", |p| Box::pin(scheduler::run(p)));
     start(svc, "node-controller", |p| Box::pin(nodelifecycle::run(p)));
+    start(svc, "clusterrole-aggregation-controller", |p| Box::pin(roles::run(p)));
+    start(svc, "certificate-controller", |p| Box::pin(certificates::run(p)));
     start(svc, "garbage-collector", |p| Box::pin(gc::run(p)));
     start(svc, "event-expiry", |p| Box::pin(events::expire(p)));
 }

@@ -1,13 +1,16 @@
 //! What is filled in or refused in the light of other objects.
 //!
 //! Owns: the built-in admission: living namespaces, service accounts and their token volume,
-//! default tolerations, priority, the default storage class, who requested a certificate.
+//! default tolerations, priority, the default storage class, who requested a certificate; and that
+//! nodes, roles and certificates stay within their bounds.
 //! Called by: create and update, after defaults and before validation.
 
 use serde_json::{Value, json};
 
 use super::auth::User;
+use super::restriction::{self, Write};
 use super::status::Status;
+use super::{escalation, signing};
 use crate::plane::Plane;
 use crate::registry::core::{default, object};
 use crate::registry::{Part, Resource, meta};
@@ -27,6 +30,9 @@ pub(crate) fn on_create(
     if resource.namespaced {
         living_namespace(plane, resource, namespace, meta::name(new))?;
     }
+    let at = (namespace, meta::name(new));
+    restriction::check(plane, user, resource, at, Write::Create(new))?;
+    escalation::check(plane, user, resource, namespace, new, None)?;
     match resource.table.as_ref() {
         "core/pods" => {
             service_account(plane, resource, namespace, new)?;
@@ -38,6 +44,7 @@ pub(crate) fn on_create(
         "core/persistentvolumeclaims" => default_class(plane, new),
         "core/services" => cluster_ip(plane, new),
         "certificates.k8s.io/certificatesigningrequests" => {
+            signing::check_new(resource, new)?;
             let who = user.to_value();
             let spec = object(new, "spec");
             for f in ["username", "uid", "groups", "extra"] {
@@ -57,15 +64,25 @@ pub(crate) fn on_create(
 /// Checks a changed object.
 ///
 /// # Errors
-/// None so far; admission by webhook will have some.
+/// When a node oversteps, a role grants too much, or a certificate is not the caller's to give.
 pub(crate) fn on_update(
     plane: &Plane,
-    _: &User,
+    user: &User,
     resource: &Resource,
     new: &mut Value,
-    _: &Value,
+    old: &Value,
     part: Part,
 ) -> Result<(), Status> {
+    let at = (meta::namespace(old), meta::name(old));
+    restriction::check(plane, user, resource, at, Write::Update(new, old, part))?;
+    escalation::check(plane, user, resource, at.0, new, Some(old))?;
+    if resource.table.as_ref() == "certificates.k8s.io/certificatesigningrequests" {
+        match part {
+            Part::Approval => signing::check_approval(plane, user, resource, old)?,
+            Part::Status => signing::check_status(plane, user, resource, new, old)?,
+            Part::Main => {}
+        }
+    }
     if resource.table.as_ref() == "core/services" && part == Part::Main {
         cluster_ip(plane, new);
     }

@@ -519,7 +519,7 @@ pub(crate) fn record_update(
         for e in &mut entries {
             e.fields = e.fields.minus(&difference);
         }
-        let subresource = if part == Part::Status { "status" } else { "" };
+        let subresource = part.subresource();
         let mine = difference.both_or_under(&now_there);
         let known = entries.iter_mut().find(|e| {
             e.manager == options.manager
@@ -598,7 +598,7 @@ pub(crate) async fn apply(
     }
     let options = WriteOptions { applying: true, ..options.clone() };
     if plane.store.get(&get::key(resource, at.0, at.1)).is_none() {
-        if part == Part::Status {
+        if part != Part::Main {
             return Err(Status::not_found(resource.group_resource(), at.1));
         }
         meta::metadata(&mut applied).insert("name".into(), at.1.into());
@@ -622,7 +622,7 @@ fn applied_to(
     options: &WriteOptions,
 ) -> Result<Value, Status> {
     let at = place(resource);
-    let subresource = if part == Part::Status { "status" } else { "" };
+    let subresource = part.subresource();
     let config = ownable(applied);
     let wanted = Fields::of(&config, at);
     let mut entries = read_entries(old);

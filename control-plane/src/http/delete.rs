@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::auth::User;
 use super::create::Outcome;
 use super::request::Query;
+use super::restriction::{self, Write};
 use super::status::{FieldError, Status};
 use super::{get, list};
 use crate::plane::Plane;
@@ -98,7 +99,7 @@ const ATTEMPTS: usize = 16;
 /// Everything that Kubernetes refuses.
 pub(crate) async fn delete(
     plane: &Plane,
-    _user: &User,
+    user: &User,
     resource: &Resource,
     (namespace, name): (&str, &str),
     options: &DeleteOptions,
@@ -115,6 +116,7 @@ pub(crate) async fn delete(
     for _ in 0..ATTEMPTS {
         let current = get::find(plane, resource, namespace, name)?;
         let old = get::with_kind(resource, &current);
+        restriction::check(plane, user, resource, (namespace, name), Write::Delete(&old))?;
         check_preconditions(resource, &old, options)?;
         let plan = plan(resource, &old, options, jiff::Timestamp::now());
         let key = get::key(resource, namespace, name);

@@ -1,7 +1,7 @@
 //! What a caller may do: roles and bindings.
 //!
 //! Owns: the rules in force, compiled again when one of the four tables changes.
-//! Called by: the router for each request, impersonation, the access reviews.
+//! Called by: the router for each request, impersonation, the access reviews, the escalation check.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use parking_lot::RwLock;
 use serde_json::Value;
 
 use super::auth::User;
+use super::nodes;
 use super::status::{GroupResource, Status};
 use crate::plane::Plane;
 use crate::registry::meta::{name, namespace, text};
@@ -25,15 +26,25 @@ pub(crate) struct Attributes<'a> {
     pub(crate) name: &'a str,
     /// For what is no resource: its path.
     pub(crate) path: &'a str,
+    /// The node that a field selector asks for: `spec.nodeName=..`.
+    pub(crate) node: &'a str,
 }
 
-#[derive(Debug)]
-struct Rule {
-    verbs: Vec<String>,
-    groups: Vec<String>,
-    resources: Vec<String>,
-    names: Vec<String>,
-    paths: Vec<String>,
+/// What a role allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rule {
+    pub(crate) verbs: Vec<String>,
+    pub(crate) groups: Vec<String>,
+    pub(crate) resources: Vec<String>,
+    pub(crate) names: Vec<String>,
+    pub(crate) paths: Vec<String>,
+}
+
+/// Whether something is allowed, and why (not), as far as there is something to say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) allowed: bool,
+    pub(crate) reason: String,
 }
 
 fn any(list: &[String], want: &str) -> bool {
@@ -41,7 +52,7 @@ fn any(list: &[String], want: &str) -> bool {
 }
 
 impl Rule {
-    fn read(v: &Value) -> Self {
+    pub(crate) fn read(v: &Value) -> Self {
         let of = |f: &str| {
             v[f].as_array()
                 .into_iter()
@@ -104,13 +115,27 @@ enum Subject {
     Group(String),
 }
 
-/// Rules that count in one namespace, or everywhere.
-type Scoped = (Option<String>, Arc<Vec<Rule>>);
+/// What a binding gives to a subject.
+#[derive(Debug, Clone)]
+struct Grant {
+    /// In one namespace, or everywhere.
+    scope: Option<String>,
+    rules: Arc<Vec<Rule>>,
+    /// Who gives it, or that the role is missing.
+    why: String,
+    missing: bool,
+}
+
+impl Grant {
+    fn counts_in(&self, namespace: &str) -> bool {
+        self.scope.as_deref().is_none_or(|s| s == namespace)
+    }
+}
 
 /// Rules by subject.
 #[derive(Debug, Default)]
 struct Rules {
-    by_subject: HashMap<Subject, Vec<Scoped>>,
+    by_subject: HashMap<Subject, Vec<Grant>>,
 }
 
 const TABLES: [&str; 4] = [
@@ -120,10 +145,11 @@ const TABLES: [&str; 4] = [
     "rbac.authorization.k8s.io/rolebindings",
 ];
 
-/// The compiled rules and the state they are of.
+/// The compiled rules and the state they are of, and what nodes may read.
 #[derive(Default)]
 pub(crate) struct Authorizer {
     compiled: RwLock<Option<([u64; 4], Arc<Rules>)>>,
+    graph: nodes::Graph,
 }
 
 impl Authorizer {
@@ -153,33 +179,44 @@ fn compile([cluster_roles, cluster_bindings, roles, bindings]: &[Vec<Value>; 4])
     let mut out = Rules::default();
     for b in cluster_bindings.iter().chain(bindings) {
         let ns = namespace(b);
-        let role = text(b, "/roleRef/name");
-        let found = if text(b, "/roleRef/kind") == "Role" {
-            local.get(&(ns, role))
+        let (kind, role) = (text(b, "/roleRef/kind"), text(b, "/roleRef/name"));
+        let found =
+            if kind == "Role" { local.get(&(ns, role)) } else { cluster.get(role) }.map(Arc::clone);
+        let missing = found.is_none();
+        let by = if ns.is_empty() {
+            format!("ClusterRoleBinding \"{}\"", name(b))
         } else {
-            cluster.get(role)
+            format!("RoleBinding \"{}/{ns}\"", name(b))
         };
-        let Some(rules) = found else { continue };
+        let rules = found.unwrap_or_default();
         let scope = (!ns.is_empty()).then(|| ns.to_owned());
         for s in b["subjects"].as_array().into_iter().flatten() {
             let subject_name = s["name"].as_str().unwrap_or_default();
-            let subject = match s["kind"].as_str().unwrap_or_default() {
+            let mut shown = format!("{} \"{subject_name}\"", text(s, "/kind"));
+            let subject = match text(s, "/kind") {
                 "User" => Subject::User(subject_name.to_owned()),
                 "Group" => Subject::Group(subject_name.to_owned()),
                 "ServiceAccount" => {
                     let account_ns = s["namespace"].as_str().unwrap_or(ns);
+                    shown = format!("ServiceAccount \"{subject_name}/{account_ns}\"");
                     Subject::User(format!("system:serviceaccount:{account_ns}:{subject_name}"))
                 }
                 _ => continue,
             };
-            out.by_subject.entry(subject).or_default().push((scope.clone(), Arc::clone(rules)));
+            let why = if missing {
+                format!("{}.rbac.authorization.k8s.io \"{role}\" not found", kind.to_lowercase())
+            } else {
+                format!("{by} of {kind} \"{role}\" to {shown}")
+            };
+            let grant = Grant { scope: scope.clone(), rules: Arc::clone(&rules), why, missing };
+            out.by_subject.entry(subject).or_default().push(grant);
         }
     }
     out
 }
 
 impl Rules {
-    fn of(&self, user: &User) -> impl Iterator<Item = &Scoped> {
+    fn of(&self, user: &User) -> impl Iterator<Item = &Grant> {
         let own = self.by_subject.get(&Subject::User(user.name.clone())).into_iter().flatten();
         let groups = user
             .groups
@@ -189,19 +226,59 @@ impl Rules {
         own.chain(groups)
     }
 
-    fn allow(&self, user: &User, a: &Attributes<'_>) -> bool {
-        self.of(user).any(|(scope, rules)| {
-            let fits = scope
-                .as_deref()
-                .is_none_or(|ns| a.path.is_empty() && !a.namespace.is_empty() && ns == a.namespace);
-            fits && rules.iter().any(|r| r.allows(a))
-        })
+    fn decide(&self, user: &User, a: &Attributes<'_>) -> Verdict {
+        let mut missing: Vec<&str> = Vec::new();
+        let fits = |g: &Grant| match &g.scope {
+            None => true,
+            Some(ns) => a.path.is_empty() && !a.namespace.is_empty() && ns == a.namespace,
+        };
+        for grant in self.of(user).filter(|g| fits(g)) {
+            if grant.rules.iter().any(|r| r.allows(a)) {
+                return Verdict {
+                    allowed: true,
+                    reason: format!("RBAC: allowed by {}", grant.why),
+                };
+            }
+            if grant.missing && !missing.contains(&grant.why.as_str()) {
+                missing.push(&grant.why);
+            }
+        }
+        let reason = match missing[..] {
+            [] => String::new(),
+            [one] => format!("RBAC: {one}"),
+            _ => format!("RBAC: [{}]", missing.join(", ")),
+        };
+        Verdict { allowed: false, reason }
     }
+}
+
+/// Whether the caller may do it, and why.
+pub(crate) fn decide(plane: &Plane, user: &User, a: &Attributes<'_>) -> Verdict {
+    if user.is_master() {
+        return Verdict { allowed: true, reason: String::new() };
+    }
+    let node = nodes::decide(plane, &plane.authorizer.graph, user, a);
+    if node.allowed {
+        return node;
+    }
+    let mut verdict = plane.authorizer.rules(plane).decide(user, a);
+    if !verdict.allowed && !node.reason.is_empty() {
+        let reasons = [node.reason, verdict.reason];
+        verdict.reason =
+            reasons.into_iter().filter(|r| !r.is_empty()).collect::<Vec<_>>().join("\n");
+    }
+    verdict
+}
+
+/// The rules that a caller has in a namespace, or everywhere.
+pub(crate) fn held(plane: &Plane, user: &User, ns: &str) -> Vec<Rule> {
+    let rules = plane.authorizer.rules(plane);
+    rules.of(user).filter(|g| g.counts_in(ns)).flat_map(|g| g.rules.iter().cloned()).collect()
 }
 
 /// Whether the caller may do it.
 pub(crate) fn allowed(plane: &Plane, user: &User, a: &Attributes<'_>) -> bool {
-    user.is_master() || plane.authorizer.rules(plane).allow(user, a)
+    decide(plane, user, a).allowed
 }
 
 /// All rules of a caller in a namespace, for `kubectl auth can-i --list`.
@@ -212,8 +289,8 @@ pub(crate) fn rules_of(plane: &Plane, user: &User, ns: &str) -> Vec<Value> {
         out.push(serde_json::json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}));
         out.push(serde_json::json!({"verbs": ["*"], "nonResourceURLs": ["*"]}));
     }
-    for (_, list) in rules.of(user).filter(|(scope, _)| scope.as_deref().is_none_or(|s| s == ns)) {
-        out.extend(list.iter().map(Rule::to_value));
+    for grant in rules.of(user).filter(|g| g.counts_in(ns)) {
+        out.extend(grant.rules.iter().map(Rule::to_value));
     }
     out
 }
@@ -223,12 +300,15 @@ pub(crate) fn rules_of(plane: &Plane, user: &User, ns: &str) -> Vec<Value> {
 /// # Errors
 /// `Forbidden`, in Kubernetes' words.
 pub(crate) fn require(plane: &Plane, user: &User, a: &Attributes<'_>) -> Result<(), Status> {
-    if allowed(plane, user, a) {
+    let verdict = decide(plane, user, a);
+    if verdict.allowed {
         return Ok(());
     }
+    let because =
+        if verdict.reason.is_empty() { String::new() } else { format!(": {}", verdict.reason) };
     if !a.path.is_empty() {
         return Err(Status::forbidden_path(&format!(
-            "User \"{}\" cannot {} path \"{}\"",
+            "User \"{}\" cannot {} path \"{}\"{because}",
             user.name, a.verb, a.path
         )));
     }
@@ -243,7 +323,7 @@ pub(crate) fn require(plane: &Plane, user: &User, a: &Attributes<'_>) -> Result<
         format!("in the namespace \"{}\"", a.namespace)
     };
     let why = format!(
-        "User \"{}\" cannot {} resource \"{full}\" in API group \"{}\" {place}",
+        "User \"{}\" cannot {} resource \"{full}\" in API group \"{}\" {place}{because}",
         user.name, a.verb, a.group
     );
     Err(Status::forbidden(GroupResource { group: a.group, resource: a.resource }, a.name, &why))
@@ -275,13 +355,13 @@ mod tests {
         let g = User { name: "u".into(), groups: vec!["g".into()], ..User::default() };
         let pod =
             Attributes { verb: "get", resource: "pods", namespace: "ns", ..Attributes::default() };
-        assert!(rules.allow(&sa, &pod));
-        assert!(rules.allow(&sa, &Attributes { subresource: "log", ..pod }));
-        assert!(!rules.allow(&sa, &Attributes { subresource: "exec", ..pod }));
-        assert!(!rules.allow(&sa, &Attributes { namespace: "other", ..pod }));
-        assert!(!rules.allow(&sa, &Attributes { namespace: "", ..pod }));
-        assert!(!rules.allow(&sa, &Attributes { verb: "delete", ..pod }));
-        assert!(!rules.allow(&g, &pod));
+        assert!(rules.decide(&sa, &pod).allowed);
+        assert!(rules.decide(&sa, &Attributes { subresource: "log", ..pod }).allowed);
+        assert!(!rules.decide(&sa, &Attributes { subresource: "exec", ..pod }).allowed);
+        assert!(!rules.decide(&sa, &Attributes { namespace: "other", ..pod }).allowed);
+        assert!(!rules.decide(&sa, &Attributes { namespace: "", ..pod }).allowed);
+        assert!(!rules.decide(&sa, &Attributes { verb: "delete", ..pod }).allowed);
+        assert!(!rules.decide(&g, &pod).allowed);
         let map = Attributes {
             verb: "delete",
             resource: "configmaps",
@@ -289,10 +369,10 @@ mod tests {
             name: "x",
             ..Attributes::default()
         };
-        assert!(rules.allow(&g, &map));
-        assert!(!rules.allow(&g, &Attributes { name: "y", ..map }));
+        assert!(rules.decide(&g, &map).allowed);
+        assert!(!rules.decide(&g, &Attributes { name: "y", ..map }).allowed);
         let path = Attributes { verb: "get", path: "/healthz/etcd", ..Attributes::default() };
-        assert!(rules.allow(&g, &path));
-        assert!(!rules.allow(&g, &Attributes { path: "/logs", ..path }));
+        assert!(rules.decide(&g, &path).allowed);
+        assert!(!rules.decide(&g, &Attributes { path: "/logs", ..path }).allowed);
     }
 }

@@ -23,6 +23,7 @@ use super::table::{self, Include};
 use super::update::update;
 use super::{discovery, get, openapi, patch, subresource, watch};
 use crate::plane::Plane;
+use crate::registry::selectors::FieldSelector;
 use crate::registry::{Part, Resource};
 
 /// Answers a request.
@@ -154,6 +155,15 @@ impl Call<'_> {
         // `namespaces/x` is about the namespace x, also to whoever grants access in it.
         let namespace =
             if t.group.is_empty() && t.resource == "namespaces" { &t.name } else { &t.namespace };
+        // A selector that asks for one name asks for that object, also where names count.
+        let fields = match verb {
+            "list" | "watch" | "deletecollection" => {
+                FieldSelector::parse(self.query.get("fieldSelector").unwrap_or_default())
+                    .unwrap_or_default()
+            }
+            _ => FieldSelector::default(),
+        };
+        let named = Some(t.name.as_str()).filter(|n| !n.is_empty());
         rbac::require(
             self.plane,
             self.user,
@@ -163,8 +173,9 @@ impl Call<'_> {
                 resource: &t.resource,
                 subresource: &t.subresource,
                 namespace,
-                name: &t.name,
+                name: named.or(fields.exact("metadata.name")).unwrap_or_default(),
                 path: "",
+                node: fields.exact("spec.nodeName").unwrap_or_default(),
             },
         )?;
         let snapshot = self.plane.registry.snapshot();
@@ -377,7 +388,7 @@ impl Call<'_> {
                     "eviction" => {
                         subresource::evict(plane, user, at, &parsed.value, &options).await?
                     }
-                    _ => subresource::token(plane, at, &parsed.value)?,
+                    _ => subresource::token(plane, user, at, &parsed.value)?,
                 };
                 Ok(response::value(StatusCode::CREATED, &v))
             }
@@ -405,13 +416,14 @@ impl Call<'_> {
                 crate::controllers::namespace::finalize(self.plane, &t.name, &parsed.value).await?;
             return Ok(response::value(StatusCode::OK, &v));
         }
+        let part = if t.subresource == "approval" { Part::Approval } else { Part::Status };
         let (outcome, warnings) = if verb == "patch" {
             let (o, _, w) = patch::patch(
                 self.plane,
                 self.user,
                 resource,
                 at,
-                Part::Status,
+                part,
                 (&self.parts.headers, body),
                 options,
             )
@@ -421,8 +433,7 @@ impl Call<'_> {
             let mut parsed = body::parse(&self.parts.headers, body)?;
             let w = body::object(resource, &mut parsed, options.validation)?;
             let (o, _) =
-                update(self.plane, self.user, resource, at, Part::Status, parsed.value, options)
-                    .await?;
+                update(self.plane, self.user, resource, at, part, parsed.value, options).await?;
             (o, w)
         };
         let mut r = self.object(StatusCode::OK, resource, &outcome, accept);

@@ -11,6 +11,7 @@ use super::delete::{self, DeleteOptions};
 use super::get;
 use super::rbac::{self, Attributes};
 use super::request::Query;
+use super::restriction::{self, Write};
 use super::status::{FieldError, Status};
 use super::tokens::{self, Bound};
 use super::update::modify;
@@ -116,6 +117,8 @@ pub(crate) async fn evict(
     options: &WriteOptions,
 ) -> Result<Value, Status> {
     let pods = plane.registry.builtin("", "pods");
+    let pod = get::find(plane, &pods, at.0, at.1)?.value();
+    restriction::check(plane, user, &pods, at, Write::Evict(&pod))?;
     let body =
         eviction.get("deleteOptions").and_then(Value::as_object).cloned().unwrap_or_default();
     let mut delete_options = DeleteOptions::read(&body, &Query::default())?;
@@ -128,9 +131,15 @@ pub(crate) async fn evict(
 ///
 /// # Errors
 /// When the account or the bound object is missing, or the time is too short.
-pub(crate) fn token(plane: &Plane, at: (&str, &str), request: &Value) -> Result<Value, Status> {
+pub(crate) fn token(
+    plane: &Plane,
+    user: &User,
+    at: (&str, &str),
+    request: &Value,
+) -> Result<Value, Status> {
     let accounts = plane.registry.builtin("", "serviceaccounts");
     let account = get::find(plane, &accounts, at.0, at.1)?.value();
+    restriction::check(plane, user, &accounts, at, Write::Token(request))?;
     let spec = &request["spec"];
     let seconds = spec["expirationSeconds"].as_i64().unwrap_or(3600);
     let invalid = |e| Status::invalid("authentication.k8s.io", "TokenRequest", "", &[e]);
@@ -322,8 +331,24 @@ fn access(plane: &Plane, user: &User, resource: &Resource, spec: &Value) -> Resu
         namespace: &namespace,
         name: &name,
         path: &path,
+        node: field_requirement(&r["fieldSelector"], "spec.nodeName"),
     };
-    Ok(json!({"allowed": rbac::allowed(plane, user, &a)}))
+    let verdict = rbac::decide(plane, user, &a);
+    let mut status = json!({"allowed": verdict.allowed});
+    if !verdict.reason.is_empty() {
+        status["reason"] = verdict.reason.into();
+    }
+    Ok(status)
+}
+
+/// The one value that a review's field selector allows for a field.
+fn field_requirement<'a>(selector: &'a Value, field: &str) -> &'a str {
+    let all = selector["requirements"].as_array().into_iter().flatten();
+    let mut found = all.filter(|r| r["key"] == field && r["operator"] == "In");
+    match (found.next().and_then(|r| r["values"].as_array()).map(Vec::as_slice), found.next()) {
+        (Some([one]), None) => one.as_str().unwrap_or_default(),
+        _ => "",
+    }
 }
 
 fn rules(plane: &Plane, user: &User, spec: &Value) -> Value {

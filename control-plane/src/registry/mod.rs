@@ -5,6 +5,7 @@
 //! Never: reads or writes the store. What is not in the table is absent from discovery and a 404.
 
 pub(crate) mod apps;
+pub(crate) mod certificates;
 pub(crate) mod columns;
 pub(crate) mod core;
 pub(crate) mod crd;
@@ -36,6 +37,19 @@ pub(crate) enum Part {
     Main,
     /// The status only.
     Status,
+    /// The conditions of a certificate signing request.
+    Approval,
+}
+
+impl Part {
+    /// The subresource through which it is changed.
+    pub(crate) fn subresource(self) -> &'static str {
+        match self {
+            Self::Main => "",
+            Self::Status => "status",
+            Self::Approval => "approval",
+        }
+    }
 }
 
 /// What a kind does beyond what all do.

@@ -1,10 +1,10 @@
-//! Defaults and validation of the smaller groups: storage, rbac, coordination, discovery, certificates.
+//! Defaults and validation of the smaller groups: storage, rbac, coordination, discovery.
 //!
 //! Owns: what Kubernetes fills in and refuses for them. Called by: the registry's table.
 
 use serde_json::{Value, json};
 
-use super::core::{BASE, default, keep, list, object, only_status, split_status};
+use super::core::{BASE, default, list, object, split_status};
 use super::{Part, Strategy, columns, meta, names};
 use crate::http::status::FieldError;
 
@@ -257,46 +257,5 @@ pub(crate) static CONTROLLER_REVISION: Strategy = Strategy {
         }
     },
     columns: &columns::CONTROLLER_REVISION,
-    ..BASE
-};
-
-pub(crate) static CSR: Strategy = Strategy {
-    name: names::path_segment,
-    default: |o| {
-        default(object(o, "spec"), "usages", json!(["digital signature", "key encipherment"]));
-    },
-    prepare: |new, old, part| match (part, old) {
-        (Part::Status, Some(old)) => only_status(new, old),
-        (_, Some(old)) => {
-            // The request is what it was.
-            keep(new, Some(old), "spec");
-            keep(new, Some(old), "status");
-        }
-        (_, None) => {
-            keep(new, None, "status");
-            default(new, "status", json!({}));
-        }
-    },
-    validate: |new, old, _, errors| {
-        if old.is_some() {
-            return;
-        }
-        let spec = &new["spec"];
-        if spec["request"].as_str().unwrap_or_default().is_empty() {
-            errors.push(FieldError::required("spec.request", ""));
-        }
-        if spec["signerName"].as_str().unwrap_or_default().is_empty() {
-            errors.push(FieldError::required("spec.signerName", ""));
-        }
-        if spec["expirationSeconds"].as_i64().is_some_and(|n| n < 600) {
-            errors.push(FieldError::invalid(
-                "spec.expirationSeconds",
-                &spec["expirationSeconds"],
-                "may not specify a duration less than 600 seconds (10 minutes)",
-            ));
-        }
-    },
-    fields: &["spec.signerName"],
-    columns: &columns::CSR,
     ..BASE
 };

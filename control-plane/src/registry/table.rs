@@ -4,7 +4,10 @@
 
 use std::sync::Arc;
 
-use super::{Resource, Strategy, Subresource, api_version, apps, core, crd, others, pods, schema};
+use super::{
+    Resource, Strategy, Subresource, api_version, apps, certificates, core, crd, others, pods,
+    schema,
+};
 
 const ALL: &[&str] =
     &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
@@ -186,7 +189,7 @@ fn groups() -> Vec<Group> {
                     "certificatesigningrequests",
                     &["csr"],
                     false,
-                    &others::CSR,
+                    &certificates::CSR,
                 )
                 .sub(APPROVAL)
                 .sub(STATUS),

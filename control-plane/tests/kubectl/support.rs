@@ -90,6 +90,18 @@ impl Cluster {
         said.out
     }
 
+    /// Runs kubectl until it succeeds.
+    pub(crate) async fn until(&self, args: &[&str]) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        loop {
+            let said = self.kubectl(args).await;
+            if said.ok {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "kubectl {args:?}: {}", said.err);
+        }
+    }
+
     /// Applies a manifest.
     pub(crate) async fn apply(&self, manifest: &str) -> String {
         let said = self.kubectl_in(&["apply", "-f", "-"], manifest).await;

@@ -1,0 +1,249 @@
+//! Defaults and validation of certificate signing requests.
+//!
+//! Owns: which part of a request may be changed through what, and the times of its conditions.
+//! Called by: the registry's table.
+
+use serde_json::{Value, json};
+
+use super::core::{BASE, default, keep, object, only_status};
+use super::{Part, Strategy, columns, meta, names};
+use crate::http::signing;
+use crate::http::status::FieldError;
+
+/// The usages that exist.
+/// <https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/certificate-signing-request-v1/>
+const USAGES: [&str; 23] = [
+    "any",
+    "cert sign",
+    "client auth",
+    "code signing",
+    "content commitment",
+    "crl sign",
+    "data encipherment",
+    "decipher only",
+    "digital signature",
+    "email protection",
+    "encipher only",
+    "ipsec end system",
+    "ipsec tunnel",
+    "ipsec user",
+    "key agreement",
+    "key encipherment",
+    "microsoft sgc",
+    "netscape sgc",
+    "ocsp signing",
+    "s/mime",
+    "server auth",
+    "signing",
+    "timestamping",
+];
+
+pub(crate) static CSR: Strategy = Strategy {
+    name: names::path_segment,
+    prepare: |new, old, part| {
+        let Some(old) = old else {
+            keep(new, None, "status");
+            default(new, "status", json!({}));
+            return;
+        };
+        match part {
+            Part::Status => only_status(new, old),
+            Part::Approval => {
+                let conditions = new.pointer("/status/conditions").cloned();
+                keep(new, Some(old), "spec");
+                keep(new, Some(old), "status");
+                let status = object(new, "status");
+                match conditions {
+                    Some(c) => status["conditions"] = c,
+                    None => {
+                        status.as_object_mut().and_then(|s| s.remove("conditions"));
+                    }
+                }
+            }
+            // The request is what it was.
+            Part::Main => {
+                keep(new, Some(old), "spec");
+                keep(new, Some(old), "status");
+                return;
+            }
+        }
+        time_conditions(new, old);
+    },
+    validate: |new, old, part, errors| match old {
+        None => validate_new(new, errors),
+        Some(old) => validate_change(new, old, part, errors),
+    },
+    fields: &["spec.signerName"],
+    columns: &columns::CSR,
+    ..BASE
+};
+
+/// Fills in when conditions were set and changed.
+fn time_conditions(new: &mut Value, old: &Value) {
+    let now = meta::timestamp(jiff::Timestamp::now());
+    let list = new.pointer_mut("/status/conditions").and_then(Value::as_array_mut);
+    for c in list.into_iter().flatten() {
+        default(c, "lastUpdateTime", now.clone());
+        if c.get("lastTransitionTime").is_some() {
+            continue;
+        }
+        let before = meta::condition(old, c["type"].as_str().unwrap_or_default())
+            .filter(|b| b["status"] == c["status"])
+            .and_then(|b| b.get("lastTransitionTime"));
+        c["lastTransitionTime"] = before.cloned().unwrap_or_else(|| now.clone().into());
+    }
+}
+
+fn validate_new(new: &Value, errors: &mut Vec<FieldError>) {
+    let spec = &new["spec"];
+    if let Err(e) = signing::der(new) {
+        errors.push(FieldError::invalid("spec.request", &spec["request"], &e));
+    }
+    let usages = spec["usages"].as_array().map_or(&[][..], Vec::as_slice);
+    if usages.is_empty() {
+        errors.push(FieldError::required("spec.usages", ""));
+    }
+    for (i, usage) in usages.iter().enumerate() {
+        if !usage.as_str().is_some_and(|u| USAGES.contains(&u)) {
+            errors.push(FieldError::unsupported(format!("spec.usages[{i}]"), usage, &USAGES));
+        } else if usages[..i].contains(usage) {
+            errors.push(FieldError::duplicate(format!("spec.usages[{i}]"), usage));
+        }
+    }
+    let signer = spec["signerName"].as_str().unwrap_or_default();
+    if signer.is_empty() {
+        errors.push(FieldError::required("spec.signerName", ""));
+    } else if !is_signer_name(signer) {
+        errors.push(FieldError::invalid(
+            "spec.signerName",
+            &spec["signerName"],
+            "must be a fully qualified domain and path of the form \"example.com/signer-name\"",
+        ));
+    }
+    if spec["expirationSeconds"].as_i64().is_some_and(|n| n < 600) {
+        errors.push(FieldError::invalid(
+            "spec.expirationSeconds",
+            &spec["expirationSeconds"],
+            "may not specify a duration less than 600 seconds (10 minutes)",
+        ));
+    }
+}
+
+fn is_signer_name(signer: &str) -> bool {
+    signer.split_once('/').is_some_and(|(domain, path)| {
+        domain.contains('.')
+            && names::dns_subdomain(domain).is_ok()
+            && !path.is_empty()
+            && path.split('/').all(|p| names::dns_subdomain(p).is_ok())
+    })
+}
+
+fn validate_change(new: &Value, old: &Value, part: Part, errors: &mut Vec<FieldError>) {
+    let (now, before) = (&new["status"]["certificate"], &old["status"]["certificate"]);
+    let said = |v: &Value| v.as_str().is_some_and(|c| !c.is_empty());
+    if said(before) && now != before {
+        errors.push(FieldError::forbidden(
+            "status.certificate",
+            "updates may not modify existing certificate content",
+        ));
+    }
+    let has = |v: &Value, kind: &str| meta::condition(v, kind).is_some();
+    for kind in ["Approved", "Denied", "Failed"] {
+        if has(old, kind) && !has(new, kind) {
+            errors.push(FieldError::forbidden(
+                "status.conditions",
+                &format!("updates may not remove a condition of type \"{kind}\""),
+            ));
+        }
+        if kind != "Failed" && part != Part::Approval && !has(old, kind) && has(new, kind) {
+            errors.push(FieldError::forbidden(
+                "status.conditions",
+                &format!("updates may not add a condition of type \"{kind}\""),
+            ));
+        }
+    }
+    if has(new, "Approved") && has(new, "Denied") {
+        errors.push(FieldError::invalid(
+            "status.conditions",
+            &json!("Denied"),
+            "Approved and Denied conditions are mutually exclusive",
+        ));
+    }
+    for (i, c) in new["status"]["conditions"].as_array().into_iter().flatten().enumerate() {
+        let at = |f: &str| format!("status.conditions[{i}].{f}");
+        let kind = c["type"].as_str().unwrap_or_default();
+        if kind.is_empty() {
+            errors.push(FieldError::required(at("type"), ""));
+        }
+        let status = c["status"].as_str().unwrap_or_default();
+        match kind {
+            _ if status.is_empty() => errors.push(FieldError::required(at("status"), "")),
+            "Approved" | "Denied" | "Failed" if status != "True" => {
+                errors.push(FieldError::unsupported(at("status"), &c["status"], &["True"]));
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::signing::tests::{csr, request};
+
+    fn errors(new: &Value, old: Option<&Value>, part: Part) -> Vec<String> {
+        let mut out = Vec::new();
+        (CSR.validate)(new, old, part, &mut out);
+        out.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_request_names_a_signer_of_a_domain_and_known_usages() {
+        let good = csr("example.com/x", request("a", "b", &[]), "u", &["client auth"]);
+        assert_eq!(errors(&good, None, Part::Main), Vec::<String>::new());
+        for (field, bad) in [
+            ("signerName", json!("x")),
+            ("usages", json!([])),
+            ("usages", json!(["fly"])),
+            ("request", json!("")),
+            ("expirationSeconds", json!(1)),
+        ] {
+            let mut c = good.clone();
+            c["spec"][field] = bad;
+            assert_eq!(errors(&c, None, Part::Main).len(), 1, "{field}");
+        }
+    }
+
+    #[test]
+    fn approval_is_given_through_approval_only_and_never_taken_back() {
+        let old = csr("example.com/x", request("a", "b", &[]), "u", &["client auth"]);
+        let mut approved = old.clone();
+        approved["status"]["conditions"] = json!([{"type": "Approved", "status": "True"}]);
+        assert!(errors(&approved, Some(&old), Part::Approval).is_empty());
+        assert_eq!(
+            errors(&approved, Some(&old), Part::Status),
+            ["status.conditions: Forbidden: updates may not add a condition of type \"Approved\""]
+        );
+        assert_eq!(
+            errors(&old, Some(&approved), Part::Approval),
+            [
+                "status.conditions: Forbidden: updates may not remove a condition of type \"Approved\""
+            ]
+        );
+        let mut both = approved.clone();
+        both["status"]["conditions"] =
+            json!([{"type": "Approved", "status": "True"}, {"type": "Denied", "status": "True"}]);
+        assert_eq!(errors(&both, Some(&approved), Part::Approval).len(), 1);
+    }
+
+    #[test]
+    fn a_condition_says_since_when() {
+        let old = csr("example.com/x", request("a", "b", &[]), "u", &[]);
+        let mut new = old.clone();
+        new["status"]["conditions"] = json!([{"type": "Approved", "status": "True"}]);
+        new["status"]["certificate"] = "sneaked".into();
+        (CSR.prepare)(&mut new, Some(&old), Part::Approval);
+        assert!(new["status"]["conditions"][0]["lastTransitionTime"].is_string());
+        assert!(new["status"].get("certificate").is_none());
+    }
+}
