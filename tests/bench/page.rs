@@ -3,48 +3,148 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+/// What a figure is measured in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    MiB,
+    Seconds,
+    Millis,
+}
+
+impl Unit {
+    fn show(self, value: f64) -> String {
+        match self {
+            Unit::MiB => format!("{value:.1} MiB"),
+            Unit::Seconds => format!("{value:.2} s"),
+            Unit::Millis if value < 20.0 => format!("{value:.1} ms"),
+            Unit::Millis => format!("{value:.0} ms"),
+        }
+    }
+}
+
 /// One line of the table.
 pub(crate) struct Figure {
     pub(crate) what: &'static str,
+    /// What the original does; empty if it has no such thing.
     pub(crate) original: &'static str,
-    pub(crate) goal: &'static str,
-    pub(crate) ours: String,
+    pub(crate) unit: Unit,
+    /// The most that the median may be.
+    pub(crate) at_most: f64,
+    /// Every run.
+    pub(crate) values: Vec<f64>,
     pub(crate) method: &'static str,
 }
 
-/// The middle value.
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
-    assert!(!values.is_empty());
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// `median (least to most, n)` with a unit.
-pub(crate) fn spread(values: &[f64], unit: &str, digits: usize) -> String {
-    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = values.iter().copied().fold(0.0, f64::max);
-    let middle = median(values.to_vec());
-    format!("{middle:.digits$} {unit} ({least:.digits$} to {most:.digits$}, n={})", values.len())
-}
-
-/// Writes the page and prints it.
-pub(crate) fn write(figures: &[Figure]) {
-    let profile = std::env::var("KEADM_PROFILE").unwrap_or_else(|_| "dist".to_owned());
-    let mut text = format!(
-        "# Benchmarks\n\nWritten by `tests/bench/run`: medians on two cores, the least and the most in brackets, of a\n\
-         binary of the profile `{profile}`. The column *original* is KubeEdge 1.23 beta on a machine of the\n\
-         same kind, measured earlier; machines like these are noisy, so a difference below a third says\n\
-         little.\n\n| what | original | goal | ours | method |\n|---|---|---|---|---|\n",
-    );
-    for f in figures {
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} | {} | {} |",
-            f.what, f.original, f.goal, f.ours, f.method
-        );
+impl Figure {
+    /// The median, with the least and the most where there were several runs.
+    pub(crate) fn ours(&self) -> String {
+        let Some(middle) = median(&self.values) else { return "not measured".to_owned() };
+        let show = |v| self.unit.show(v);
+        if self.values.len() == 1 {
+            return show(middle);
+        }
+        let least = self.values.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = self.values.iter().copied().fold(0.0, f64::max);
+        format!("{} ({} to {}, n={})", show(middle), show(least), show(most), self.values.len())
     }
+
+    fn reached(&self) -> &'static str {
+        match median(&self.values) {
+            Some(middle) if middle <= self.at_most => "yes",
+            _ => "**no**",
+        }
+    }
+}
+
+/// What one group of scenes has found out, or why nothing.
+pub(crate) struct Section {
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) figures: Result<Vec<Figure>, String>,
+}
+
+/// The middle value.
+fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied()
+}
+
+/// Prints the page, and writes it if it is whole.
+pub(crate) fn write(sections: &[Section], whole: bool) {
+    let text = text(sections, &about());
     println!("{text}");
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("docs/benchmarks.md");
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(path, text).unwrap();
+    if whole {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        std::fs::write(root.join("docs/benchmarks.md"), text).unwrap();
+    }
+}
+
+/// What was measured, and where.
+fn about() -> String {
+    let profile = std::env::var("KEADM_PROFILE").unwrap_or_else(|_| "unknown".to_owned());
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split_whitespace().nth(1).unwrap_or("?").to_owned();
+    let read = |program: &str| {
+        let out = std::process::Command::new(program).arg("--version").output();
+        out.map_or_else(
+            |_| format!("no {program}"),
+            |o| {
+                String::from_utf8_lossy(&o.stdout)
+                    .split_whitespace()
+                    .take(3)
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            },
+        )
+    };
+    format!(
+        "The binary is of the profile `{profile}`. The machine has {cores} cores; in the five minutes up to \
+         the end\nof the measurement its load was {load} (the measurement's own in it). Container runtime: {}.",
+        read("containerd")
+    )
+}
+
+fn text(sections: &[Section], about: &str) -> String {
+    let mut text = format!(
+        "# Benchmarks\n\nWritten by `tests/bench/run`: medians, and in brackets the least and the most of n runs. {about}\n\n\
+         The column *original* is KubeEdge 1.23 beta on a machine of the same kind, measured earlier. Machines\n\
+         like these are noisy: a difference below a third says little. Scenes are in `tests/bench/scenes`, one\n\
+         file a group; `tests/bench/run GROUP..` measures some and prints them.\n",
+    );
+    let mut title = "";
+    for section in sections {
+        if section.title != title {
+            title = section.title;
+            let _ = writeln!(
+                text,
+                "\n## {title}\n\n| what | original | at most | ours | reached | method |\n|---|---|---|---|---|---|"
+            );
+        }
+        match &section.figures {
+            Ok(figures) => figures.iter().for_each(|f| row(&mut text, f)),
+            Err(why) => {
+                let _ = writeln!(
+                    text,
+                    "| group `{}` | | | not measured: {why} | **no** | |",
+                    section.name
+                );
+            }
+        }
+    }
+    text
+}
+
+fn row(text: &mut String, f: &Figure) {
+    let original = if f.original.is_empty() { "none" } else { f.original };
+    let _ = writeln!(
+        text,
+        "| {} | {original} | {} | {} | {} | {} |",
+        f.what,
+        f.unit.show(f.at_most),
+        f.ours(),
+        f.reached(),
+        f.method
+    );
 }

@@ -22,6 +22,11 @@ use crate::context::Paths;
 use crate::errors::{CommandError, Kind};
 use crate::host::{Host, ServiceState};
 
+/// The pause before a program is started again: short after the first end, so that edges hardly
+/// notice, and longer for one that ends again and again.
+const RESTART: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+/// A program that ran this long was not kept from running by what keeps it from starting.
+const SETTLED: Duration = Duration::from_secs(10);
 /// How long a program may take to stop before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -141,8 +146,7 @@ pub async fn supervise(paths: &Paths, name: &str) -> Result<(), CommandError> {
     let _pid = lock_pid_file(&pid_file(paths, name))?;
     let mut signals = service::shutdown::Signals::install()
         .map_err(|e| failed("cannot wait for signals".to_owned(), e))?;
-    let backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
-    let mut attempt = 0;
+    let mut restarts = Restarts::default();
     loop {
         let started = tokio::time::Instant::now();
         match run_once(&spec, &mut signals).await {
@@ -152,11 +156,28 @@ pub async fn supervise(paths: &Paths, name: &str) -> Result<(), CommandError> {
             }
             Err(e) => tracing::warn!(service = name, error = %e, "the program cannot be started"),
         }
-        attempt = if started.elapsed() > Duration::from_secs(60) { 0 } else { attempt + 1 };
         tokio::select! {
             _ = signals.next() => return Ok(()),
-            () = tokio::time::sleep(backoff.next_delay(attempt)) => {}
+            () = tokio::time::sleep(restarts.pause_after(started.elapsed())) => {}
         }
+    }
+}
+
+/// How often a program has ended young, one life after the other.
+#[derive(Debug, Default)]
+struct Restarts {
+    young: u32,
+}
+
+impl Restarts {
+    /// How long to wait now that a life of this length has ended.
+    fn pause_after(&mut self, lived: Duration) -> Duration {
+        if lived >= SETTLED {
+            self.young = 0;
+        }
+        let pause = RESTART.next_delay(self.young);
+        self.young = self.young.saturating_add(1);
+        pause
     }
 }
 
@@ -205,6 +226,18 @@ fn lock_pid_file(path: &Utf8Path) -> Result<Flock<File>, CommandError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_program_that_dies_young_again_and_again_has_to_wait() {
+        let mut restarts = Restarts::default();
+        assert_eq!(restarts.pause_after(Duration::ZERO), RESTART.floor);
+        for _ in 0..20 {
+            restarts.pause_after(Duration::from_secs(1));
+        }
+        assert!(restarts.pause_after(Duration::from_secs(1)) >= RESTART.ceiling / 2);
+        assert_eq!(restarts.pause_after(SETTLED), RESTART.floor);
+        assert!(restarts.pause_after(Duration::ZERO) <= RESTART.floor * 2);
+    }
 
     #[test]
     fn a_pid_file_without_a_lock_is_a_left_over() {

@@ -63,13 +63,19 @@ fn systemctl(arguments: &[&str]) -> io::Result<()> {
 }
 
 /// The unit file. `KillMode=process`, as KubeEdge's: containers outlive edgecore.
+///
+/// A program that ended is started again at once, and never given up: nobody may be near an edge
+/// machine. `RestartSteps` makes the pause grow for one that goes on failing; systemd older than 254
+/// does not know it, says so in its log and keeps to the short pause.
 pub(in crate::host) fn unit_text(service: &ServiceSpec) -> io::Result<String> {
     let command: Vec<String> =
         service.command.iter().map(|w| quote(w)).collect::<Result<_, _>>()?;
     let after: String = service.after.iter().map(|name| format!(" {name}.service")).collect();
     Ok(format!(
-        "[Unit]\nDescription={}\nAfter=network-online.target{after}\nWants=network-online.target\n\n\
-         [Service]\nType=simple\nExecStart={}\nRestart=always\nRestartSec=2\nKillMode=process\n\
+        "[Unit]\nDescription={}\nAfter=network-online.target{after}\nWants=network-online.target\n\
+         StartLimitIntervalSec=0\n\n\
+         [Service]\nType=simple\nExecStart={}\nRestart=always\nRestartSec=100ms\n\
+         RestartSteps=20\nRestartMaxDelaySec=5s\nKillMode=process\n\
          Environment=MALLOC_ARENA_MAX=2\nLimitNOFILE=1048576\nOOMScoreAdjust=-999\n\n[Install]\n\
          WantedBy=multi-user.target\n",
         service.about,
@@ -102,6 +108,9 @@ mod tests {
         })
         .unwrap();
         assert!(text.contains("\nKillMode=process\n"));
+        assert!(
+            text.contains("\nRestartSec=100ms\n") && text.contains("\nStartLimitIntervalSec=0\n")
+        );
         assert!(
             text.contains("\nExecStart=/usr/local/bin/edgecore \"--config=/a b/$$x%%.yaml\"\n"),
             "{text}"
