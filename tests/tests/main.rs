@@ -12,4 +12,5 @@ mod edged;
 mod generated;
 mod harness;
 mod paths;
+mod promises;
 mod trouble;

@@ -3,7 +3,9 @@
 mod join;
 mod offline;
 mod pods;
+mod secrets;
 mod systemd;
+mod trouble;
 mod up;
 
 use std::path::{Path, PathBuf};
