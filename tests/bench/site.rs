@@ -2,15 +2,15 @@
 //! containerd. Gone when dropped.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use tests::containerd::Containerd;
-use tests::host::{CLOUD_ADDRESS, Host, Pair};
-use tests::keadm::{command, rss_kib, service_pid};
+use tests::host::{CLOUD_ADDRESS, Pair};
+use tests::keadm::{binary, command, rss_kib, service_pid};
 use tests::kubectl::Kubectl;
 
 use crate::client::{INSIDE, WATCHING};
@@ -28,24 +28,42 @@ pub(crate) struct Site {
     _containerd: Containerd,
 }
 
+/// Settings with which a disk that happens to be full changes nothing that is measured.
+const ANY_DISK: &str = "modules.edged.tailoredKubeletConfig.imageGCHighThresholdPercent=100,\
+    modules.edged.tailoredKubeletConfig.evictionHard.imagefs\\.available=1%,\
+    modules.edged.tailoredKubeletConfig.evictionHard.nodefs\\.available=1%";
+
+/// The binary that has only the edge in it, if it is built.
+pub(crate) fn edge_binary() -> Option<PathBuf> {
+    std::env::var_os("KEADM_EDGE_BIN").map(PathBuf::from)
+}
+
 /// Runs `keadm` to its end; returns what it printed.
-pub(crate) fn keadm(host: &Host, args: &[&str]) -> String {
-    let out = command(host, args).output().unwrap();
+fn keadm(mut command: Command) -> String {
+    let out = command.output().unwrap();
     let said = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success(), "keadm {}: {said}", args.join(" "));
+    assert!(out.status.success(), "{command:?}: {said}");
     String::from_utf8(out.stdout).unwrap().trim().to_owned()
 }
 
 impl Site {
     /// For the scenes of a group.
     pub(crate) fn new(group: &'static str) -> Self {
+        Self::with_edge(group, &binary())
+    }
+
+    /// [`Site::new`] with another binary on the edge.
+    pub(crate) fn with_edge(group: &'static str, edge: &Path) -> Self {
         let pair = Pair::new();
         let containerd = Containerd::start_on(&pair.edge).unwrap();
-        keadm(&pair.cloud, &["init", "--embedded", "--advertise-address", CLOUD_ADDRESS]);
-        let token = keadm(&pair.cloud, &["gettoken"]);
+        keadm(command(&pair.cloud, ["init", "--embedded", "--advertise-address", CLOUD_ADDRESS]));
+        let token = keadm(command(&pair.cloud, ["gettoken"]));
         let link = format!("{CLOUD_ADDRESS}:10000");
         let endpoint = containerd.endpoint();
-        keadm(&pair.edge, &["join", "-e", &link, "-t", &token, "-i", NODE, "-p", &endpoint]);
+        let mut join = pair.edge.command(edge);
+        join.args(["join", "-e", &link, "-t", &token, "-i", NODE, "-p", &endpoint]);
+        join.args(["--set", ANY_DISK]).stdin(Stdio::null());
+        keadm(join);
         Self { group, pair, _containerd: containerd }
     }
 
@@ -73,7 +91,11 @@ impl Site {
     /// Runs a scene of the group's `inside` on the cloud's host; returns what it printed.
     pub(crate) fn scene(&self, args: &[&str]) -> Vec<f64> {
         let out = self.start(args).wait_with_output().unwrap();
-        assert!(out.status.success(), "the scene {args:?} failed");
+        if !out.status.success() {
+            let pods = self.kubectl().output(&["get", "pods,events", "--all-namespaces"], "");
+            eprintln!("{}", String::from_utf8_lossy(&pods.stdout));
+            panic!("the scene {args:?} failed");
+        }
         String::from_utf8(out.stdout).unwrap().lines().map(|l| l.parse().unwrap()).collect()
     }
 

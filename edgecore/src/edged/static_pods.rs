@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use api::raw::RawJson;
 use k8s_openapi::api::core::v1::{Node, Pod, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
@@ -59,7 +60,9 @@ fn parse(text: &str, origin: &str, node: &str) -> Result<Pod, String> {
     if value["kind"] != "Pod" || value["apiVersion"] != "v1" {
         return Err("it is not a v1 Pod".to_owned());
     }
-    let mut pod: Pod = serde_json::from_value(value).map_err(|e| e.to_string())?;
+    // Through text, as every other pod is read: a second reader of pods would be much code.
+    let pod = RawJson::of(&value).and_then(|text| text.to::<Pod>());
+    let mut pod = pod.map_err(|e| e.to_string())?;
     let name = pod.metadata.name.take().filter(|n| !n.is_empty());
     let name = name.ok_or_else(|| "the pod has no name".to_owned())?;
     let spec = pod.spec.as_mut().filter(|s| !s.containers.is_empty());

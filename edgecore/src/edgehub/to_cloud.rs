@@ -137,7 +137,8 @@ fn status_patch(uid: &Uid, status: &PodStatus) -> Result<String, ObjectError> {
         what: "pod status".into(),
         why: e.to_string(),
     };
-    let mut status = serde_json::to_value(status).map_err(unreadable)?;
+    let status = RawJson::of(status).and_then(|text| text.to::<Value>());
+    let mut status = status.map_err(unreadable)?;
     if let Some(fields) = status.as_object_mut() {
         for list in ["podIPs", "hostIPs"] {
             if let Some(Value::Array(items)) = fields.get_mut(list) {

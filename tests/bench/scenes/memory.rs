@@ -9,25 +9,41 @@ use tests::containerd::BUSYBOX;
 use super::{Group, MAIN};
 use crate::client::{Inside, in_phase, pod, watch_pods};
 use crate::page::{Figure, Unit};
-use crate::site::{NODE, Site, memory};
+use crate::site::{NODE, Site, edge_binary, memory};
 
 pub(super) const GROUP: Group = Group { name: "memory", title: MAIN, figures, inside: INSIDE };
 
 fn figures() -> Vec<Figure> {
+    let mut figures = Vec::new();
+    if let Some(small) = edge_binary() {
+        let site = Site::with_edge(GROUP.name, &small);
+        figures.extend(edge(&site, "as below, of the binary of an edge alone"));
+    }
     let site = Site::new(GROUP.name);
-    let figure = |what, original, at_most, pid| Figure {
-        what,
-        original,
-        unit: Unit::MiB,
-        at_most,
-        values: memory(pid),
-        method: "VmRSS of the process, ten looks a second apart; pods in containerd",
-    };
-    let empty = figure("edgecore memory, no pod", "85 MiB", 14.0, site.edgecore());
-    let cloud = figure("cloudcore memory, one node", "82 MiB", 20.0, site.cloudcore());
+    let cloud = figure("cloudcore memory, one node", "82 MiB", 20.0, site.cloudcore(), IDLE);
+    figures.extend(edge(&site, "as below, of the whole binary"));
+    figures.push(cloud);
+    figures
+}
+
+const IDLE: &str = "VmRSS of the process, ten looks a second apart; pods in containerd";
+
+/// An edge without pods, and with thirty.
+fn edge(site: &Site, of: &'static str) -> [Figure; 2] {
+    let empty = figure("edgecore memory, no pod", "85 MiB", 14.0, site.edgecore(), of);
     site.scene(&["pods", NODE, BUSYBOX, "30"]);
-    let full = figure("edgecore memory, 30 pods", "98 MiB", 20.0, site.edgecore());
-    vec![empty, full, cloud]
+    let full = figure("edgecore memory, 30 pods", "98 MiB", 20.0, site.edgecore(), of);
+    [empty, full]
+}
+
+fn figure(
+    what: &'static str,
+    original: &'static str,
+    at_most: f64,
+    pid: u32,
+    method: &'static str,
+) -> Figure {
+    Figure { what, original, unit: Unit::MiB, at_most, values: memory(pid), method }
 }
 
 const INSIDE: Inside = |client, scene| {

@@ -1,6 +1,6 @@
 //! The file, and how long it takes to say its version.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -9,12 +9,12 @@ use tests::keadm::binary;
 use super::{Group, MAIN, NOTHING_INSIDE};
 use crate::client::ms;
 use crate::page::{Figure, Unit};
+use crate::site::edge_binary;
 
 pub(super) const GROUP: Group =
     Group { name: "size", title: MAIN, figures, inside: NOTHING_INSIDE };
 
 fn figures() -> Vec<Figure> {
-    let edge = std::env::var_os("KEADM_EDGE_BIN").map(PathBuf::from);
     vec![
         Figure {
             what: "the binary, stripped",
@@ -29,8 +29,8 @@ fn figures() -> Vec<Figure> {
             original: "",
             unit: Unit::MiB,
             at_most: 14.0,
-            values: edge.iter().map(|e| mib(e)).collect(),
-            method: "built with `--no-default-features --features edge`",
+            values: edge_binary().iter().map(|edge| mib(edge)).collect(),
+            method: "profile `dist-edge`, `--no-default-features --features edge`",
         },
         Figure {
             what: "`keadm version`",

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use api::names::NodeName;
+use api::raw::RawJson;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ContainerImage, Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo, Taint,
@@ -387,7 +388,7 @@ pub(crate) fn differs(a: &NodeStatus, b: &NodeStatus) -> bool {
 /// A strategic merge patch that carries the whole status. The list of addresses is replaced, since
 /// the API server would merge it by type.
 pub(crate) fn patch(status: &NodeStatus) -> Result<String, serde_json::Error> {
-    let mut status = serde_json::to_value(status)?;
+    let mut status: Value = RawJson::of(status)?.to()?;
     if let Some(Value::Array(addresses)) = status.get_mut("addresses") {
         addresses.push(json!({"$patch": "replace"}));
     }
