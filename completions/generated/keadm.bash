@@ -52,6 +52,9 @@ _keadm() {
             keadm,manifest)
                 cmd="keadm__subcmd__manifest"
                 ;;
+            keadm,mapper)
+                cmd="keadm__subcmd__mapper"
+                ;;
             keadm,reset)
                 cmd="keadm__subcmd__reset"
                 ;;
@@ -98,7 +101,7 @@ _keadm() {
 
     case "${cmd}" in
         keadm)
-            opts="-q -v -h -V --quiet --v --log-format --color --progress --ascii --root --help --version up init join gettoken check reset manifest config dashboard cloudcore edgecore control-plane version completion help supervise"
+            opts="-q -v -h -V --quiet --v --log-format --color --progress --ascii --root --help --version up init join gettoken check reset manifest config dashboard cloudcore edgecore mapper control-plane version completion help supervise"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1107,6 +1110,56 @@ _keadm() {
                     return 0
                     ;;
                 --set)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --v)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --progress)
+                    COMPREPLY=($(compgen -W "auto plain jsonl none" -- "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        keadm__subcmd__mapper)
+            opts="-q -v -h --simulate --dmi-socket --socket --name --protocol --quiet --v --log-format --color --progress --ascii --root --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --dmi-socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --protocol)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

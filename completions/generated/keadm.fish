@@ -51,6 +51,7 @@ complete -c keadm -n "__fish_keadm_needs_command" -f -a "config" -d 'Print or ch
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "dashboard" -d 'Watch the fleet in the terminal: nodes, pods, devices, messages, as they change'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "cloudcore" -d 'Run the cloud half in the foreground'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "edgecore" -d 'Run the edge half in the foreground'
+complete -c keadm -n "__fish_keadm_needs_command" -f -a "mapper" -d 'Run a sample mapper, which plays devices for the edge node on this machine'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "control-plane" -d 'Run the embedded control plane in the foreground'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "version" -d 'Print the version'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "completion" -d 'Print the completion script of a shell'
@@ -476,6 +477,26 @@ complete -c keadm -n "__fish_keadm_using_subcommand edgecore" -s q -l quiet -d '
 complete -c keadm -n "__fish_keadm_using_subcommand edgecore" -s v -d 'Log more; repeat for even more'
 complete -c keadm -n "__fish_keadm_using_subcommand edgecore" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
 complete -c keadm -n "__fish_keadm_using_subcommand edgecore" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand mapper" -l dmi-socket -d 'edgecore\'s socket for mappers' -r
+complete -c keadm -n "__fish_keadm_using_subcommand mapper" -l socket -d 'The mapper\'s own socket [default: NAME.sock beside edgecore\'s]' -r
+complete -c keadm -n "__fish_keadm_using_subcommand mapper" -l name -d 'The mapper\'s name' -r
+complete -c keadm -n "__fish_keadm_using_subcommand mapper" -l protocol -d 'The protocol of its devices' -r
+complete -c keadm -n "__fish_keadm_using_subcommand mapper" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand mapper" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand mapper" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand mapper" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand mapper" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand mapper" -l simulate -d 'Play virtual devices'
+complete -c keadm -n "__fish_keadm_using_subcommand mapper" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand mapper" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand mapper" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand mapper" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c keadm -n "__fish_keadm_using_subcommand control-plane" -l data-dir -d 'Where it keeps its data [default: /var/lib/kubeedge/control-plane]' -r
 complete -c keadm -n "__fish_keadm_using_subcommand control-plane" -l port -d 'Where it listens' -r
 complete -c keadm -n "__fish_keadm_using_subcommand control-plane" -l advertise-address -d 'Addresses and names by which it is reached; they go into its certificate' -r

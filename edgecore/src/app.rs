@@ -11,11 +11,14 @@ use std::time::Duration;
 
 use api::config::edgecore::EdgeCoreConfig;
 use api::config::kubelet::RuntimeEndpoint;
+use api::names::NodeName;
 use service::tls::{self, ServerTrust};
 use service::{Admin, Policy, Service};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::certs::{CertSettings, Token};
+use crate::devicetwin::dmi::Dmi;
+use crate::devicetwin::{self, DeviceTwin};
 use crate::edged::cluster::StoreAndLink;
 use crate::edged::node::facts;
 use crate::edged::node::lease::LeaseKeeper;
@@ -31,6 +34,7 @@ use crate::edgehub::metrics::HubMetrics;
 use crate::edgehub::session::Timing;
 use crate::edgehub::{Requests, ToCloud};
 use crate::error::Error;
+use crate::eventbus::EventBus;
 use crate::metamanager::remote::Remote;
 use crate::metamanager::{Objects, Store};
 
@@ -70,6 +74,8 @@ pub struct EdgeCore {
     runtime: Option<Arc<dyn ContainerRuntime>>,
     store: Store,
     store_id: String,
+    dmi: Option<Dmi>,
+    bus: Option<EventBus>,
 }
 
 impl EdgeCore {
@@ -89,11 +95,15 @@ impl EdgeCore {
         let runtime = runtime(&config, &options)?;
         let store = Store::open(&config.database.data_source)?;
         let store_id = store.id().await?;
+        let twin = &config.modules.device_twin;
+        let dmi = if twin.enable { Some(Dmi::bind(&twin.socket())?) } else { None };
+        let bus = &config.modules.event_bus;
+        let bus = if bus.enable { Some(EventBus::bind(bus).await?) } else { None };
         let admin = match options.admin {
             Some(address) => Some(Admin::bind(address, None).await?),
             None => None,
         };
-        Ok(Self { config, options, certs, admin, runtime, store, store_id })
+        Ok(Self { config, options, certs, admin, runtime, store, store_id, dmi, bus })
     }
 
     /// Where the admin port listens; useful after binding port 0.
@@ -105,7 +115,7 @@ impl EdgeCore {
     ///
     /// # Errors
     /// When a value of the configuration turns out to be of no use.
-    pub fn spawn(self, svc: &mut Service) -> Result<(), Error> {
+    pub fn spawn(mut self, svc: &mut Service) -> Result<(), Error> {
         let hub = &self.config.modules.edge_hub;
         let wake = Arc::new(Notify::new());
         let requests = Requests::new(Arc::clone(&wake));
@@ -116,6 +126,8 @@ impl EdgeCore {
         let objects = Objects::new(remote, node.clone());
         // Full: the edgehub waits, so that nothing is acknowledged that edged has not heard of.
         let (tell, wanted) = mpsc::channel(1024);
+        let bus = self.bus.take();
+        let (twin, devices) = self.device_twin(&node, &to_cloud, bus.as_ref());
         let dispatch = Dispatch {
             node,
             store: self.store.clone(),
@@ -123,12 +135,25 @@ impl EdgeCore {
             requests: requests.clone(),
             to_cloud: to_cloud.clone(),
             wanted: self.runtime.is_some().then_some(tell),
+            devices: devices.clone(),
+            rules: bus.as_ref().map(EventBus::rules),
         };
         let link = if hub.enable {
             self.spawn_edgehub(svc, dispatch, wake)
         } else {
             watch::channel(LinkState::default()).1
         };
+        if let Some(bus) = bus {
+            bus.spawn(svc, self.store.clone(), devices.clone(), to_cloud.clone());
+        }
+        if let (Some(twin), Some(devices)) = (twin, devices) {
+            svc.metrics().register(|r| twin.metrics().register(r));
+            svc.spawn("devicetwin", Policy::StopAll, twin.run(link.clone(), svc.stopping()));
+            if let Some(dmi) = self.dmi.take() {
+                let serve = dmi.run(self.store.clone(), devices, svc.stopping());
+                svc.spawn("dmi", Policy::StopAll, serve);
+            }
+        }
         if let Some(runtime) = self.runtime.clone() {
             let cluster = StoreAndLink { objects: objects.clone(), to_cloud };
             self.spawn_edged(svc, runtime.clone(), cluster, wanted)?;
@@ -139,6 +164,22 @@ impl EdgeCore {
             admin.spawn(svc);
         }
         Ok(())
+    }
+
+    /// The devices, if the configuration has them.
+    fn device_twin(
+        &self,
+        node: &NodeName,
+        to_cloud: &ToCloud,
+        bus: Option<&EventBus>,
+    ) -> (Option<DeviceTwin>, Option<devicetwin::Handle>) {
+        if !self.config.modules.device_twin.enable {
+            return (None, None);
+        }
+        let publish = bus.map(EventBus::publications);
+        let (twin, handle) =
+            DeviceTwin::new(node.clone(), self.store.clone(), to_cloud.clone(), publish);
+        (Some(twin), Some(handle))
     }
 
     /// The certificate first, then the link and the certificate's renewal.
@@ -463,9 +504,7 @@ fn reserved_amount(text: &str, scale: u64) -> Result<u64, Error> {
 fn absent(config: &EdgeCoreConfig) -> Vec<&'static str> {
     let m = &config.modules;
     let asked = [
-        ("eventBus", m.event_bus.enable),
         ("serviceBus", m.service_bus.enable),
-        ("deviceTwin", m.device_twin.enable),
         ("edgeStream", m.edge_stream.enable),
         ("taskManager", m.task_manager.enable),
         ("metaManager.metaServer", m.meta_manager.meta_server.enable),
@@ -482,8 +521,8 @@ mod absent_tests {
     fn what_the_configuration_asks_for_in_vain_is_named() {
         let mut config = EdgeCoreConfig::default_for(&Host::default());
         let before = absent(&config);
-        config.modules.event_bus.enable = !config.modules.event_bus.enable;
+        config.modules.service_bus.enable = !config.modules.service_bus.enable;
         let after = absent(&config);
-        assert_ne!(before.contains(&"eventBus"), after.contains(&"eventBus"));
+        assert_ne!(before.contains(&"serviceBus"), after.contains(&"serviceBus"));
     }
 }

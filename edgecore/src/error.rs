@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::devicetwin::dmi::DmiError;
 use crate::edged::runtime::RuntimeError;
+use crate::eventbus::EventBusError;
 use crate::metamanager::StoreError;
 
 /// Why edgecore cannot start. What goes wrong later is in [`service::Stopped`].
@@ -34,6 +36,12 @@ pub enum Error {
         #[source]
         source: RuntimeError,
     },
+    /// The event bus.
+    #[error(transparent)]
+    EventBus(#[from] EventBusError),
+    /// The socket for mappers.
+    #[error(transparent)]
+    Dmi(#[from] DmiError),
     /// The admin port.
     #[error(transparent)]
     Admin(#[from] service::admin::AdminError),

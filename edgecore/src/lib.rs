@@ -1,24 +1,29 @@
-//! The edge half: edgehub, metamanager, edged.
+//! The edge half: edgehub, metamanager, edged, devicetwin, eventbus.
 //!
 //! Owns: everything that runs on an edge node.
 //! Called by: `keadm edgecore` and the tests.
 //! Never: speaks to an API server; what it needs comes through the link to cloudcore.
 
-mod app;
 /// The port, on loopback, of edgecore's own health and metrics, beside cloudcore's 9091. The port
 /// 10350 that KubeEdge names is the node's local API.
 pub const ADMIN_PORT: u16 = 9092;
 
+mod app;
+mod devicetwin;
 pub mod edged;
 mod edgehub;
 mod error;
+mod eventbus;
+pub mod mapper;
 mod metamanager;
 
 pub use app::{EdgeCore, Options};
+pub use devicetwin::dmi::DmiError;
 pub use edged::runtime::embedded::{sample, shim};
 pub use edgehub::certs;
 pub use edgehub::link::LinkError;
 pub use error::Error;
+pub use eventbus::EventBusError;
 pub use metamanager::StoreError;
 
 use api::config::edgecore::EdgeCoreConfig;

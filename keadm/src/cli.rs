@@ -122,6 +122,9 @@ pub enum Command {
     #[command(name = "edgecore")]
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     EdgeCore(commands::edgecore::EdgeCoreArgs),
+    #[cfg(feature = "edge")]
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Mapper(commands::mapper::MapperArgs),
     #[cfg(feature = "cloud")]
     #[command(name = "control-plane")]
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
@@ -138,7 +141,7 @@ pub enum Command {
 }
 
 /// The commands of all builds, with the feature that each needs.
-const FEATURES: [(&str, &str); 8] = [
+const FEATURES: [(&str, &str); 9] = [
     ("dashboard", "dashboard"),
     ("up", "cloud"),
     ("init", "cloud"),
@@ -147,6 +150,7 @@ const FEATURES: [(&str, &str); 8] = [
     ("cloudcore", "cloud"),
     ("join", "edge"),
     ("edgecore", "edge"),
+    ("mapper", "edge"),
 ];
 
 /// The arguments; called through a link named `cloudcore` or `edgecore`, the binary is that command.

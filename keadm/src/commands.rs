@@ -20,6 +20,8 @@ pub mod init;
 pub mod join;
 #[cfg(feature = "cloud")]
 pub mod manifest;
+#[cfg(feature = "edge")]
+pub mod mapper;
 pub mod reset;
 pub mod supervise;
 #[cfg(feature = "cloud")]
@@ -62,6 +64,8 @@ pub fn run(command: &Command, cx: &Context) -> Result<(), CommandError> {
         Command::CloudCore(args) => cloudcore::cloudcore(args, cx),
         #[cfg(feature = "edge")]
         Command::EdgeCore(args) => edgecore::edgecore(args, cx),
+        #[cfg(feature = "edge")]
+        Command::Mapper(args) => mapper::mapper(args, cx),
         #[cfg(feature = "cloud")]
         Command::ControlPlane(args) => control_plane::control_plane(args, cx),
         Command::Version(args) => version::version(args, cx),

@@ -8,15 +8,15 @@ fn crate_dir(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
 }
 
-/// Generates a client for `proto` and compares it with the file in `to`.
-fn check_client(proto: &Path, package: &str, to: &Path) {
+/// Generates a client for `proto`, and a server if asked for, and compares with the file in `to`.
+fn check(proto: &Path, server: bool, package: &str, to: &Path) {
     let folder = proto.parent().unwrap();
     let set = protox::compile([proto], [folder]).unwrap();
     let out = tempfile::tempdir().unwrap();
     let mut config = tonic_prost_build::Config::new();
     config.btree_map(["."]);
     tonic_prost_build::configure()
-        .build_server(false)
+        .build_server(server)
         .build_transport(false)
         .disable_comments(["."])
         .out_dir(out.path())
@@ -40,14 +40,27 @@ fn check_client(proto: &Path, package: &str, to: &Path) {
 fn the_cri_client_is_what_its_proto_makes() {
     let edgecore = crate_dir("edgecore");
     let generated = edgecore.join("src/edged/runtime/generated");
-    check_client(
+    check(
         &edgecore.join("proto/runtime.proto"),
+        false,
         "runtime.v1",
         &generated.join("runtime.v1.rs"),
     );
-    check_client(
+    check(
         &edgecore.join("proto/containerd_events.proto"),
+        false,
         "containerd.services.events.v1",
         &generated.join("containerd.services.events.v1.rs"),
+    );
+}
+
+#[test]
+fn both_sides_of_dmi_are_what_their_proto_makes() {
+    let edgecore = crate_dir("edgecore");
+    check(
+        &edgecore.join("proto/dmi.proto"),
+        true,
+        "v1beta1",
+        &edgecore.join("src/devicetwin/dmi/generated/v1beta1.rs"),
     );
 }

@@ -10,7 +10,7 @@
 use api::names::{MessageId, NodeName, ObjectKey};
 use api::raw::RawJson;
 use api::wire::DecodeError;
-use api::wire::downstream::{Downstream, ObjectPush, Reply, ReplyBody};
+use api::wire::downstream::{Downstream, ObjectPush, Reply, ReplyBody, RuleTarget};
 use api::wire::message::Message;
 use api::wire::upstream::{Ack, Upstream};
 use service::telemetry::HOP;
@@ -20,7 +20,10 @@ use tokio::time::Instant;
 use super::outbox::{PodId, Subject, Verdict};
 use super::requests::{Refusal, Requests, object_of};
 use super::to_cloud::ToCloud;
-use crate::metamanager::{Objects, Store, StoreError, WantedChange, apply};
+use crate::devicetwin::{self, FromCloud};
+use crate::eventbus::Rules;
+use crate::metamanager::apply::{self, DeviceChange};
+use crate::metamanager::{Objects, Store, StoreError, WantedChange};
 
 /// Where messages go. One for the life of the process; the session borrows it.
 pub(crate) struct Dispatch {
@@ -31,6 +34,16 @@ pub(crate) struct Dispatch {
     pub(crate) to_cloud: ToCloud,
     /// `None`: edged is switched off.
     pub(crate) wanted: Option<mpsc::Sender<WantedChange>>,
+    /// `None`: the device twin is switched off.
+    pub(crate) devices: Option<devicetwin::Handle>,
+    /// `None`: the event bus is switched off.
+    pub(crate) rules: Option<Rules>,
+}
+
+/// Who is told of what was stored.
+enum Told {
+    Edged(WantedChange),
+    Devices(DeviceChange),
 }
 
 /// A message on its way through the store.
@@ -45,16 +58,17 @@ enum Stored {
 }
 
 impl Stored {
-    fn write(
-        &self,
-        tx: &crate::metamanager::store::Tx<'_>,
-    ) -> Result<Option<WantedChange>, StoreError> {
-        match self {
+    fn write(&self, tx: &crate::metamanager::store::Tx<'_>) -> Result<Option<Told>, StoreError> {
+        let wanted = match self {
+            Stored::Object(push) if apply::is_of_devices(&push.key.kind) => {
+                return Ok(apply::push_device(tx, push)?.map(Told::Devices));
+            }
             Stored::Object(push) => apply::push(tx, push),
             Stored::Answer(key, object) => apply::answer(tx, key, object),
             Stored::Patched(key, object) => apply::patched_pod(tx, key, object),
             Stored::Forget(key) => apply::forget_patch(tx, key).map(|()| None),
-        }
+        };
+        Ok(wanted?.map(Told::Edged))
     }
 }
 
@@ -108,7 +122,13 @@ impl Dispatch {
                             thens.push((write.is_some(), then));
                             stored.extend(write);
                         }
-                        other => self.unowned(id, other, up).await,
+                        other => {
+                            if let Some(other) = self.for_rules(other).await
+                                && let Some(other) = self.for_devices(other).await
+                            {
+                                self.unowned(id, other, up).await;
+                            }
+                        }
                     }
                 }
                 Err(e) => refuse(&e, up).await,
@@ -159,12 +179,18 @@ impl Dispatch {
                 // Fails only when the session is ending; then the cloud sends it again.
                 let _ = up.send((id, Upstream::Ack(ack))).await;
             }
-            if let (Some(change), Some(wanted)) = (change, &self.wanted) {
-                if let Some(key) = &then.about {
-                    tracing::trace!(target: HOP, msg = %key, at = "edged.wanted");
+            // A module that is gone means that the process is stopping.
+            match (change, &self.wanted, &self.devices) {
+                (Some(Told::Edged(change)), Some(wanted), _) => {
+                    if let Some(key) = &then.about {
+                        tracing::trace!(target: HOP, msg = %key, at = "edged.wanted");
+                    }
+                    let _ = wanted.send(change).await;
                 }
-                // edged gone means that the process is stopping.
-                let _ = wanted.send(change).await;
+                (Some(Told::Devices(change)), _, Some(devices)) => {
+                    devices.cloud(FromCloud::Object(change)).await;
+                }
+                _ => {}
             }
         }
     }
@@ -188,6 +214,36 @@ impl Dispatch {
         };
         // A late answer is acknowledged too, or it would be sent again in vain.
         (write, Then { ack, reply: Some(reply), ..Then::default() })
+    }
+
+    /// Commands for the event bus, if there is one; gives back what is for others.
+    async fn for_rules(&self, message: Downstream) -> Option<Downstream> {
+        match (message, &self.rules) {
+            (Downstream::Rule(command), Some(rules)) if command.target == RuleTarget::EventBus => {
+                rules.command(command).await;
+                None
+            }
+            (other, _) => Some(other),
+        }
+    }
+
+    /// News for the device twin, if there is one; gives back what is for others.
+    async fn for_devices(&self, message: Downstream) -> Option<Downstream> {
+        let Some(devices) = &self.devices else { return Some(message) };
+        let news = match message {
+            Downstream::TwinConfirm(of) => {
+                self.to_cloud.device_confirmed(&of);
+                return None;
+            }
+            Downstream::Membership(content) => FromCloud::Membership(content),
+            Downstream::MembershipDetail(content) => FromCloud::MembershipDetail(content),
+            Downstream::TwinCloudUpdated { device, content } => {
+                FromCloud::TwinUpdated { device, content }
+            }
+            other => return Some(other),
+        };
+        devices.cloud(news).await;
+        None
     }
 
     /// Messages for modules that this edgecore does not have.

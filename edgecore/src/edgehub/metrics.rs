@@ -44,9 +44,9 @@ impl fmt::Debug for HubMetrics {
 impl Collector for HubMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let link = *self.link.borrow();
-        let (waiting, dropped) = {
-            let outbox = self.outbox.lock();
-            (outbox.len(), outbox.dropped())
+        let (waiting, devices, dropped, uploads) = {
+            let mut outbox = self.outbox.lock();
+            (outbox.len(), outbox.devices().len(), outbox.dropped(), outbox.uploads().dropped())
         };
         let mut gauge = |name: &str, help: &str, value: i64| {
             let gauge = ConstGauge::new(value);
@@ -55,6 +55,9 @@ impl Collector for HubMetrics {
         gauge("edgehub_connected", "1 while there is a link to the cloud", i64::from(link.up))?;
         let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
         gauge("edgehub_pods_to_report", "Pods of which the cloud must still be told", waiting)?;
+        let devices = i64::try_from(devices).unwrap_or(i64::MAX);
+        let help = "Devices of which the cloud must still be told";
+        gauge("edgehub_devices_to_report", help, devices)?;
         let mut counter = |name: &str, help: &str, value: u64| {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
@@ -63,6 +66,8 @@ impl Collector for HubMetrics {
         let offline = "Events dropped because there was no link";
         counter("edgehub_events_dropped_offline", offline, dropped.events_offline)?;
         let full = "Events dropped because too many waited";
-        counter("edgehub_events_dropped_full", full, dropped.events_full)
+        counter("edgehub_events_dropped_full", full, dropped.events_full)?;
+        let help = "Messages of MQTT topics dropped because too many waited";
+        counter("edgehub_uploads_dropped", help, uploads)
     }
 }

@@ -5,6 +5,7 @@
 //! Never: keeps objects (that is the metamanager's) or decides what to run.
 
 pub mod certs;
+mod device_outbox;
 pub(crate) mod dispatch;
 pub(crate) mod link;
 pub(crate) mod metrics;
@@ -13,6 +14,7 @@ mod pace;
 pub(crate) mod requests;
 pub(crate) mod session;
 pub(crate) mod to_cloud;
+mod uploads;
 
 pub(crate) use requests::{RequestError, Requests};
 pub(crate) use to_cloud::ToCloud;

@@ -280,7 +280,8 @@ where
         Ok(self.look_again())
     }
 
-    /// The next message that has to wait for its turn: questions first, events last.
+    /// The next message that has to wait for its turn: questions first, then pods; devices and
+    /// events, of which there may be many, leave half of the burst to those.
     fn next(&mut self, now: Instant) -> Option<(MessageId, Upstream)> {
         let mut outbox = self.dispatch.to_cloud.outbox();
         outbox.expire(now);
@@ -291,8 +292,8 @@ where
             }
             self.pace.give_back();
         }
-        if outbox.has_event() && self.pace.take_spare(now) {
-            return outbox.next_event();
+        if outbox.has_spare() && self.pace.take_spare(now) {
+            return outbox.next_spare(now);
         }
         None
     }
@@ -307,7 +308,7 @@ where
             Some(self.heard.at() + self.silence_limit()),
             outbox.next_due(now),
             report.then(|| self.pace.next()).flatten(),
-            outbox.has_event().then(|| self.pace.next_spare()).flatten(),
+            outbox.has_spare().then(|| self.pace.next_spare()).flatten(),
         ]
         .into_iter()
         .flatten()
@@ -388,6 +389,8 @@ mod tests {
             store,
             requests,
             wanted: None,
+            devices: None,
+            rules: None,
         }
     }
 

@@ -1,13 +1,16 @@
 //! How modules tell the cloud something.
 //!
 //! Owns: the outbox, behind a lock that is never held across an await.
-//! Called by: edged; the session takes from it.
+//! Called by: edged, devicetwin, eventbus; the session takes from it.
 //! Never: waits for the link. A status is on the disk when its call returns.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::names::{Kind, MessageId, Namespace, ObjectKey, Uid};
 use api::raw::RawJson;
+use api::twin::message::{MsgTwin, StateReport};
+use api::twin::topics::DeviceId;
 use api::wire::upstream::{EventOp, EventReport};
 use k8s_openapi::api::core::v1::{Event, Pod, PodStatus};
 use parking_lot::Mutex;
@@ -82,6 +85,42 @@ impl ToCloud {
         self.outbox.lock().mirror_pod(id, object);
         self.wake.notify_one();
         Ok(())
+    }
+
+    /// Reports properties of a device; they are in the store already. Waiting ones merge.
+    pub(crate) fn device_twin(&self, device: DeviceId, twin: BTreeMap<String, Option<MsgTwin>>) {
+        self.outbox.lock().devices().twin(device, twin);
+        self.wake.notify_one();
+    }
+
+    /// Reports the state of a device. The newest wins.
+    pub(crate) fn device_state(&self, device: DeviceId, report: StateReport) {
+        self.outbox.lock().devices().state(device, report);
+        self.wake.notify_one();
+    }
+
+    /// A device is gone: the cloud is told nothing more of it.
+    pub(crate) fn forget_device(&self, device: &DeviceId) {
+        self.outbox.lock().devices().forget(device);
+    }
+
+    /// The cloud has a report of a device.
+    pub(crate) fn device_confirmed(&self, report: &MessageId) {
+        self.outbox.lock().devices().confirmed(report);
+        self.wake.notify_one();
+    }
+
+    /// Asks the cloud for the node's devices, once in this link. The answer, if the cloud gives one,
+    /// comes as a message of its own.
+    pub(crate) fn ask_for_devices(&self, question: RawJson) {
+        self.outbox.lock().devices().ask(question);
+        self.wake.notify_one();
+    }
+
+    /// A message of an MQTT topic. Nobody confirms it; the oldest goes when too many wait.
+    pub(crate) fn upload(&self, topic: &str, payload: &[u8]) {
+        self.outbox.lock().uploads().offer(topic, payload);
+        self.wake.notify_one();
     }
 
     /// The answer to a report.

@@ -84,6 +84,38 @@ pub(crate) fn push(tx: &Tx<'_>, push: &ObjectPush) -> Result<Option<WantedChange
     }
 }
 
+/// A Device or DeviceModel has changed.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct DeviceChange {
+    /// Which.
+    pub(crate) key: ObjectKey,
+    /// As it is now; `None` if it is gone.
+    pub(crate) object: Option<RawJson>,
+}
+
+/// Whether an object is about devices.
+pub(crate) fn is_of_devices(kind: &Kind) -> bool {
+    matches!(kind, Kind::Device | Kind::DeviceModel)
+}
+
+/// Stores or removes a Device or DeviceModel; `None` if the store has a newer one.
+///
+/// # Errors
+/// When the database fails; then nothing of it is stored.
+pub(crate) fn push_device(
+    tx: &Tx<'_>,
+    push: &ObjectPush,
+) -> Result<Option<DeviceChange>, StoreError> {
+    let key = push.key.clone();
+    if push.op == PushOp::Delete {
+        remove(tx, push)?;
+        let gone = tx.get(&key.to_string())?.is_none();
+        return Ok(gone.then_some(DeviceChange { key, object: None }));
+    }
+    let stored = put(tx, &key, &push.uid, push.version, &push.object)?;
+    Ok(stored.then(|| DeviceChange { key, object: Some(push.object.clone()) }))
+}
+
 /// Stores the object that answers a query.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! The edge's database: the only SQL, and the one thread that owns the connection.
+//! The edge's database: the SQL of objects, and the one thread that owns the connection.
 //!
 //! Owns: the SQLite file, its schema, the lock that keeps a second edgecore out.
 //! Called by: `apply.rs`, `objects.rs`, the edgehub's handle; all through [`Store`].
@@ -324,7 +324,8 @@ impl Tx<'_> {
         })
     }
 
-    fn sql<T>(
+    /// Any statement. For modules with tables of their own, in a `store.rs` of theirs.
+    pub(crate) fn sql<T>(
         &self,
         f: impl FnOnce(&Connection) -> Result<T, rusqlite::Error>,
     ) -> Result<T, StoreError> {

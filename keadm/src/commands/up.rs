@@ -221,6 +221,7 @@ fn preflight(up: &Up) -> Outcome {
     #[cfg(feature = "edge")]
     if up.edge {
         found.push(machine::port(cx, local, 10350, "the local node API", ""));
+        found.push(machine::port(cx, local, 1884, "the node's MQTT broker", ""));
         found.push(machine::port(
             cx,
             local,

@@ -164,5 +164,7 @@ fn edge_config(name: &str, folder: &Path, link: &Link) -> EdgeCoreConfig {
     kubelet.pod_logs_dir = folder.join("logs");
     // Several nodes share this machine's ports.
     kubelet.read_only_port = 0;
+    config.modules.event_bus.enable = false;
+    config.modules.device_twin.dmi_sock_path = folder.join("dmi");
     config
 }

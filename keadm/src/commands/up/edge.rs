@@ -69,7 +69,9 @@ fn yaml(up: &Up) -> Result<Document<EdgeCoreConfig>, CommandError> {
         document.set_value("modules.edgeHub.tlsCertFile", at("server.crt"))?;
         document.set_value("modules.edgeHub.tlsPrivateKeyFile", at("server.key"))?;
         document.set_value("database.dataSource", at("edgecore.db"))?;
-        document.set_value("modules.deviceTwin.dmiSockPath", at(""))?;
+        document.set_value("modules.deviceTwin.dmiSockPath", at("dmi"))?;
+        // The built-in broker: there may be no other on the machine.
+        document.set_value("modules.eventBus.mqttMode", 0)?;
         let kubelet = |key: &str| format!("modules.edged.tailoredKubeletConfig.{key}");
         document.set_value(&kubelet("containerRuntimeEndpoint"), EMBEDDED_RUNTIME)?;
         document.set_value(&kubelet("imageServiceEndpoint"), EMBEDDED_RUNTIME)?;
