@@ -28,6 +28,7 @@ use crate::cloudhub::outbox::Limits;
 use crate::cloudhub::registry::{Origin, Registry};
 use crate::cloudhub::secrets::{self, Pki, SecretError};
 use crate::cloudhub::{bootstrap, server};
+use crate::cloudstream;
 use crate::edgecontroller::downstream::Downstream;
 use crate::edgecontroller::index::Index;
 use crate::edgecontroller::upstream::{Context, Job, Upstreams, Work};
@@ -63,6 +64,10 @@ pub struct Addresses {
     pub https: Option<SocketAddr>,
     /// Port 9091.
     pub admin: Option<SocketAddr>,
+    /// Port 10003.
+    pub stream: Option<SocketAddr>,
+    /// Port 10004.
+    pub tunnel: Option<SocketAddr>,
 }
 
 /// cloudcore with all ports bound, and nothing running.
@@ -74,6 +79,8 @@ pub struct CloudCore {
     metrics: Metrics,
     websocket: Option<TcpListener>,
     https: Option<TcpListener>,
+    stream: Option<TcpListener>,
+    tunnel: Option<TcpListener>,
     admin: Admin,
     status: Option<status::Bound>,
     addresses: Addresses,
@@ -102,6 +109,10 @@ impl CloudCore {
         // Ports first: whoever finds one taken has touched nothing else yet.
         let websocket = bind(hub.websocket, "modules.cloudHub.websocket.port").await?;
         let https = bind(hub.https, "modules.cloudHub.https.port").await?;
+        let streams = &config.modules.cloud_stream;
+        let any = |port| Listener { address: hub.https.address, port, enable: streams.enable };
+        let stream = bind(any(streams.stream_port), "modules.cloudStream.streamPort").await?;
+        let tunnel = bind(any(streams.tunnel_port), "modules.cloudStream.tunnelPort").await?;
         let admin =
             Admin::bind(config.common_config.monitor_server.bind_address, options.log_level)
                 .await?;
@@ -120,8 +131,23 @@ impl CloudCore {
             websocket: local(&websocket),
             https: local(&https),
             admin: admin.local_addr().ok(),
+            stream: local(&stream),
+            tunnel: local(&tunnel),
         };
-        Ok(Self { config, api, api_ca, pki, metrics, websocket, https, admin, status, addresses })
+        Ok(Self {
+            config,
+            api,
+            api_ca,
+            pki,
+            metrics,
+            websocket,
+            https,
+            stream,
+            tunnel,
+            admin,
+            status,
+            addresses,
+        })
     }
 
     /// Where it listens.
@@ -142,6 +168,7 @@ impl CloudCore {
     /// Starts everything.
     pub fn spawn(self, svc: &mut Service) {
         let Self { config, api, api_ca, pki, metrics, websocket, https, admin, status, .. } = self;
+        let (stream, tunnel) = (self.stream, self.tunnel);
         let hub = config.modules.cloud_hub;
         let stopping = svc.stopping();
         metrics.register(svc.metrics());
@@ -210,6 +237,11 @@ impl CloudCore {
         let pki = Arc::new(pki);
         let refresh = hours(hub.token_refresh_duration);
         run(svc, "tokens", stopping.clone(), keep_token(api.clone(), Arc::clone(&pki), refresh));
+        if let (Some(stream), Some(tunnel)) = (stream, tunnel) {
+            let settings = config.modules.cloud_stream;
+            let streams = cloudstream::Bound { settings, stream, tunnel, api: api.clone() };
+            streams.spawn(svc, &pki, websocket_tls(&pki), Arc::clone(&index), metrics.clone());
+        }
         let dispatcher = Dispatcher { registry, index, upstreams, live, metrics: metrics.clone() };
         if let Some(listener) = websocket {
             let shared = Arc::new(server::Shared {
@@ -450,7 +482,6 @@ fn read_text(path: &Path) -> std::io::Result<String> {
 fn absent(config: &CloudCoreConfig) -> Vec<&'static str> {
     let m = &config.modules;
     let asked = [
-        ("cloudStream", m.cloud_stream.enable),
         ("deviceController", m.device_controller.enable),
         ("dynamicController", m.dynamic_controller.enable),
         ("taskManager", m.task_manager.enable),
@@ -468,8 +499,8 @@ mod absent_tests {
     fn what_the_configuration_asks_for_in_vain_is_named() {
         let mut config = CloudCoreConfig::default_for(&Host::default());
         let before = absent(&config);
-        config.modules.cloud_stream.enable = !config.modules.cloud_stream.enable;
+        config.modules.router.enable = !config.modules.router.enable;
         let after = absent(&config);
-        assert_ne!(before.contains(&"cloudStream"), after.contains(&"cloudStream"));
+        assert_ne!(before.contains(&"router"), after.contains(&"router"));
     }
 }

@@ -5,13 +5,14 @@
 //! API server ◄─write─ edgecontroller::upstream ◄─[shard]─ dispatch ◄─call─ session ◄─ edge
 //! ```
 //!
-//! Owns: ports 10000 and 10002, and what each edge node has and lacks.
+//! Owns: ports 10000, 10002, 10003 and 10004, and what each edge node has and lacks.
 //! Called by: `keadm`, alone or with a control plane in one process.
 //! Never: knows which API server it speaks to, or that there is an edge half in this repository.
 
 pub mod apiserver;
 pub mod app;
 pub mod cloudhub;
+pub mod cloudstream;
 pub mod edgecontroller;
 mod error;
 pub mod metrics;

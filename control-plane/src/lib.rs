@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use service::{Policy, Service};
+use service::{Policy, Service, tls};
 use tokio::net::TcpListener;
 
 pub use bootstrap::BootstrapError;
@@ -80,6 +80,9 @@ pub enum Error {
     /// The TLS configuration.
     #[error("cannot set up TLS")]
     Tls(#[source] rustls::Error),
+    /// The client certificate for kubelets.
+    #[error("cannot make the client that asks kubelets")]
+    Kubelets(#[source] tls::TlsError),
     /// A default object could not be written.
     #[error("cannot write the default objects: {0}")]
     Defaults(String),
@@ -152,6 +155,7 @@ impl ControlPlane {
             listener.local_addr().map_err(|source| Error::Bind { address: bind, source })?;
         let identity = authority.server(&bootstrap::server_names(bind, &config.extra_sans))?;
         let tls = http::server::tls(&authority, identity).map_err(Error::Tls)?;
+        let kubelets = kubelet_client(&authority)?;
         let (cert, client_key) = authority.client("kubernetes-admin", http::auth::MASTERS)?;
         let text = bootstrap::kubeconfig(
             address,
@@ -166,6 +170,7 @@ impl ControlPlane {
             registry: registry::Registry::new(),
             signer,
             authorizer: http::rbac::Authorizer::default(),
+            kubelets,
             address,
             ca_pem: authority.pem.clone(),
             authority,
@@ -190,6 +195,19 @@ impl ControlPlane {
         drop(ready);
         running
     }
+}
+
+/// How kubelets are asked. As with a kube-apiserver that is not told a CA for them, any certificate
+/// of theirs will do; they know this API server by its own.
+fn kubelet_client(authority: &bootstrap::Authority) -> Result<Arc<rustls::ClientConfig>, Error> {
+    const USER: &str = "kube-apiserver-kubelet-client";
+    let (cert, key) = authority.client(USER, http::auth::MASTERS)?;
+    let refused = |e: tls::TlsError| Error::Kubelets(e);
+    let chain = tls::certificates(cert.as_bytes(), USER).map_err(refused)?;
+    let key = tls::private_key(key.as_bytes(), USER).map_err(refused)?;
+    let identity = tls::Identity::new(chain, key, USER).map_err(refused)?;
+    let config = tls::client_config(tls::ServerTrust::Unverified, Some(&identity), &[b"http/1.1"]);
+    config.map(Arc::new).map_err(refused)
 }
 
 /// Runs a control plane until the service is asked to stop.

@@ -3,6 +3,7 @@
 //! Owns: the store, the table of kinds, the keys in use. Made by: `lib.rs`, once.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,8 @@ pub(crate) struct Plane {
     pub(crate) authorizer: Authorizer,
     /// The CA, for those who ask for certificates.
     pub(crate) authority: Authority,
+    /// How kubelets are asked: with a client certificate of the CA.
+    pub(crate) kubelets: Arc<rustls::ClientConfig>,
     /// Where the API is served.
     pub(crate) address: SocketAddr,
     /// The certificate of the CA, as clients get it.

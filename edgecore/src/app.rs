@@ -4,7 +4,7 @@
 //! Called by: [`run`](crate::run).
 //! Never: waits for the cloud; an edge node starts without it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,13 +26,14 @@ use crate::edged::node::status::{self, NodeSettings, Threshold, Thresholds};
 use crate::edged::node::{AddressSource, NodeReporter, NodeTiming};
 use crate::edged::runtime::cri::CriRuntime;
 use crate::edged::runtime::{CgroupDriver, ContainerRuntime};
-use crate::edged::{self, Clock, EdgedConfig, LogLimits, WantedChange};
+use crate::edged::{self, Clock, EdgedConfig, LocalApi, LogLimits, WantedChange};
 use crate::edgehub::certs::Keeper;
 use crate::edgehub::dispatch::Dispatch;
 use crate::edgehub::link::{Link, LinkSettings, LinkState};
 use crate::edgehub::metrics::HubMetrics;
 use crate::edgehub::session::Timing;
 use crate::edgehub::{Requests, ToCloud};
+use crate::edgestream::{self, StreamSettings};
 use crate::error::Error;
 use crate::eventbus::EventBus;
 use crate::metamanager::remote::Remote;
@@ -156,7 +157,8 @@ impl EdgeCore {
         }
         if let Some(runtime) = self.runtime.clone() {
             let cluster = StoreAndLink { objects: objects.clone(), to_cloud };
-            self.spawn_edged(svc, runtime.clone(), cluster, wanted)?;
+            let api = self.spawn_edged(svc, runtime.clone(), cluster, wanted)?;
+            self.spawn_edgestream(svc, api, link.clone())?;
             self.spawn_node(svc, runtime, requests, objects, link)?;
         }
         self.spawn_store_watch(svc);
@@ -243,16 +245,10 @@ impl EdgeCore {
         runtime: Arc<dyn ContainerRuntime>,
         cluster: StoreAndLink,
         wanted: mpsc::Receiver<WantedChange>,
-    ) -> Result<(), Error> {
+    ) -> Result<LocalApi, Error> {
         let edged = &self.config.modules.edged;
         let kubelet = &edged.tailored_kubelet_config;
-        let host_ip = match node_ip(&edged.node_ip)? {
-            Some(ip) => Some(ip),
-            None => {
-                let server = Some(self.config.modules.edge_hub.websocket.server.as_str());
-                facts::address_towards(server, &edged.custom_interface_name)
-            }
-        };
+        let host_ip = self.host_ip()?;
         let config = EdgedConfig {
             node: edged.hostname_override.to_string(),
             host_ips: host_ip.into_iter().collect(),
@@ -282,7 +278,47 @@ impl EdgeCore {
             secrets_in_memory: true,
             clock: Clock::system(),
         };
-        edged::spawn(svc, config, runtime, Arc::new(cluster), wanted);
+        Ok(edged::spawn(svc, config, runtime, Arc::new(cluster), wanted))
+    }
+
+    fn host_ip(&self) -> Result<Option<IpAddr>, Error> {
+        let edged = &self.config.modules.edged;
+        Ok(node_ip(&edged.node_ip)?.or_else(|| {
+            let server = Some(self.config.modules.edge_hub.websocket.server.as_str());
+            facts::address_towards(server, &edged.custom_interface_name)
+        }))
+    }
+
+    /// The tunnel for logs and exec, if it is asked for.
+    fn spawn_edgestream(
+        &self,
+        svc: &mut Service,
+        api: LocalApi,
+        link: watch::Receiver<LinkState>,
+    ) -> Result<(), Error> {
+        let stream = &self.config.modules.edge_stream;
+        if !stream.enable {
+            return Ok(());
+        }
+        let settings = StreamSettings {
+            server: stream.server.clone(),
+            node: self.config.modules.edged.hostname_override.clone(),
+            address: self.host_ip()?,
+            ca_file: stream.tls_tunnel_ca_file.clone(),
+            handshake_limit: seconds(stream.handshake_timeout),
+            write_limit: seconds(stream.write_deadline.max(1)),
+        };
+        let certs = CertSettings {
+            ca_file: stream.tls_tunnel_ca_file.clone(),
+            cert_file: stream.tls_tunnel_cert_file.clone(),
+            key_file: stream.tls_tunnel_private_key_file.clone(),
+            ..self.certs.clone()
+        };
+        let stopping = svc.stopping();
+        svc.spawn("edgestream", Policy::StopAll, async move {
+            edgestream::run(settings, api, move || mutual_tls(&certs), link, stopping).await;
+            Ok(())
+        });
         Ok(())
     }
 
@@ -434,7 +470,7 @@ fn log_size(text: &str) -> Result<u64, Error> {
     })
 }
 
-fn node_ip(text: &str) -> Result<Option<std::net::IpAddr>, Error> {
+fn node_ip(text: &str) -> Result<Option<IpAddr>, Error> {
     match text {
         "" => Ok(None),
         text => text.parse().map(Some).map_err(|_| Error::Config {
@@ -505,7 +541,6 @@ fn absent(config: &EdgeCoreConfig) -> Vec<&'static str> {
     let m = &config.modules;
     let asked = [
         ("serviceBus", m.service_bus.enable),
-        ("edgeStream", m.edge_stream.enable),
         ("taskManager", m.task_manager.enable),
         ("metaManager.metaServer", m.meta_manager.meta_server.enable),
     ];

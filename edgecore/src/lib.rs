@@ -1,4 +1,4 @@
-//! The edge half: edgehub, metamanager, edged, devicetwin, eventbus.
+//! The edge half: edgehub, metamanager, edged, edgestream, devicetwin, eventbus.
 //!
 //! Owns: everything that runs on an edge node.
 //! Called by: `keadm edgecore` and the tests.
@@ -12,6 +12,7 @@ mod app;
 mod devicetwin;
 pub mod edged;
 mod edgehub;
+mod edgestream;
 mod error;
 mod eventbus;
 pub mod mapper;

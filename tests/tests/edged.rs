@@ -105,7 +105,8 @@ async fn a_pod_runs_in_containerd_survives_edged_and_is_removed() {
     assert!(gone.contains("404") && gone.contains("pod \"nobody\" does not exist"), "{gone}");
     assert!(node.get("/healthz").await.unwrap().ends_with("ok"));
     assert!(node.get("/pods").await.unwrap().contains("\"kind\":\"PodList\""));
-    assert!(node.get("/exec/default/web/main").await.unwrap().starts_with("HTTP/1.0 501"));
+    let exec = node.get("/exec/default/web/main?command=id&output=1").await.unwrap();
+    assert!(exec.starts_with("HTTP/1.0 401") && exec.contains("local-api.token"), "{exec}");
     let summary = node.get("/stats/summary").await.unwrap();
     assert!(summary.contains("\"workingSetBytes\""), "{summary}");
 

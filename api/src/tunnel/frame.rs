@@ -40,12 +40,14 @@ pub enum FrameKind {
     CloseConnect,
     /// Attach to a container.
     AttachConnect,
+    /// The receiver can hold more; ours alone, see [`window`](super::window).
+    Credit,
     /// Unknown here; the original lets it pass.
     Unknown(u64),
 }
 
 impl FrameKind {
-    const KNOWN: [Self; 7] = [
+    const KNOWN: [Self; 8] = [
         Self::LogsConnect,
         Self::ExecConnect,
         Self::MetricsConnect,
@@ -53,6 +55,7 @@ impl FrameKind {
         Self::RemoveConnect,
         Self::CloseConnect,
         Self::AttachConnect,
+        Self::Credit,
     ];
 
     fn number(self) -> u64 {
@@ -64,6 +67,8 @@ impl FrameKind {
             Self::RemoveConnect => 4,
             Self::CloseConnect => 5,
             Self::AttachConnect => 6,
+            // Far from what the original may come to use.
+            Self::Credit => 107,
             Self::Unknown(number) => number,
         }
     }

@@ -1,7 +1,7 @@
 //! The stream tunnel between edgestream and cloudstream: logs, exec, attach, metrics.
 //!
-//! [`frame`] is what one WebSocket message holds, [`connect`] is the request that opens a
-//! connection within the tunnel.
+//! [`ws`] is the WebSocket, [`frame`] what one of its messages holds, [`connect`] the request that
+//! opens a connection within the tunnel, [`window`] how much a connection may have on its way.
 //!
 //! Owns: the bytes in the tunnel, the names of its handshake.
 //! Called by: cloudstream, edgestream.
@@ -9,6 +9,8 @@
 
 pub mod connect;
 pub mod frame;
+pub mod window;
+pub mod ws;
 
 pub use connect::{ConnectError, ConnectRequest, GoUrl};
 pub use frame::{Frame, FrameError, FrameKind, MAX_DATA};
@@ -19,3 +21,9 @@ pub const PATH: &str = "/v1/kubeedge/connect";
 pub const NODE_NAME: &str = "SessionHostNameOverride";
 /// Header with the node's address.
 pub const NODE_IP: &str = "SessionInternalIP";
+/// Header by which both ends of this program know each other: the value is [`WINDOWS_ON`]. The edge
+/// then keeps to windows and answers every connect with the head of an HTTP response, so that a
+/// refusal is not taken for a log; so does the cloud. The original has no such header.
+pub const WINDOWS: &str = "SessionWindows";
+/// The value of [`WINDOWS`].
+pub const WINDOWS_ON: &str = "1";

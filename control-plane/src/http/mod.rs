@@ -14,6 +14,7 @@ pub(crate) mod discovery;
 pub(crate) mod escalation;
 pub(crate) mod get;
 pub(crate) mod json;
+mod kubelet;
 pub(crate) mod list;
 pub(crate) mod nodes;
 pub(crate) mod openapi;

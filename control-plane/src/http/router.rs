@@ -21,7 +21,7 @@ use super::response::{self, Response};
 use super::status::Status;
 use super::table::{self, Include};
 use super::update::update;
-use super::{discovery, get, openapi, patch, subresource, watch};
+use super::{discovery, get, kubelet, openapi, patch, subresource, watch};
 use crate::plane::Plane;
 use crate::registry::selectors::FieldSelector;
 use crate::registry::{Part, Resource};
@@ -372,6 +372,9 @@ impl Call<'_> {
         let sub = resource.subresource(&t.subresource).ok_or_else(Status::no_such_path)?;
         if !sub.verbs.contains(&verb) {
             return Err(Status::method_not_allowed(resource.group_resource(), verb));
+        }
+        if matches!(sub.name, "attach" | "exec" | "log" | "portforward") {
+            return kubelet::relay(plane, self.parts, t, self.query).await;
         }
         let options = WriteOptions::read(self.query, &self.parts.headers)?;
         match sub.name {

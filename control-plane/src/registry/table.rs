@@ -23,6 +23,11 @@ const APPROVAL: Subresource =
     Subresource { name: "approval", verbs: &["get", "patch", "update"], kind: None };
 const FINALIZE: Subresource = Subresource { name: "finalize", verbs: &["update"], kind: None };
 
+/// A subresource that is another protocol's connection to the pod's node.
+fn stream(name: &'static str, options: &'static str) -> Subresource {
+    Subresource { name, verbs: &["create", "get"], kind: Some(("", "v1", options)) }
+}
+
 struct Row {
     kind: &'static str,
     plural: &'static str,
@@ -89,8 +94,12 @@ fn core_rows() -> Vec<Row> {
         row("PersistentVolume", "persistentvolumes", &["pv"], false, &others::VOLUME).sub(STATUS),
         row("Pod", "pods", &["po"], true, &pods::POD)
             .in_all()
+            .sub(stream("attach", "PodAttachOptions"))
             .sub(binding)
             .sub(eviction)
+            .sub(stream("exec", "PodExecOptions"))
+            .sub(Subresource { name: "log", verbs: &["get"], kind: None })
+            .sub(stream("portforward", "PodPortForwardOptions"))
             .sub(STATUS),
         row("Secret", "secrets", &[], true, &core::SECRET),
         row("ServiceAccount", "serviceaccounts", &["sa"], true, &core::SERVICE_ACCOUNT).sub(token),

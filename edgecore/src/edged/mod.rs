@@ -40,7 +40,7 @@ mod server;
 mod static_pods;
 mod status;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod volumes;
 mod worker;
 
@@ -59,6 +59,7 @@ use self::make::Site;
 use self::network::Names;
 use self::resources::Machine;
 use self::runtime::{CgroupDriver, ContainerRuntime};
+pub use self::server::{LocalApi, NotReady};
 use self::worker::Shared;
 pub use crate::metamanager::WantedChange;
 
@@ -110,14 +111,16 @@ pub struct EdgedConfig {
 /// Starts edged: it runs what `cluster` holds and what `wanted` says from then on, until the
 /// service stops. Pods outlive it.
 ///
-/// The caller sends what it has stored, in order; 1024 changes may wait, then the sender does.
+/// The caller sends what it has stored, in order; 1024 changes may wait, then the sender does. What
+/// is returned answers as the node's kubelet would.
 pub fn spawn(
     svc: &mut Service,
     config: EdgedConfig,
     runtime: Arc<dyn ContainerRuntime>,
     cluster: Arc<dyn Cluster>,
     wanted: mpsc::Receiver<WantedChange>,
-) {
+) -> LocalApi {
+    let (publish, api) = LocalApi::pending();
     let ready = svc.readiness().part("edged");
     let stopping = svc.stopping();
     svc.spawn("edged", Policy::StopAll, async move {
@@ -139,10 +142,11 @@ pub fn spawn(
             pleg::run(shared.clone(), tell),
             logs::run(shared.clone(), logs),
             eviction::run(shared.clone(), limits, directory.clone(), evict),
-            server::run(shared, address, directory, node),
+            server::run(shared, address, directory, node, publish),
         );
         Ok(())
     });
+    api
 }
 
 fn limits(config: &EdgedConfig) -> eviction::Limits {

@@ -1,6 +1,8 @@
-//! What the tests of edged share: a cluster in memory that remembers what it was told.
+//! What the tests of edged share: a cluster in memory that remembers what it was told, edged's
+//! settings, and an edged without pods.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use api::names::{ObjectKey, Uid};
@@ -8,12 +10,54 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestStatus};
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, PodStatus, Secret};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use service::Service;
+use tokio::sync::{mpsc, watch};
 
 use super::cluster::{Cluster, ClusterError, Found};
+use super::runtime::fake::FakeRuntime;
 use super::runtime::{
     BoxFuture, ContainerState, ContainerStatus, PodContainer, SeenPod, SeenSandbox,
 };
+use super::{Clock, EdgedConfig, LocalApi, LogLimits};
+
+/// edged on a folder of the test's, with secrets on disk and no port.
+pub(crate) fn config(dir: &Path, clock: Clock) -> EdgedConfig {
+    EdgedConfig {
+        node: "edge-1".to_owned(),
+        host_ips: vec![[192, 0, 2, 1].into()],
+        root: dir.join("kubelet"),
+        pod_logs: dir.join("logs"),
+        static_pods: Some(dir.join("manifests")),
+        cluster_dns: Vec::new(),
+        cluster_domain: "cluster.local".to_owned(),
+        resolv_conf: "/nonexistent".into(),
+        cgroup_driver: Default::default(),
+        cgroup_root: String::new(),
+        server: None,
+        logs: LogLimits::default(),
+        eviction_hard: Default::default(),
+        image_gc_high_percent: 100,
+        image_gc_low_percent: 100,
+        report_events: true,
+        secrets_in_memory: false,
+        clock,
+    }
+}
+
+/// The API of an edged without pods, for as long as the test's runtime lives.
+pub(crate) fn local_api() -> LocalApi {
+    let mut svc = Service::new("edged-test");
+    let dir = tempfile::tempdir().expect("a folder");
+    let (wanted, changes) = mpsc::channel(16);
+    let config = config(dir.path(), Clock::system());
+    let runtime = Arc::new(FakeRuntime::new());
+    let api = super::spawn(&mut svc, config, runtime, Arc::new(TestCluster::default()), changes);
+    tokio::spawn(async move {
+        let (_dir, _wanted) = (dir, wanted);
+        let _ = svc.until_stopped().await;
+    });
+    api
+}
 
 type Key = (String, String);
 

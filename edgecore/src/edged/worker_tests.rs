@@ -10,8 +10,8 @@ use service::Service;
 use tokio::sync::mpsc;
 
 use super::super::runtime::fake::FakeRuntime;
-use super::super::testing::TestCluster;
-use super::super::{Clock, EdgedConfig, LogLimits, WantedChange, spawn};
+use super::super::testing::{TestCluster, config};
+use super::super::{Clock, WantedChange, spawn};
 use super::*;
 
 struct Node {
@@ -40,26 +40,7 @@ impl Node {
         clock: Clock,
     ) -> Self {
         let mut svc = Service::new("edged-test");
-        let config = EdgedConfig {
-            node: "edge-1".to_owned(),
-            host_ips: vec![[192, 0, 2, 1].into()],
-            root: dir.path().join("kubelet"),
-            pod_logs: dir.path().join("logs"),
-            static_pods: Some(dir.path().join("manifests")),
-            cluster_dns: Vec::new(),
-            cluster_domain: "cluster.local".to_owned(),
-            resolv_conf: "/nonexistent".into(),
-            cgroup_driver: Default::default(),
-            cgroup_root: String::new(),
-            server: None,
-            logs: LogLimits::default(),
-            eviction_hard: Default::default(),
-            image_gc_high_percent: 100,
-            image_gc_low_percent: 100,
-            report_events: true,
-            secrets_in_memory: false,
-            clock,
-        };
+        let config = config(dir.path(), clock);
         let (wanted, rx) = mpsc::channel(16);
         let stopping = svc.stopping();
         let (r, c) = (Arc::new(runtime.clone()), Arc::new(cluster.clone()));

@@ -369,7 +369,7 @@ fn limits() -> WebSocketConfig {
 }
 
 /// The host in `host:port`; an IPv6 address without its brackets.
-fn host_of(server: &str) -> Option<&str> {
+pub(crate) fn host_of(server: &str) -> Option<&str> {
     let (host, port) = server.rsplit_once(':')?;
     port.parse::<u16>().ok()?;
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
@@ -418,7 +418,7 @@ fn refused(server: &str, response: Response) -> LinkError {
 }
 
 /// What a failed TLS handshake means to somebody who has to mend it.
-pub(super) fn tls_error(
+pub(crate) fn tls_error(
     server: &str,
     host: &str,
     ca_file: &std::path::Path,

@@ -207,7 +207,7 @@ fn decode(bytes: &[u8], into: &mut Vec<Message>) -> usize {
 }
 
 /// What a peer sends must not reach a terminal raw, nor fill a log.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().take(512).collect::<String>().trim().escape_debug().to_string()
 }
 

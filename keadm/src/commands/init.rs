@@ -247,6 +247,8 @@ pub(crate) fn defaults(
     if !names.is_empty() {
         put("modules.cloudHub.dnsNames", names)?;
     }
+    // So that `kubectl logs` and `exec` work with nothing else done.
+    document.set_value("modules.cloudStream.enable", true).map_err(|e| refused(&e))?;
     let root = cx.paths.root();
     if root != "/" {
         for key in ["tlsCAFile", "tlsCAKeyFile", "tlsCertFile", "tlsPrivateKeyFile"] {
@@ -259,6 +261,16 @@ pub(crate) fn defaults(
             let path = cx.paths.at(file).into_string();
             document
                 .set_value(&format!("modules.cloudHub.{key}"), path)
+                .map_err(|e| refused(&e))?;
+        }
+        for (key, file) in [
+            ("tlsStreamCAFile", "/etc/kubeedge/ca/streamCA.crt"),
+            ("tlsStreamCertFile", "/etc/kubeedge/certs/stream.crt"),
+            ("tlsStreamPrivateKeyFile", "/etc/kubeedge/certs/stream.key"),
+        ] {
+            let path = cx.paths.at(file).into_string();
+            document
+                .set_value(&format!("modules.cloudStream.{key}"), path)
                 .map_err(|e| refused(&e))?;
         }
         let socket = format!("unix://{}", cx.paths.at("/var/lib/kubeedge/kubeedge.sock"));

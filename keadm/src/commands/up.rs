@@ -216,6 +216,8 @@ fn preflight(up: &Up) -> Outcome {
     found.push(machine::port(cx, machine::ANY, up.api_port, "the API server", api_other));
     found.push(machine::port(cx, machine::ANY, 10000, "the links of edges", ""));
     found.push(machine::port(cx, machine::ANY, 10002, "certificates of edges", ""));
+    found.push(machine::port(cx, machine::ANY, 10003, "logs and exec of edges", ""));
+    found.push(machine::port(cx, machine::ANY, 10004, "the tunnels of edges", ""));
     let local = [127, 0, 0, 1].into();
     found.push(machine::port(cx, local, 9091, "cloudcore's health and metrics", ""));
     #[cfg(feature = "edge")]

@@ -33,8 +33,10 @@ pub const PREFLIGHT: Phase<Init> = Phase {
     name: "preflight",
     about: "check this machine and the way to Kubernetes",
     would: |init| {
-        let mut lines =
-            vec!["check root, memory, disk, clock, and that ports 10000 and 10002 are free".into()];
+        let mut lines = vec![
+            "check root, memory, disk, clock, and that ports 10000 and 10002 to 10004 are free"
+                .into(),
+        ];
         if !init.embedded {
             lines.push("check the version of Kubernetes and what its user may do".into());
         }
@@ -176,6 +178,8 @@ async fn preflight(init: &mut Init, step: Step) -> Outcome {
     if !ours {
         found.push(machine::port(cx, machine::ANY, 10000, "the links of edges", ""));
         found.push(machine::port(cx, machine::ANY, 10002, "certificates of edges", ""));
+        found.push(machine::port(cx, machine::ANY, 10003, "logs and exec of edges", ""));
+        found.push(machine::port(cx, machine::ANY, 10004, "the tunnels of edges", ""));
         if init.embedded {
             let other = ", or choose another with `--api-port`";
             found.push(machine::port(cx, machine::ANY, init.api_port, "the API server", other));

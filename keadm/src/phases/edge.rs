@@ -345,6 +345,7 @@ fn document(join: &Join) -> Result<Document<EdgeCoreConfig>, CommandError> {
         document.set_value("modules.edgeHub.websocket.server", join.link.to_string())?;
         let at = |port| HostPort { host: join.link.host.clone(), port }.to_string();
         document.set_value("modules.edgeStream.server", at(10004))?;
+        document.set_value("modules.edgeStream.enable", true)?;
         for key in ["containerRuntimeEndpoint", "imageServiceEndpoint"] {
             let key = format!("modules.edged.tailoredKubeletConfig.{key}");
             document.set_value(&key, join.runtime.as_str())?;
@@ -360,6 +361,10 @@ fn document(join: &Join) -> Result<Document<EdgeCoreConfig>, CommandError> {
             document.set_value("modules.edgeHub.tlsCaFile", join.ca_file().as_str())?;
             document.set_value("modules.edgeHub.tlsCertFile", join.cert_file().as_str())?;
             document.set_value("modules.edgeHub.tlsPrivateKeyFile", join.key_file().as_str())?;
+            let (ca, cert, key) = (join.ca_file(), join.cert_file(), join.key_file());
+            document.set_value("modules.edgeStream.tlsTunnelCAFile", ca.as_str())?;
+            document.set_value("modules.edgeStream.tlsTunnelCertFile", cert.as_str())?;
+            document.set_value("modules.edgeStream.tlsTunnelPrivateKeyFile", key.as_str())?;
             let at = |path: &str| paths.at(path).into_string();
             document.set_value("database.dataSource", at("/var/lib/kubeedge/edgecore.db"))?;
             document.set_value("modules.edged.rootDirectory", at("/var/lib/kubelet"))?;

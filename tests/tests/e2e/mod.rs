@@ -4,6 +4,7 @@ mod join;
 mod offline;
 mod pods;
 mod secrets;
+mod streams;
 mod systemd;
 mod trouble;
 mod up;

@@ -68,6 +68,11 @@ fn yaml(up: &Up) -> Result<Document<EdgeCoreConfig>, CommandError> {
         document.set_value("modules.edgeHub.tlsCaFile", at("rootCA.crt"))?;
         document.set_value("modules.edgeHub.tlsCertFile", at("server.crt"))?;
         document.set_value("modules.edgeHub.tlsPrivateKeyFile", at("server.key"))?;
+        document.set_value("modules.edgeStream.enable", true)?;
+        document.set_value("modules.edgeStream.server", "127.0.0.1:10004")?;
+        document.set_value("modules.edgeStream.tlsTunnelCAFile", at("rootCA.crt"))?;
+        document.set_value("modules.edgeStream.tlsTunnelCertFile", at("server.crt"))?;
+        document.set_value("modules.edgeStream.tlsTunnelPrivateKeyFile", at("server.key"))?;
         document.set_value("database.dataSource", at("edgecore.db"))?;
         document.set_value("modules.deviceTwin.dmiSockPath", at("dmi"))?;
         // The built-in broker: there may be no other on the machine.

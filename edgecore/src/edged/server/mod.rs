@@ -1,7 +1,19 @@
-//! The kubelet's local API: health, pods, logs, statistics.
+//! The kubelet's local API: health, pods, logs, statistics, exec and attach.
 //!
-//! Owns: the listener on the loopback address. Called by: spawned by `mod.rs`.
-//! Never: listens elsewhere: it asks nobody who they are. Exec and attach are not served here.
+//! Who asks through a [`LocalApi`] is part of this program, which knows on whose behalf it asks.
+//! Who asks through the port on loopback may be anybody on this machine, a container on its network
+//! too: they may read, and run commands only with the token that lies, readable for root alone, in
+//! the kubelet's folder.
+//!
+//! Owns: the listener on the loopback address, that token.
+//! Called by: spawned by `edged/mod.rs`; edgestream asks through [`LocalApi`].
+//! Never: listens elsewhere.
+
+mod channels;
+mod exec;
+mod local;
+mod spdy;
+mod stats;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -10,21 +22,23 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::clock::time;
 use super::logread::{self, LogOptions};
 use super::pods::Directory;
-use super::runtime::{ContainerState, ContainerStats, SeenContainer, label};
+use super::runtime::{ContainerState, SeenContainer};
 use super::worker::Shared;
 use super::{logs, podspec};
+pub(crate) use local::Publish;
+pub use local::{LocalApi, NotReady};
 
 /// Connections at once; the next waits.
 const CONNECTIONS: usize = 64;
@@ -33,10 +47,21 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// What is answered from.
 #[derive(Clone)]
-struct Api {
+pub(crate) struct Api {
     shared: Arc<Shared>,
     directory: Directory,
     node: Arc<str>,
+    /// With it, a caller on loopback may run commands.
+    token: Option<Arc<str>>,
+}
+
+/// What a caller may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    /// Everything: this program has looked at who it is.
+    Trusted,
+    /// Read; more with the token.
+    Anybody,
 }
 
 /// Why a request is refused.
@@ -53,13 +78,16 @@ pub(crate) async fn run(
     address: Option<SocketAddr>,
     directory: Directory,
     node: String,
+    publish: Publish,
 ) {
-    let Some(address) = address else { return };
+    let token = local::token(&shared.site.root);
+    let api = Api { shared: shared.clone(), directory, node: node.into(), token };
+    publish.ready(api.clone());
+    let Some(address) = address else { return shared.stopping.cancelled().await };
     if !address.ip().is_loopback() {
         tracing::error!(%address, "the local API is served on a loopback address only; it is off");
-        return;
+        return shared.stopping.cancelled().await;
     }
-    let api = Api { shared: shared.clone(), directory, node: node.into() };
     let listener = loop {
         match TcpListener::bind(address).await {
             Ok(listener) => break listener,
@@ -85,38 +113,58 @@ pub(crate) async fn run(
                 }
             },
         };
-        let (api, stopping) = (api.clone(), shared.stopping.clone());
+        let api = api.clone();
         tokio::spawn(async move {
             let _slot = slot;
-            let service = hyper::service::service_fn(move |request| {
-                let api = api.clone();
-                async move { Ok::<_, Infallible>(api.answer(request).await) }
-            });
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(Duration::from_secs(10))
-                .max_buf_size(16 << 10)
-                .serve_connection(TokioIo::new(stream), service);
-            tokio::select! {
-                () = stopping.cancelled() => {}
-                // A client that leaves early is no news.
-                _ = connection => {}
-            }
+            api.serve(stream, Caller::Anybody).await;
         });
     }
 }
 
 impl Api {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        let answer = self.route(&request).await;
-        answer.unwrap_or_else(|Refusal(code, why)| {
+    /// One connection, until its end or edged's.
+    async fn serve<S>(self, stream: S, caller: Caller)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let stopping = self.shared.stopping.clone();
+        let service = hyper::service::service_fn(move |request| {
+            let api = self.clone();
+            async move { Ok::<_, Infallible>(api.answer(request, caller).await) }
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_secs(10))
+            .max_buf_size(16 << 10)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        tokio::select! {
+            () = stopping.cancelled() => {}
+            // A client that leaves early is no news.
+            _ = connection => {}
+        }
+    }
+
+    async fn answer(&self, mut request: Request<Incoming>, caller: Caller) -> Response<Body> {
+        let answer = self.route(&mut request, caller).await;
+        let mut response = answer.unwrap_or_else(|Refusal(code, why)| {
             let mut response = text(format!("{why}\n"));
             *response.status_mut() = code;
             response
-        })
+        });
+        if caller == Caller::Trusted && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            // Whoever relays an answer knows its end by that of the connection.
+            let close = http::HeaderValue::from_static("close");
+            response.headers_mut().insert(http::header::CONNECTION, close);
+        }
+        response
     }
 
-    async fn route(&self, request: &Request<Incoming>) -> Result<Response<Body>, Refusal> {
+    async fn route(
+        &self,
+        request: &mut Request<Incoming>,
+        caller: Caller,
+    ) -> Result<Response<Body>, Refusal> {
         let path: Vec<String> = request
             .uri()
             .path()
@@ -127,8 +175,10 @@ impl Api {
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         let query = request.uri().query().unwrap_or_default();
         if matches!(path.first(), Some(&"exec" | &"attach" | &"portForward" | &"run")) {
-            let why = format!("`{}` is not served by this port", path[0]);
-            return refuse(StatusCode::NOT_IMPLEMENTED, why);
+            self.may_run_commands(request.headers(), caller)?;
+            let path: Vec<String> = path.iter().map(|p| (*p).to_owned()).collect();
+            let query = query.to_owned();
+            return self.streams(request, &path, &query).await;
         }
         if request.method() != Method::GET {
             return refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here");
@@ -143,6 +193,17 @@ impl Api {
             ["metrics", "resource"] => self.resource_metrics().await,
             _ => refuse(StatusCode::NOT_FOUND, "404 page not found"),
         }
+    }
+
+    fn may_run_commands(&self, headers: &HeaderMap, caller: Caller) -> Result<(), Refusal> {
+        if caller == Caller::Trusted || local::holds(self.token.as_deref(), headers) {
+            return Ok(());
+        }
+        let why = format!(
+            "commands are run only for who shows the token in `{}`, as `Authorization: Bearer ..`",
+            local::token_path(&self.shared.site.root).display()
+        );
+        refuse(StatusCode::UNAUTHORIZED, why)
     }
 
     fn pods(&self) -> Response<Body> {
@@ -212,69 +273,6 @@ impl Api {
         });
         Ok(Response::new(BodyExt::boxed_unsync(StreamBody::new(frames.fuse()))))
     }
-
-    async fn stats(&self) -> Result<Vec<ContainerStats>, Refusal> {
-        let stats = self.shared.runtime.stats(None).await;
-        stats.or_else(|e| refuse(StatusCode::SERVICE_UNAVAILABLE, e.to_string()))
-    }
-
-    async fn summary(&self) -> Result<Response<Body>, Refusal> {
-        let stats = self.stats().await?;
-        let mut pods: Vec<Value> = Vec::new();
-        for pod in self.directory.all() {
-            let uid = podspec::uid(&pod);
-            let containers: Vec<Value> = stats
-                .iter()
-                .filter(|s| s.labels.get(label::POD_UID).is_some_and(|u| u == uid))
-                .map(container_summary)
-                .collect();
-            if !containers.is_empty() {
-                pods.push(json!({
-                    "podRef": {"name": podspec::name(&pod), "namespace": podspec::namespace(&pod), "uid": uid},
-                    "containers": containers
-                }));
-            }
-        }
-        Ok(json_body(&json!({"node": {"nodeName": &*self.node}, "pods": pods})))
-    }
-
-    async fn resource_metrics(&self) -> Result<Response<Body>, Refusal> {
-        let stats = self.stats().await?;
-        let mut out = String::new();
-        let mut metric = |name: &str, kind: &str, value: fn(&ContainerStats) -> String| {
-            out.push_str(&format!("# TYPE {name} {kind}\n"));
-            for s in &stats {
-                let of = |key: &str| s.labels.get(key).map(String::as_str).unwrap_or_default();
-                out.push_str(&format!(
-                    "{name}{{container=\"{}\",namespace=\"{}\",pod=\"{}\"}} {}\n",
-                    s.name,
-                    of(label::POD_NAMESPACE),
-                    of(label::POD_NAME),
-                    value(s)
-                ));
-            }
-        };
-        metric("container_cpu_usage_seconds_total", "counter", |s| {
-            format!(
-                "{}.{:09}",
-                s.cpu_nanoseconds / 1_000_000_000,
-                s.cpu_nanoseconds % 1_000_000_000
-            )
-        });
-        metric("container_memory_working_set_bytes", "gauge", |s| s.memory_working_set.to_string());
-        Ok(text(out))
-    }
-}
-
-fn container_summary(s: &ContainerStats) -> Value {
-    let at = time(s.at);
-    json!({
-        "name": s.name,
-        "cpu": {"time": at, "usageCoreNanoSeconds": s.cpu_nanoseconds},
-        "memory": {"time": at, "workingSetBytes": s.memory_working_set,
-            "usageBytes": s.memory_usage, "rssBytes": s.memory_rss},
-        "rootfs": {"time": at, "usedBytes": s.disk_used, "inodesUsed": s.inodes_used}
-    })
 }
 
 fn text(text: String) -> Response<Body> {
