@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use api::config::edgecore::EdgeCoreConfig;
 use api::config::kubelet::RuntimeEndpoint;
-use api::names::NodeName;
+use api::names::{Kind, NodeName, ObjectKey};
 use service::tls::{self, ServerTrust};
 use service::{Admin, Policy, Service};
 use tokio::sync::{Notify, mpsc, watch};
@@ -75,6 +75,8 @@ pub struct EdgeCore {
     runtime: Option<Arc<dyn ContainerRuntime>>,
     store: Store,
     store_id: String,
+    /// The cloud has never told this store anything, not even of this node.
+    store_is_new: bool,
     dmi: Option<Dmi>,
     bus: Option<EventBus>,
 }
@@ -96,6 +98,8 @@ impl EdgeCore {
         let runtime = runtime(&config, &options)?;
         let store = Store::open(&config.database.data_source)?;
         let store_id = store.id().await?;
+        let node = ObjectKey::cluster(Kind::Node, config.modules.edged.hostname_override.as_str());
+        let store_is_new = store.read(move |tx| tx.get(&node.to_string())).await?.is_none();
         let twin = &config.modules.device_twin;
         let dmi = if twin.enable { Some(Dmi::bind(&twin.socket())?) } else { None };
         let bus = &config.modules.event_bus;
@@ -104,7 +108,7 @@ impl EdgeCore {
             Some(address) => Some(Admin::bind(address, None).await?),
             None => None,
         };
-        Ok(Self { config, options, certs, admin, runtime, store, store_id, dmi, bus })
+        Ok(Self { config, options, certs, admin, runtime, store, store_id, store_is_new, dmi, bus })
     }
 
     /// Where the admin port listens; useful after binding port 0.
@@ -156,7 +160,8 @@ impl EdgeCore {
             }
         }
         if let Some(runtime) = self.runtime.clone() {
-            let cluster = StoreAndLink { objects: objects.clone(), to_cloud };
+            let cluster =
+                StoreAndLink { objects: objects.clone(), to_cloud, is_new: self.store_is_new };
             let api = self.spawn_edged(svc, runtime.clone(), cluster, wanted)?;
             self.spawn_edgestream(svc, api, link.clone())?;
             self.spawn_node(svc, runtime, requests, objects, link)?;

@@ -21,6 +21,12 @@ pub type Found<'a, T> = BoxFuture<'a, Result<Option<T>, ClusterError>>;
 
 /// Objects to read and a place to report to. In edgecore these are metamanager and edgehub.
 pub trait Cluster: Send + Sync {
+    /// Whether the store is one that the cloud has never told anything: a pod that it does not have
+    /// may be wanted all the same.
+    fn is_new(&self) -> bool {
+        false
+    }
+
     /// The pods bound to this node, as stored.
     fn pods(&self) -> BoxFuture<'_, Result<Vec<Pod>, ClusterError>>;
 
@@ -60,6 +66,8 @@ pub(crate) struct StoreAndLink {
     pub(crate) objects: Objects,
     /// What the cloud is told.
     pub(crate) to_cloud: ToCloud,
+    /// The store had not even this node when edgecore started.
+    pub(crate) is_new: bool,
 }
 
 impl StoreAndLink {
@@ -80,6 +88,10 @@ impl StoreAndLink {
 }
 
 impl Cluster for StoreAndLink {
+    fn is_new(&self) -> bool {
+        self.is_new
+    }
+
     fn pods(&self) -> BoxFuture<'_, Result<Vec<Pod>, ClusterError>> {
         Box::pin(async { self.objects.pods().await.map_err(|e| Self::error(&e)) })
     }

@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use service::telemetry::HOP;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::inbox::Inbox;
 use super::memory::Ended;
@@ -25,6 +26,20 @@ use super::{podspec, static_pods, status, volumes};
 use crate::metamanager::WantedChange;
 
 const STATIC_EVERY: Duration = Duration::from_secs(5);
+/// How long the cloud has, once there is a link, to tell a new store which pods are this node's. The
+/// original compares every 5 s.
+const TOLD_WITHIN: Duration = Duration::from_secs(30);
+
+/// When what runs here and is not in the store is nobody's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Strangers {
+    /// Now: the store knows what the cloud wants.
+    End,
+    /// The store is new, and there has been no link.
+    Keep,
+    /// The cloud is telling.
+    KeepUntil(Instant),
+}
 
 /// A pod and its worker.
 struct Entry {
@@ -57,6 +72,7 @@ pub(crate) struct Pods {
     /// Sandboxes that were seen before it was known what is wanted.
     found: Vec<SeenSandbox>,
     listed: bool,
+    strangers: Strangers,
     static_errors: BTreeMap<PathBuf, String>,
     done: mpsc::Sender<Arc<str>>,
     /// All pods, for whoever asks; see [`Directory`].
@@ -102,6 +118,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut sources: Sources, directory: Di
         mirrors: BTreeMap::new(),
         found: Vec::new(),
         listed: false,
+        strangers: if shared.cluster.is_new() { Strangers::Keep } else { Strangers::End },
         static_errors: BTreeMap::new(),
         done,
         directory,
@@ -109,8 +126,13 @@ pub(crate) async fn run(shared: Arc<Shared>, mut sources: Sources, directory: Di
     pods.load(&sources).await;
     let mut static_tick = tokio::time::interval(STATIC_EVERY);
     loop {
+        let told = pods.strangers;
         tokio::select! {
             () = shared.stopping.cancelled() => return,
+            () = until(told) => {
+                pods.strangers = Strangers::End;
+                pods.adopt_found();
+            }
             change = sources.wanted.recv() => match change {
                 Some(change) => pods.wanted(change).await,
                 None => return,
@@ -123,6 +145,13 @@ pub(crate) async fn run(shared: Arc<Shared>, mut sources: Sources, directory: Di
             Some(uid) = ended.recv() => pods.ended(&uid).await,
             _ = static_tick.tick() => pods.read_static(&sources).await,
         }
+    }
+}
+
+async fn until(told: Strangers) {
+    match told {
+        Strangers::KeepUntil(at) => tokio::time::sleep_until(at).await,
+        Strangers::End | Strangers::Keep => std::future::pending().await,
     }
 }
 
@@ -144,6 +173,12 @@ impl Pods {
             }
         }
         self.read_static(sources).await;
+        if self.strangers != Strangers::End {
+            tracing::info!(
+                "the edge's database is new: what runs here is left alone until the cloud has said what should"
+            );
+            return;
+        }
         let known: Vec<String> = self.entries.keys().map(|uid| uid.to_string()).collect();
         let root = self.shared.site.root.join("pods");
         let place = {
@@ -172,6 +207,9 @@ impl Pods {
             WantedChange::Gone { key, uid } => self.gone(&key, uid.as_str()).await,
             WantedChange::ObjectChanged(key) => self.object_changed(&key),
             WantedChange::Resync(pods) => {
+                if self.strangers == Strangers::Keep {
+                    self.strangers = Strangers::KeepUntil(Instant::now() + TOLD_WITHIN);
+                }
                 let pods: Vec<Arc<Pod>> = pods.into_iter().map(|p| Arc::new(slim(p))).collect();
                 let missing: Vec<Arc<str>> = self
                     .entries
@@ -300,13 +338,24 @@ impl Pods {
                     });
                 }
             }
-            Change::Found(sandbox) if self.listed => self.adopt(&sandbox),
-            Change::Found(sandbox) => self.found.push(*sandbox),
+            Change::Found(sandbox) if self.listed && self.strangers == Strangers::End => {
+                self.adopt(&sandbox);
+            }
+            Change::Found(sandbox) => {
+                self.found.retain(|f| f.id != sandbox.id);
+                self.found.push(*sandbox);
+            }
             Change::Listed => {
                 self.listed = true;
-                for sandbox in std::mem::take(&mut self.found) {
-                    self.adopt(&sandbox);
-                }
+                self.adopt_found();
+            }
+        }
+    }
+
+    fn adopt_found(&mut self) {
+        if self.listed && self.strangers == Strangers::End {
+            for sandbox in std::mem::take(&mut self.found) {
+                self.adopt(&sandbox);
             }
         }
     }

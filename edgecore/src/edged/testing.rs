@@ -70,6 +70,7 @@ pub(crate) struct TestCluster {
 
 #[derive(Default)]
 struct State {
+    new: bool,
     pods: Vec<Pod>,
     config_maps: BTreeMap<Key, ConfigMap>,
     secrets: BTreeMap<Key, Secret>,
@@ -101,6 +102,11 @@ impl TestCluster {
         let data = data.iter().map(|(k, v)| ((*k).to_owned(), bytes(v))).collect();
         let object = Secret { data: Some(data), ..Secret::default() };
         self.state.lock().secrets.insert(key(namespace, name), object);
+    }
+
+    /// As after a loss of the database.
+    pub(crate) fn is_new_from_now(&self) {
+        self.state.lock().new = true;
     }
 
     pub(crate) fn add_pod(&self, pod: Pod) {
@@ -157,6 +163,10 @@ impl TestCluster {
 }
 
 impl Cluster for TestCluster {
+    fn is_new(&self) -> bool {
+        self.state.lock().new
+    }
+
     fn pods(&self) -> BoxFuture<'_, Result<Vec<Pod>, ClusterError>> {
         Box::pin(async { Ok(self.state.lock().pods.clone()) })
     }

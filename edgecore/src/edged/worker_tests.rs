@@ -335,6 +335,29 @@ async fn what_nobody_wants_is_ended_and_removed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_loss_of_the_database_pods_run_on_until_the_cloud_has_said_which_are_wanted() {
+    let node = Node::new();
+    let (web, stranger) = (pod("web", json!({})), pod("stranger", json!({})));
+    for pod in [&web, &stranger] {
+        node.apply(pod).await;
+    }
+    node.phase("web", "Running").await;
+    node.phase("stranger", "Running").await;
+    node.cluster.is_new_from_now();
+    let node = node.restart().await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(node.runtime.running().len(), 2, "without a link nobody knows what is wanted");
+    node.wanted.send(WantedChange::Resync(Vec::new())).await.unwrap();
+    node.apply(&web).await;
+    while node.runtime.count().0 != 1 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(restarts(&node.phase("web", "Running").await), 0);
+    let starts = node.runtime.calls().iter().filter(|c| *c == "start_container main").count();
+    assert_eq!(starts, 2, "{:?}", node.runtime.calls());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_resync_ends_what_is_not_in_it() {
     let node = Node::new();
     let (a, b) = (pod("a", json!({})), pod("b", json!({})));

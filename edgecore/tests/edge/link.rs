@@ -141,6 +141,17 @@ async fn the_ca_of_another_cloud_is_named() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_is_not_valid_yet_points_to_the_clock() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _guard) = Log::capture();
+    let cloud = Cloud::start(&Pki::ahead(Duration::from_secs(86_400)), &LOCAL).await;
+    let edge = Edge::start(&cloud, dir.path()).await;
+    log.until("is not valid now").await;
+    assert!(log.text().contains("check this machine's clock"), "{}", log.text());
+    edge.stop().await;
+}
+
+#[tokio::test]
 async fn a_dead_link_is_noticed_and_made_anew() {
     let dir = tempfile::tempdir().unwrap();
     let (log, _guard) = Log::capture();

@@ -3,7 +3,7 @@
 //!
 //! Pods, configmaps and secrets are created, changed and deleted while every link is cut at random
 //! places, in the middle of a handshake or of a frame too; now and then a connection hangs half-open,
-//! and edgecore or cloudcore is restarted. After each round the lines are left alone, and every edge
+//! and edgecore, cloudcore or the API server is restarted. After each round the lines are left alone, and every edge
 //! is compared with a model that knows nothing but what was asked for.
 //!
 //! `CUTS_SEED` repeats the choices of an earlier run (their moments are the machine's), `CUTS` is
@@ -287,6 +287,11 @@ async fn after_a_thousand_random_cuts_nothing_is_missing_and_nothing_extra() {
                 act(&cluster, &mut model, &mut rng).await;
             }
             cluster.start_cloudcore().await;
+        }
+        if round % 4 == 1 {
+            cluster.stop_api_server().await;
+            cluster.edges().iter().for_each(|edge| edge.link.cut(End::Reset));
+            cluster.start_api_server().await;
         }
         let took = settled(&cluster, &model).await;
         println!(

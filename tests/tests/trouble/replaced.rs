@@ -76,6 +76,12 @@ async fn an_edge_that_lost_its_database_and_kept_its_certificate_is_sent_everyth
     edge.start().await;
     all_stored(&cluster).await;
     assert_ne!(store_id(&cluster, Some(&old)).await, old);
+    // Its pods never noticed.
+    let edge = cluster.edge("edge-1");
+    let calls = edge.runtime.calls();
+    let starts: Vec<_> = calls.iter().filter(|c| c.starts_with("start_container")).collect();
+    assert_eq!(starts, ["start_container a", "start_container b"], "{calls:?}");
+    assert!(!calls.iter().any(|c| c.starts_with("stop")), "{calls:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

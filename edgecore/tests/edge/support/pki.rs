@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -23,10 +24,17 @@ pub(crate) struct Pki {
     issuer: Issuer<'static, KeyPair>,
     ca_der: Vec<u8>,
     ca_pem: String,
+    /// How far the clock is ahead with which servers' certificates are made.
+    ahead: Duration,
 }
 
 impl Pki {
     pub(crate) fn new() -> Arc<Self> {
+        Self::ahead(Duration::ZERO)
+    }
+
+    /// One whose servers' clocks are ahead.
+    pub(crate) fn ahead(ahead: Duration) -> Arc<Self> {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(DnType::CommonName, "KubeEdge");
@@ -36,6 +44,7 @@ impl Pki {
             ca_der: ca.der().to_vec(),
             ca_pem: ca.pem(),
             issuer: Issuer::new(params, key),
+            ahead,
         })
     }
 
@@ -45,7 +54,9 @@ impl Pki {
 
     pub(crate) fn server(&self, names: &[String]) -> Identity {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(names.to_vec()).unwrap();
+        let mut params = CertificateParams::new(names.to_vec()).unwrap();
+        let theirs = SystemTime::now() + self.ahead;
+        params.not_before = (theirs - Duration::from_secs(60)).into();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let key = tls::private_key(&key.serialize_der(), "test key").unwrap();
         Identity::new(vec![certificate.der().to_vec().into()], key, "test").unwrap()
@@ -57,9 +68,9 @@ impl Pki {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
         params.distinguished_name.push(DnType::CommonName, format!("system:node:{node}"));
-        let now = std::time::SystemTime::now();
-        params.not_before = (now - std::time::Duration::from_secs(60)).into();
-        params.not_after = (now + std::time::Duration::from_secs(86_400)).into();
+        let now = SystemTime::now();
+        params.not_before = (now - Duration::from_secs(60)).into();
+        params.not_after = (now + Duration::from_secs(86_400)).into();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         std::fs::write(folder.join("ca.crt"), &self.ca_pem).unwrap();
         std::fs::write(folder.join("server.crt"), certificate.pem()).unwrap();
@@ -75,9 +86,9 @@ impl Pki {
 
     fn sign(&self, csr: &[u8]) -> Vec<u8> {
         let mut csr = CertificateSigningRequestParams::from_der(&csr.to_vec().into()).unwrap();
-        let now = std::time::SystemTime::now();
-        csr.params.not_before = (now - std::time::Duration::from_secs(60)).into();
-        csr.params.not_after = (now + std::time::Duration::from_secs(86_400)).into();
+        let now = SystemTime::now();
+        csr.params.not_before = (now - Duration::from_secs(60)).into();
+        csr.params.not_after = (now + Duration::from_secs(86_400)).into();
         csr.signed_by(&self.issuer).unwrap().der().to_vec()
     }
 }
