@@ -14,8 +14,7 @@
 //! # Ok(()) }
 //! ```
 
-#![expect(dead_code, reason = "server-side apply and backup are next")]
-
+pub mod backup;
 mod bootstrap;
 mod controllers;
 mod http;
@@ -172,6 +171,7 @@ impl ControlPlane {
             authorizer: http::rbac::Authorizer::default(),
             kubelets,
             address,
+            data_dir: config.data_dir,
             ca_pem: authority.pem.clone(),
             authority,
             stopping: svc.stopping(),

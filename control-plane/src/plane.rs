@@ -3,6 +3,7 @@
 //! Owns: the store, the table of kinds, the keys in use. Made by: `lib.rs`, once.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -26,6 +27,8 @@ pub(crate) struct Plane {
     pub(crate) kubelets: Arc<rustls::ClientConfig>,
     /// Where the API is served.
     pub(crate) address: SocketAddr,
+    /// The folder of the database and the keys.
+    pub(crate) data_dir: PathBuf,
     /// The certificate of the CA, as clients get it.
     pub(crate) ca_pem: String,
     pub(crate) stopping: CancellationToken,

@@ -108,6 +108,12 @@ pub enum Command {
     Reset(commands::reset::ResetArgs),
     #[cfg(feature = "cloud")]
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Backup(commands::backup::BackupArgs),
+    #[cfg(feature = "cloud")]
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Restore(commands::backup::RestoreArgs),
+    #[cfg(feature = "cloud")]
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     Manifest(commands::manifest::ManifestArgs),
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     Config(commands::config::ConfigArgs),
@@ -141,12 +147,14 @@ pub enum Command {
 }
 
 /// The commands of all builds, with the feature that each needs.
-const FEATURES: [(&str, &str); 9] = [
+const FEATURES: [(&str, &str); 11] = [
     ("dashboard", "dashboard"),
     ("up", "cloud"),
     ("init", "cloud"),
     ("gettoken", "cloud"),
     ("manifest", "cloud"),
+    ("backup", "cloud"),
+    ("restore", "cloud"),
     ("cloudcore", "cloud"),
     ("join", "edge"),
     ("edgecore", "edge"),

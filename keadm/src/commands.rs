@@ -1,5 +1,7 @@
 //! One file per command: its arguments, its help text and one function.
 
+#[cfg(feature = "cloud")]
+pub mod backup;
 pub mod check;
 #[cfg(feature = "cloud")]
 pub mod cloudcore;
@@ -55,6 +57,10 @@ pub fn run(command: &Command, cx: &Context) -> Result<(), CommandError> {
         Command::GetToken(args) => gettoken::gettoken(args, cx),
         Command::Check(args) => check::check(args, cx),
         Command::Reset(args) => reset::reset(args, cx),
+        #[cfg(feature = "cloud")]
+        Command::Backup(args) => backup::backup(args, cx),
+        #[cfg(feature = "cloud")]
+        Command::Restore(args) => backup::restore(args, cx),
         #[cfg(feature = "cloud")]
         Command::Manifest(args) => manifest::manifest(args, cx),
         Command::Config(args) => config::config(args, cx),

@@ -22,6 +22,7 @@ use super::status::Status;
 use super::table::{self, Include};
 use super::update::update;
 use super::{discovery, get, kubelet, openapi, patch, subresource, watch};
+use crate::backup;
 use crate::plane::Plane;
 use crate::registry::selectors::FieldSelector;
 use crate::registry::{Part, Resource};
@@ -68,7 +69,7 @@ where
             let call = Call { plane, user: &user, parts, query: &query, target: &t };
             call.resource(body).await
         }
-        None => not_a_resource(plane, &user, parts, path),
+        None => not_a_resource(plane, &user, parts, path).await,
     }
 }
 
@@ -92,7 +93,14 @@ fn open_to_all(plane: &Plane, parts: &Parts, path: &str) -> Option<Response> {
     }
 }
 
-fn not_a_resource(
+/// Copies the database to a file in the data folder, for `keadm backup` on this machine.
+async fn copy_database(plane: &Plane) -> Result<Response, Status> {
+    let to = backup::new_copy(&plane.data_dir).map_err(|e| Status::internal(&e.to_string()))?;
+    plane.store.backup(&to).await?;
+    Ok(response::value(StatusCode::CREATED, &json!({"file": to.to_string_lossy()})))
+}
+
+async fn not_a_resource(
     plane: &Plane,
     user: &User,
     parts: &Parts,
@@ -100,6 +108,9 @@ fn not_a_resource(
 ) -> Result<Response, Status> {
     let verb = parts.method.as_str().to_lowercase();
     rbac::require(plane, user, &Attributes { verb: &verb, path, ..Attributes::default() })?;
+    if parts.method == Method::POST && path == backup::PATH {
+        return copy_database(plane).await;
+    }
     if parts.method != Method::GET && parts.method != Method::HEAD {
         return Err(Status::no_such_path());
     }

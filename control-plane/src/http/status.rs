@@ -285,6 +285,7 @@ impl Status {
         }
     }
 
+    #[allow(dead_code, reason = "for evictions that a disruption budget refuses")]
     pub(crate) fn too_many_requests(message: &str, seconds: u32) -> Self {
         Self {
             details: Some(json!({"retryAfterSeconds": seconds})),
@@ -326,6 +327,16 @@ impl From<crate::store::WriteError> for Status {
     fn from(e: crate::store::WriteError) -> Self {
         match e {
             crate::store::WriteError::Closed => Self::unavailable("the server is shutting down"),
+            crate::store::WriteError::Full => Self {
+                details: Some(
+                    json!({"causes": [{"reason": "DiskFull", "message": e.to_string()}]}),
+                ),
+                ..Self::new(
+                    507,
+                    "InsufficientStorage",
+                    format!("{e}: make room on it; reading goes on meanwhile"),
+                )
+            },
             e => Self::internal(&e.to_string()),
         }
     }

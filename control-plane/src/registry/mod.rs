@@ -200,6 +200,7 @@ impl Snapshot {
         self.resources.iter().find(|r| r.group == group && r.plural == plural)
     }
 
+    #[allow(dead_code, reason = "for the garbage collector's graph")]
     pub(crate) fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<&Arc<Resource>> {
         self.resources.iter().find(|r| r.group == group && r.version == version && r.kind == kind)
     }

@@ -86,16 +86,6 @@ impl LabelSelector {
         Ok(Self(out))
     }
 
-    /// Equality with every entry of a map.
-    pub(crate) fn from_map(labels: &Map<String, Value>) -> Self {
-        let one = |(k, v): (&String, &Value)| Requirement {
-            key: k.clone(),
-            op: Op::In,
-            values: vec![v.as_str().unwrap_or_default().to_owned()],
-        };
-        Self(labels.iter().map(one).collect())
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

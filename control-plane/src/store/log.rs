@@ -25,7 +25,12 @@ use super::{Draft, Event, Expect, Key, Shared, State, Stored, WriteError};
 
 /// `PRAGMA application_id`: the letters "keCP".
 const APPLICATION_ID: i32 = 0x6b65_4350;
-/// `PRAGMA user_version`: raised with each change of the schema.
+/// What leads from one version of the schema to the next; never changed, only added to.
+const MIGRATIONS: [&str; 1] = [
+    "CREATE TABLE IF NOT EXISTS log (revision INTEGER PRIMARY KEY, key TEXT NOT NULL, gap INTEGER NOT NULL, value BLOB);
+     CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;",
+];
+/// `PRAGMA user_version`: how many of them the file has seen.
 const SCHEMA_VERSION: i32 = 1;
 /// Writes that share one commit at most.
 const GROUP: usize = 512;
@@ -101,8 +106,7 @@ fn open(path: &Path) -> Result<Connection, OpenError> {
     let unclean = fs::metadata(path.with_extension("db-wal")).is_ok_and(|m| m.len() > 0);
     let db = Connection::open(path).map_err(sqlite)?;
     db.busy_timeout(Duration::from_secs(5)).map_err(sqlite)?;
-    let id: i32 = db.query_row("PRAGMA application_id", [], |r| r.get(0)).map_err(sqlite)?;
-    let version: i32 = db.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(sqlite)?;
+    let (id, version) = identity(&db).map_err(sqlite)?;
     if version > SCHEMA_VERSION {
         return Err(OpenError::TooNew { path: path.into(), found: version });
     }
@@ -115,19 +119,83 @@ fn open(path: &Path) -> Result<Connection, OpenError> {
     db.execute_batch(&format!(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA locking_mode = EXCLUSIVE;
          PRAGMA cache_size = -1024; PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 16777216;
-         PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};
-         CREATE TABLE IF NOT EXISTS log (revision INTEGER PRIMARY KEY, key TEXT NOT NULL, gap INTEGER NOT NULL, value BLOB);
-         CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
+         PRAGMA application_id = {APPLICATION_ID};"
     ))
     .map_err(sqlite)?;
+    migrate(&db, version).map_err(sqlite)?;
     if unclean {
-        let found: String =
-            db.query_row("PRAGMA quick_check(1)", [], |r| r.get(0)).map_err(sqlite)?;
+        let found = quick_check(&db).map_err(sqlite)?;
         if found != "ok" {
             return Err(OpenError::Damaged { path: path.into(), detail: found });
         }
     }
     Ok(db)
+}
+
+/// The program and the schema version of a file.
+fn identity(db: &Connection) -> rusqlite::Result<(i32, i32)> {
+    let id = db.query_row("PRAGMA application_id", [], |r| r.get(0))?;
+    Ok((id, db.query_row("PRAGMA user_version", [], |r| r.get(0))?))
+}
+
+/// Brings the tables to the newest version: one step, and one transaction, per version.
+fn migrate(db: &Connection, from: i32) -> rusqlite::Result<()> {
+    for (to, step) in (1..).zip(MIGRATIONS).skip(usize::try_from(from).unwrap_or(0)) {
+        db.execute_batch(&format!("BEGIN; {step} PRAGMA user_version = {to}; COMMIT;"))?;
+    }
+    Ok(())
+}
+
+fn quick_check(db: &Connection) -> rusqlite::Result<String> {
+    db.query_row("PRAGMA quick_check(1)", [], |r| r.get(0))
+}
+
+/// Why a file that is not opened for use is no good.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CheckError {
+    #[error("{0}")]
+    Sqlite(#[from] rusqlite::Error),
+    #[error("it is damaged: {0}")]
+    Damaged(String),
+    #[error("it is a database of another program")]
+    Foreign,
+    #[error(
+        "it has schema version {0}, this program knows up to {SCHEMA_VERSION}; use the newer program"
+    )]
+    TooNew(i32),
+}
+
+/// Looks at a file as a whole.
+pub(crate) fn check(db: &Connection) -> Result<(), CheckError> {
+    let (id, version) = identity(db)?;
+    if id != APPLICATION_ID {
+        return Err(CheckError::Foreign);
+    }
+    if version > SCHEMA_VERSION {
+        return Err(CheckError::TooNew(version));
+    }
+    match quick_check(db)? {
+        ok if ok == "ok" => Ok(()),
+        detail => Err(CheckError::Damaged(detail)),
+    }
+}
+
+/// The newest revision and the number of objects.
+pub(crate) fn count(db: &Connection) -> rusqlite::Result<(u64, u64)> {
+    let (state, _) = load(db, &Limits::default())?;
+    let objects: usize = state.tables.values().map(|t| t.objects.len()).sum();
+    Ok((state.revision, objects as u64))
+}
+
+/// Copies a database into a new file that stands alone, for its owner only.
+pub(crate) fn copy(db: &Connection, to: &Path) -> rusqlite::Result<()> {
+    let refused = |e: io::Error| rusqlite::Error::ToSqlConversionFailure(Box::new(e));
+    let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
+    let made = made.map_err(refused)?;
+    let mut copy = Connection::open(to)?;
+    rusqlite::backup::Backup::new(db, &mut copy)?.run_to_completion(1024, Duration::ZERO, None)?;
+    copy.execute_batch("PRAGMA journal_mode = DELETE;")?;
+    made.sync_all().map_err(refused)
 }
 
 /// SQLite's integers are signed; revisions never come near the limit.
@@ -283,7 +351,9 @@ impl Writer {
             Ok(()) => self.publish(accepted),
             Err(e) => {
                 for a in accepted {
-                    let _ = a.reply.send(Err(WriteError::Disk(e.to_string())));
+                    let full = e.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
+                    let why = if full { WriteError::Full } else { WriteError::Disk(e.to_string()) };
+                    let _ = a.reply.send(Err(why));
                 }
             }
         }
@@ -384,16 +454,7 @@ impl Writer {
     }
 
     fn backup(&self, to: &Path) -> Result<(), WriteError> {
-        let disk = |e: &dyn std::error::Error| WriteError::Disk(e.to_string());
-        fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(to)
-            .map_err(|e| disk(&e))?;
-        let mut copy = Connection::open(to).map_err(|e| disk(&e))?;
-        let backup = rusqlite::backup::Backup::new(&self.db, &mut copy).map_err(|e| disk(&e))?;
-        backup.run_to_completion(1024, Duration::ZERO, None).map_err(|e| disk(&e))
+        copy(&self.db, to).map_err(|e| WriteError::Disk(e.to_string()))
     }
 
     fn close(&self) {
@@ -481,6 +542,45 @@ mod tests {
         let store = Store::open(&path, limits).unwrap();
         assert_eq!(store.revision(), at);
         assert!(store.watch(&table, "", 1).poll().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_refuses_writes_and_reads_go_on_until_there_is_room_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let (writes, requests) = mpsc::channel(8);
+        let db = open(&path).unwrap();
+        let (state, dead) = load(&db, &Limits::default()).unwrap();
+        let shared =
+            Arc::new(Shared { state: RwLock::new(state), failing: AtomicBool::new(false) });
+        // SQLite says of a file at its limit what it says of a disk without room.
+        db.execute_batch("PRAGMA max_page_count = 12").unwrap();
+        let limits = Limits::default();
+        let writer = Writer { db, shared: Arc::clone(&shared), limits, dead, swept: 0 };
+        let thread = std::thread::spawn(move || writer.run(requests));
+        let store = Store { shared, writes };
+        let large = |name: &str| {
+            Draft::of(&json!({"metadata": {"name": name}, "data": {"x": "x".repeat(9000)}}))
+        };
+        let mut written = 0;
+        let refused = loop {
+            let name = written.to_string();
+            match store.put(key(&name), Expect::Absent, large(&name)).await {
+                Ok(_) => written += 1,
+                Err(e) => break e,
+            }
+        };
+        assert!(matches!(refused, WriteError::Full), "{refused}");
+        assert!(written > 0 && store.failing());
+        assert_eq!(store.list("core/configmaps", "", None).objects.len(), written);
+        assert_eq!(store.revision(), written as u64);
+        // A small one still has room: then it is well again.
+        store.put(key("small"), Expect::Absent, draft("small", 1)).await.unwrap();
+        assert!(!store.failing());
+        store.close().await;
+        thread.join().unwrap();
+        let store = Store::open(&path, limits).unwrap();
+        assert_eq!(store.list("core/configmaps", "", None).objects.len(), written + 1);
     }
 
     #[tokio::test]

@@ -165,6 +165,9 @@ pub(crate) enum WriteError {
     /// The file refused the commit.
     #[error("cannot write to the database: {0}")]
     Disk(String),
+    /// There is no room for it.
+    #[error("cannot write to the database: the disk is full")]
+    Full,
     /// The writer has stopped.
     #[error("the database is closed")]
     Closed,
