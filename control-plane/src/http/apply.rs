@@ -16,7 +16,7 @@ use super::body::{self, WriteOptions};
 use super::create::{Outcome, create};
 use super::get;
 use super::json;
-use super::status::Status;
+use super::status::{FieldError, Status};
 use super::update::modify;
 use crate::plane::Plane;
 use crate::registry::schema::{ListKind, Shape, schemas};
@@ -574,13 +574,12 @@ pub(crate) async fn apply(
     text: &Bytes,
     options: &WriteOptions,
 ) -> Result<(Outcome, bool, Vec<String>), Status> {
+    if options.manager_unset {
+        let e = FieldError::required("fieldManager", "is required for apply patch");
+        return Err(Status::bad_option("PatchOptions", e));
+    }
     let mut parsed = json::parse_yaml(text)
         .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
-    if options.manager_unset {
-        return Err(Status::bad_request(
-            "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
-        ));
-    }
     if !parsed.value.is_object() {
         return Err(Status::bad_request("error decoding YAML: not an object"));
     }

@@ -5,18 +5,21 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::{Map, Value};
 
 use super::json::{self, Parsed};
 use super::protobuf;
 use super::request::Query;
-use super::status::Status;
+use super::status::{FieldError, Status};
 use crate::registry::{Resource, schema};
 
 /// The largest body that is read, as in Kubernetes.
 pub(crate) const LIMIT: usize = 3 * 1024 * 1024;
+/// How much of a body that is too large is read and thrown away, and for how long.
+const DISCARDED: usize = 16 * 1024 * 1024;
+const DISCARDING: Duration = Duration::from_secs(5);
 /// How long a body may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -29,17 +32,38 @@ where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let mut body = std::pin::pin!(body);
     if body.size_hint().lower() > LIMIT as u64 {
+        discard(body).await;
         return Err(Status::too_large(LIMIT));
     }
-    match tokio::time::timeout(PATIENCE, Limited::new(body, LIMIT).collect()).await {
+    match tokio::time::timeout(PATIENCE, Limited::new(body.as_mut(), LIMIT).collect()).await {
         Ok(Ok(b)) => Ok(b.to_bytes()),
         Ok(Err(e)) if e.downcast_ref::<LengthLimitError>().is_some() => {
+            discard(body).await;
             Err(Status::too_large(LIMIT))
         }
         Ok(Err(_)) => Err(Status::bad_request("unable to read the request body: it broke off")),
         Err(_) => Err(Status::bad_request("unable to read the request body: it took too long")),
     }
+}
+
+/// Reads on for a while without keeping anything: a client that is still sending would lose the
+/// answer if the connection were closed at once.
+async fn discard<B>(mut body: std::pin::Pin<&mut B>)
+where
+    B: http_body::Body<Data = Bytes>,
+{
+    let mut left = DISCARDED;
+    let rest = async {
+        while let Some(Ok(frame)) = body.as_mut().frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DISCARDING, rest).await;
 }
 
 /// What happens with fields that the schema does not have.
@@ -67,28 +91,46 @@ pub(crate) struct WriteOptions {
 }
 
 impl WriteOptions {
+    /// What the options of a method are called.
+    fn kind(method: &Method) -> &'static str {
+        match *method {
+            Method::PATCH => "PatchOptions",
+            Method::PUT => "UpdateOptions",
+            _ => "CreateOptions",
+        }
+    }
+
     /// Reads the options of a query.
     ///
     /// # Errors
     /// When one has an unknown value.
-    pub(crate) fn read(query: &Query, headers: &HeaderMap) -> Result<Self, Status> {
-        let mut dry_run = false;
-        for v in query.all("dryRun").filter(|v| !v.is_empty()) {
-            if v != "All" {
-                return Err(Status::bad_request(format!(
-                    "CreateOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: [\"{v}\"]: supported values: \"All\""
-                )));
-            }
-            dry_run = true;
+    pub(crate) fn read(
+        method: &Method,
+        query: &Query,
+        headers: &HeaderMap,
+    ) -> Result<Self, Status> {
+        let dry: Vec<&str> = query.all("dryRun").filter(|v| !v.is_empty()).collect();
+        let dry_run = !dry.is_empty();
+        let unsupported = |field: &str, value: String, supported: &str| {
+            let message = format!("Unsupported value: {value}: supported values: {supported}");
+            let field = field.to_owned();
+            Status::bad_option(
+                Self::kind(method),
+                FieldError { reason: "FieldValueNotSupported", field, message },
+            )
+        };
+        if dry.iter().any(|v| *v != "All") {
+            let shown: Vec<String> = dry.iter().map(|v| format!("{v:?}")).collect();
+            let shown = format!("[]string{{{}}}", shown.join(", "));
+            return Err(unsupported("dryRun", shown, "\"All\""));
         }
         let validation = match query.get("fieldValidation") {
             None | Some("Warn") => Validation::Warn,
             Some("Strict") => Validation::Strict,
             Some("Ignore") => Validation::Ignore,
             Some(v) => {
-                return Err(Status::bad_request(format!(
-                    "fieldValidation: Unsupported value: \"{v}\": supported values: \"Ignore\", \"Strict\", \"Warn\""
-                )));
+                let supported = "\"\", \"Ignore\", \"Strict\", \"Warn\"";
+                return Err(unsupported("fieldValidation", format!("{v:?}"), supported));
             }
         };
         let manager = match query.get("fieldManager") {
@@ -142,6 +184,27 @@ pub(crate) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Parsed, Status> 
     }
 }
 
+/// Reads one value that is to be an object of the resource.
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn parse_as(
+    resource: &Resource,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Parsed, Status> {
+    parse(headers, body).map_err(|mut s| {
+        if s.message.starts_with("couldn't get version/kind") && resource.custom.is_none() {
+            s.message = unrecognized(resource, &s.message);
+        }
+        s
+    })
+}
+
+fn unrecognized(resource: &Resource, why: &str) -> String {
+    format!("the object provided is unrecognized (must be of type {}): {why}", resource.kind)
+}
+
 /// Reads the options of a deletion; an empty body has none.
 ///
 /// # Errors
@@ -158,8 +221,46 @@ pub(crate) fn options(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Va
 
 pub(crate) fn parse_json(body: &[u8]) -> Result<Parsed, Status> {
     json::parse(body).map_err(|e| {
-        Status::bad_request(format!("couldn't get version/kind; json parse error: {e}"))
+        let why = in_gos_words(&e, body);
+        Status::bad_request(format!(
+            "couldn't get version/kind; json parse error: {why} ({})",
+            beginning(body)
+        ))
     })
+}
+
+/// What Go's decoder says of the same mistake.
+pub(crate) fn in_gos_words(e: &serde_json::Error, body: &[u8]) -> String {
+    if e.is_eof() {
+        return "unexpected end of JSON input".to_owned();
+    }
+    let line = body.split(|b| *b == b'\n').nth(e.line().saturating_sub(1)).unwrap_or_default();
+    let at = line.get(e.column().saturating_sub(1)).copied().unwrap_or_default();
+    let shown =
+        if at.is_ascii_graphic() { char::from(at).to_string() } else { format!("\\x{at:02x}") };
+    let text = e.to_string();
+    if text.starts_with("recursion limit") {
+        format!("invalid character '{shown}' exceeded max depth")
+    } else if text.starts_with("expected value") {
+        format!("invalid character '{shown}' looking for beginning of value")
+    } else {
+        text
+    }
+}
+
+/// The beginning of a body, for a person to know it again: text, or hexadecimal digits.
+fn beginning(body: &[u8]) -> String {
+    const SHOWN: usize = 30;
+    let more = if body.len() > SHOWN { " ..." } else { "" };
+    let start = &body[..body.len().min(SHOWN)];
+    match start {
+        [] => "<empty>".to_owned(),
+        [b'{', ..] => format!("{}{more}", String::from_utf8_lossy(start)),
+        _ => {
+            let hex: String = start.iter().map(|b| format!("{b:02x}")).collect();
+            format!("{hex}{more}")
+        }
+    }
 }
 
 /// Makes an object of the resource from a parsed body: kind, types and unknown fields are checked.
@@ -173,10 +274,12 @@ pub(crate) fn object(
     validation: Validation,
 ) -> Result<Vec<String>, Status> {
     let Some(fields) = parsed.value.as_object_mut() else {
-        return Err(Status::bad_request(format!(
-            "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",
-            schema::json_type(&parsed.value)
-        )));
+        let why = format!(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }} ({})",
+            schema::json_type(&parsed.value),
+            beginning(parsed.value.to_string().as_bytes())
+        );
+        return Err(Status::bad_request(unrecognized(resource, &why)));
     };
     let api_version = resource.api_version();
     let kind = fields.get("kind").and_then(Value::as_str).unwrap_or_default();

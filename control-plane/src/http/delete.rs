@@ -8,7 +8,7 @@ use super::auth::User;
 use super::create::Outcome;
 use super::request::Query;
 use super::restriction::{self, Write};
-use super::status::{FieldError, Status};
+use super::status::{FieldError, GroupResource, Status};
 use super::{get, list};
 use crate::plane::Plane;
 use crate::registry::selectors::Selection;
@@ -45,13 +45,8 @@ impl DeleteOptions {
             Some(v) => v.as_i64(),
             None => query.number("gracePeriodSeconds")?,
         };
-        if grace.is_some_and(|g| g < 0) {
-            return Err(invalid(FieldError::invalid(
-                "gracePeriodSeconds",
-                &json!(grace),
-                "must be greater than or equal to 0",
-            )));
-        }
+        // As documented: a negative value is taken as one second.
+        let grace = grace.map(|g| if g < 0 { 1 } else { g });
         let orphan = body
             .get("orphanDependents")
             .and_then(Value::as_bool)
@@ -65,7 +60,7 @@ impl DeleteOptions {
                 return Err(invalid(FieldError::unsupported(
                     "propagationPolicy",
                     &json!(other),
-                    &["Background", "Foreground", "Orphan", "nil"],
+                    &["Foreground", "Background", "Orphan", "nil"],
                 )));
             }
         };
@@ -159,19 +154,21 @@ fn check_preconditions(
     options: &DeleteOptions,
 ) -> Result<(), Status> {
     let name = meta::name(old);
+    // Kubernetes names the kind here and not the resource.
+    let kind = GroupResource { group: &resource.group, resource: &resource.kind };
     if let Some(uid) = options.uid.as_deref().filter(|u| *u != meta::uid(old)) {
         let why = format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been deleted and then recreated",
             meta::uid(old)
         );
-        return Err(Status::conflict(resource.group_resource(), name, &why));
+        return Err(Status::conflict(kind, name, &why));
     }
     let have = meta::text(old, "/metadata/resourceVersion");
     if let Some(want) = options.revision.as_deref().filter(|r| *r != have) {
         let why = format!(
-            "Precondition failed: ResourceVersion in precondition: {want}, ResourceVersion in object meta: {have}"
+            "the ResourceVersion in the precondition ({want}) does not match the ResourceVersion in record ({have}). The object might have been modified"
         );
-        return Err(Status::conflict(resource.group_resource(), name, &why));
+        return Err(Status::conflict(kind, name, &why));
     }
     Ok(())
 }

@@ -44,7 +44,7 @@ struct Token {
 
 fn invalid_token() -> Status {
     Status::bad_request(
-        "continue key is not valid: it must be the token that the server returned with the previous page",
+        "invalid continue token: continue key is not valid: it must be the token that the server returned with the previous page",
     )
 }
 
@@ -61,7 +61,7 @@ impl Token {
             .map_err(|_| invalid_token())?;
         let v: Value = serde_json::from_slice(&raw).map_err(|_| invalid_token())?;
         match (v["v"].as_str(), v["rv"].as_u64(), v["start"].as_str()) {
-            (Some("meta.k8s.io/v1"), Some(revision), Some(start)) if start.contains('/') => {
+            (Some("meta.k8s.io/v1"), Some(revision), Some(start)) => {
                 Ok(Self { revision, start: start.to_owned() })
             }
             _ => Err(invalid_token()),
@@ -90,9 +90,14 @@ pub(crate) fn selection(resource: &Resource, query: &Query) -> Result<Selection,
         ))
     };
     let labels = LabelSelector::parse(l)
-        .map_err(|e| unable(&format!("unable to parse requirement: {e}")))?;
+        .map_err(|e| Status::bad_request(format!("unable to parse requirement: {e}")))?;
     let fields = FieldSelector::parse(f).map_err(|e| unable(&e))?;
     if let Some(bad) = fields.fields().find(|f| !resource.selects_by(f)) {
+        if resource.strategy.fields.is_empty() && resource.custom.is_none() {
+            return Err(Status::bad_request(format!(
+                "\"{bad}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+            )));
+        }
         return Err(unable(&format!("field label not supported: {bad}")));
     }
     Ok(Selection { labels, fields })
@@ -127,6 +132,7 @@ impl ListOptions {
     pub(crate) fn read(resource: &Resource, query: &Query) -> Result<Self, Status> {
         let selection = selection(resource, query)?;
         let limit = query.number("limit")?.unwrap_or(0);
+        query.number("timeoutSeconds")?;
         let next = query.get("continue").map(Token::decode).transpose()?;
         let mut revision = revision(query)?;
         let bad = |field, why: &str| {

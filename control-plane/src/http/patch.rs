@@ -59,9 +59,11 @@ pub(crate) async fn patch(
             *warnings.lock() = found;
         }
         if parsed.value["metadata"]["name"] != old["metadata"]["name"] {
-            return Err(Status::bad_request(
-                "the name of the object does not match the name on the URL".to_owned(),
-            ));
+            return Err(Status::bad_request(format!(
+                "the name of the object ({}) does not match the name on the URL ({})",
+                parsed.value["metadata"]["name"].as_str().unwrap_or_default(),
+                at.1
+            )));
         }
         Ok(parsed.value)
     };
@@ -70,37 +72,50 @@ pub(crate) async fn patch(
 }
 
 fn read(resource: &Resource, content_type: &str, text: &[u8]) -> Result<Patch, Status> {
-    let supported = |list: &[&str]| Status::unsupported_media_type(&list.join(", "));
+    let map = |prefix: &str| -> Result<Value, Status> {
+        let parsed = super::json::parse(text).map_err(|e| {
+            Status::bad_request(format!("{prefix}{}", body::in_gos_words(&e, text)))
+        })?;
+        if parsed.value.is_object() {
+            return Ok(parsed.value);
+        }
+        Err(Status::bad_request(format!(
+            "{prefix}json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            crate::registry::schema::json_type(&parsed.value)
+        )))
+    };
     match content_type {
         JSON => {
-            let patch: json_patch::Patch = serde_json::from_slice(text)
-                .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+            let value: Value = serde_json::from_slice(text).map_err(|e| {
+                let why = body::in_gos_words(&e, text);
+                Status::bad_request(format!("error decoding patch: {why}"))
+            })?;
+            if !value.is_array() {
+                return Err(Status::bad_request(format!(
+                    "error decoding patch: json: cannot unmarshal {} into Go value of type []handlers.jsonPatchOp",
+                    crate::registry::schema::json_type(&value)
+                )));
+            }
+            let patch: json_patch::Patch =
+                serde_json::from_value(value).map_err(|_| Status::patch_failed())?;
             if patch.0.len() > STEPS {
                 return Err(Status::too_large(STEPS));
             }
             Ok(Patch::Json(patch))
         }
-        MERGE => Ok(Patch::Merge(body::parse_json(text)?.value)),
-        STRATEGIC if resource.custom.is_some() => Err(supported(&[JSON, MERGE, APPLY])),
-        STRATEGIC => Ok(Patch::Strategic(body::parse_json(text)?.value)),
-        _ => Err(supported(&[JSON, MERGE, STRATEGIC, APPLY])),
+        MERGE => map("error decoding patch: ").map(Patch::Merge),
+        STRATEGIC if resource.custom.is_some() => {
+            Err(Status::unsupported_media_type(&[JSON, MERGE, APPLY].join(", ")))
+        }
+        STRATEGIC => map("").map(Patch::Strategic),
+        _ => Err(Status::unknown_patch()),
     }
 }
 
 fn apply_to(patch: &Patch, object: &mut Value, resource: &Resource) -> Result<(), Status> {
     match patch {
-        Patch::Json(p) => json_patch::patch(object, p).map_err(|e| {
-            let mut s = Status::invalid(&resource.group, &resource.kind, "", &[]);
-            s.message =
-                format!("the server rejected our request due to an error in our request: {e}");
-            s
-        }),
+        Patch::Json(p) => json_patch::patch(object, p).map_err(|_| Status::patch_failed()),
         Patch::Merge(p) => {
-            if !p.is_object() {
-                return Err(Status::bad_request(
-                    "error decoding patch: a merge patch must be an object",
-                ));
-            }
             json_patch::merge(object, p);
             Ok(())
         }

@@ -127,7 +127,7 @@ async fn not_a_resource(
             &json!({"issuer": super::tokens::ISSUER, "jwks_uri": format!("{}/openid/v1/jwks", super::tokens::ISSUER),
                 "response_types_supported": ["id_token"], "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["ES256"]}),
         )),
-        _ => Err(Status::no_such_path()),
+        _ => Ok(response::text(StatusCode::NOT_FOUND, "404 page not found\n")),
     }
 }
 
@@ -190,13 +190,15 @@ impl Call<'_> {
             },
         )?;
         let snapshot = self.plane.registry.snapshot();
+        if snapshot.in_version(&t.group, &t.version).next().is_none() {
+            return Ok(response::text(StatusCode::NOT_FOUND, "404 page not found\n"));
+        }
         let resource =
             snapshot.find(&t.group, &t.version, &t.resource).ok_or_else(Status::no_such_path)?;
-        if resource.namespaced
-            && t.namespace.is_empty()
-            && !matches!(verb, "list" | "watch")
-            && !(verb == "create" && t.name.is_empty())
-        {
+        if resource.namespaced && t.namespace.is_empty() && !matches!(verb, "list" | "watch") {
+            return Err(Status::no_such_method());
+        }
+        if matches!(verb, "update" | "patch") && t.name.is_empty() {
             return Err(Status::no_such_method());
         }
         if !resource.namespaced && !t.namespace.is_empty() {
@@ -260,24 +262,16 @@ impl Call<'_> {
         if matches!(verb, "delete" | "deletecollection") {
             return self.delete(resource, verb, accept, body).await;
         }
-        let options = WriteOptions::read(self.query, &self.parts.headers)?;
+        let options = WriteOptions::read(&self.parts.method, self.query, &self.parts.headers)?;
         let at = (t.namespace.as_str(), t.name.as_str());
         let (code, outcome, warnings) = match verb {
             "create" => {
                 if !t.name.is_empty() {
                     return Err(Status::no_such_method());
                 }
-                let mut parsed = body::parse(&self.parts.headers, body)?;
+                let mut parsed = body::parse_as(resource, &self.parts.headers, body)?;
                 let warnings = body::object(resource, &mut parsed, options.validation)?;
-                let mut namespace = t.namespace.clone();
-                if resource.namespaced && namespace.is_empty() {
-                    namespace = crate::registry::meta::namespace(&parsed.value).to_owned();
-                    if namespace.is_empty() {
-                        return Err(Status::bad_request(
-                            "an empty namespace may not be set during creation",
-                        ));
-                    }
-                }
+                let namespace = t.namespace.clone();
                 if resource.verbs == ["create"] {
                     let v = self.answer(resource, &namespace, parsed.value, &options).await?;
                     return Ok(response::value(StatusCode::CREATED, &v));
@@ -287,7 +281,7 @@ impl Call<'_> {
                 (StatusCode::CREATED, made, warnings)
             }
             "update" => {
-                let mut parsed = body::parse(&self.parts.headers, body)?;
+                let mut parsed = body::parse_as(resource, &self.parts.headers, body)?;
                 let warnings = body::object(resource, &mut parsed, options.validation)?;
                 let (o, created) =
                     update(plane, user, resource, at, Part::Main, parsed.value, &options).await?;
@@ -387,7 +381,7 @@ impl Call<'_> {
         if matches!(sub.name, "attach" | "exec" | "log" | "portforward") {
             return kubelet::relay(plane, self.parts, t, self.query).await;
         }
-        let options = WriteOptions::read(self.query, &self.parts.headers)?;
+        let options = WriteOptions::read(&self.parts.method, self.query, &self.parts.headers)?;
         match sub.name {
             "status" | "approval" | "finalize" => {
                 self.part(resource, verb, accept, body, &options).await

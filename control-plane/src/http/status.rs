@@ -140,12 +140,10 @@ impl Status {
         }
     }
 
-    /// No such path.
+    /// No such resource in a group that there is.
     pub(crate) fn no_such_path() -> Self {
         Self {
-            details: Some(
-                json!({"causes": [{"reason": "UnexpectedServerResponse", "message": "404 page not found"}]}),
-            ),
+            details: Some(json!({})),
             ..Self::new(404, "NotFound", "the server could not find the requested resource".into())
         }
     }
@@ -236,6 +234,31 @@ impl Status {
                 "MethodNotAllowed",
                 "the server does not allow this method on the requested resource".into(),
             )
+        }
+    }
+
+    /// Options with a value that does not exist.
+    pub(crate) fn bad_option(kind: &str, error: FieldError) -> Self {
+        Self::invalid("meta.k8s.io", kind, "", &[error])
+    }
+
+    /// A patch that cannot be applied to the object as it is.
+    pub(crate) fn patch_failed() -> Self {
+        Self {
+            details: Some(json!({})),
+            ..Self::new(
+                422,
+                "Invalid",
+                "the server rejected our request due to an error in our request".into(),
+            )
+        }
+    }
+
+    /// A patch in a form that the resource does not take.
+    pub(crate) fn unknown_patch() -> Self {
+        Self {
+            details: Some(json!({})),
+            ..Self::new(415, "UnsupportedMediaType", "415: Unsupported Media Type".into())
         }
     }
 

@@ -243,6 +243,9 @@ pub(crate) fn review(
     let spec = object["spec"].clone();
     let status = match resource.kind.as_str() {
         "SelfSubjectReview" => json!({"userInfo": user.to_value()}),
+        "TokenReview" if meta::text(&spec, "/token").is_empty() => {
+            return Err(Status::bad_request("token is required for TokenReview in authentication"));
+        }
         "TokenReview" => token_review(plane, &spec),
         "SelfSubjectAccessReview" => access(plane, user, resource, &spec)?,
         "SelfSubjectRulesReview" => rules(plane, user, &spec),
@@ -265,7 +268,7 @@ pub(crate) fn review(
                     &json!(""),
                     "at least one of user or group must be specified",
                 );
-                return Err(Status::invalid(&resource.group, &resource.kind, "", &[e]));
+                return Err(Status::invalid(&resource.group, "", "", &[e]));
             }
             if resource.kind == "LocalSubjectAccessReview"
                 && meta::text(&spec, "/resourceAttributes/namespace") != namespace
@@ -276,7 +279,7 @@ pub(crate) fn review(
                     value,
                     "must match metadata.namespace",
                 );
-                return Err(Status::invalid(&resource.group, &resource.kind, "", &[e]));
+                return Err(Status::invalid(&resource.group, "", "", &[e]));
             }
             access(plane, &asked, resource, &spec)?
         }
@@ -312,8 +315,8 @@ fn access(plane: &Plane, user: &User, resource: &Resource, spec: &Value) -> Resu
     let n = &spec["nonResourceAttributes"];
     if r.is_object() == n.is_object() {
         let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-        let e = FieldError::invalid("spec.resourceAttributes", r, why);
-        return Err(Status::invalid(&resource.group, &resource.kind, "", &[e]));
+        let e = FieldError::invalid("spec.resourceAttributes", &json!("null"), why);
+        return Err(Status::invalid(&resource.group, "", "", &[e]));
     }
     let of = |v: &'_ Value, f: &str| v[f].as_str().unwrap_or_default().to_owned();
     let (verb, group, res, sub) = (

@@ -41,9 +41,9 @@ pub(crate) async fn update(
     }
     let own = meta::namespace(&object);
     if resource.namespaced && !own.is_empty() && own != namespace {
-        return Err(Status::bad_request(format!(
-            "the namespace of the object ({own}) does not match the namespace on the URL ({namespace})"
-        )));
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
     }
     let revision = meta::text(&object, "/metadata/resourceVersion").to_owned();
     let exists = plane.store.get(&get::key(resource, namespace, name)).is_some();

@@ -117,7 +117,7 @@ fn validate_new(new: &Value, errors: &mut Vec<FieldError>) {
         errors.push(FieldError::invalid(
             "spec.signerName",
             &spec["signerName"],
-            "must be a fully qualified domain and path of the form \"example.com/signer-name\"",
+            "must be a fully qualified domain and path of the form 'example.com/signer-name'",
         ));
     }
     if spec["expirationSeconds"].as_i64().is_some_and(|n| n < 600) {

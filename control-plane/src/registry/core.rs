@@ -94,7 +94,7 @@ pub(crate) static CONFIG_MAP: Strategy = Strategy {
             }
         }
         if size > CONFIG_LIMIT {
-            errors.push(FieldError::too_long("", CONFIG_LIMIT));
+            errors.push(FieldError::too_long("[]", CONFIG_LIMIT));
         }
         immutable(new, old, &["data", "binaryData"], errors);
     },
@@ -268,7 +268,7 @@ pub(crate) static NODE: Strategy = Strategy {
     },
     validate: |new, old, _, errors| {
         for (i, t) in new["spec"]["taints"].as_array().into_iter().flatten().enumerate() {
-            let path = format!("spec.taints[{i}]");
+            let path = format!("metadata.taints[{i}]");
             if let Err(e) = names::label_key(t["key"].as_str().unwrap_or_default()) {
                 errors.push(FieldError::invalid(format!("{path}.key"), &t["key"], &e));
             }
@@ -279,7 +279,7 @@ pub(crate) static NODE: Strategy = Strategy {
                 errors.push(FieldError::unsupported(
                     format!("{path}.effect"),
                     &t["effect"],
-                    &["NoExecute", "NoSchedule", "PreferNoSchedule"],
+                    &["NoSchedule", "PreferNoSchedule", "NoExecute"],
                 ));
             }
         }

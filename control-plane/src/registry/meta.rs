@@ -163,16 +163,13 @@ pub(crate) fn validate(object: &Value, resource: &Resource, errors: &mut Vec<Fie
     }
     validate_labels(m.get("labels"), "metadata.labels", errors);
     validate_annotations(m.get("annotations"), errors);
-    for (i, owner) in m["ownerReferences"].as_array().into_iter().flatten().enumerate() {
+    for owner in m["ownerReferences"].as_array().into_iter().flatten() {
         for field in ["apiVersion", "kind", "name", "uid"] {
             if owner[field].as_str().unwrap_or_default().is_empty() {
-                let hint = if field == "apiVersion" {
-                    "version must not be empty"
-                } else {
-                    "must not be empty"
-                };
-                let path = format!("metadata.ownerReferences[{i}].{field}");
-                errors.push(FieldError::invalid(path, &json!(""), hint));
+                let what = if field == "apiVersion" { "version" } else { field };
+                let path = format!("metadata.ownerReferences.{field}");
+                let hint = format!("{what} must not be empty");
+                errors.push(FieldError::invalid(path, &json!(""), &hint));
             }
         }
     }
@@ -185,10 +182,16 @@ pub(crate) fn validate(object: &Value, resource: &Resource, errors: &mut Vec<Fie
             "Only one reference can have Controller set to true. Found \"true\" in references for more than one owner",
         ));
     }
-    for f in m["finalizers"].as_array().into_iter().flatten() {
+    for (i, f) in m["finalizers"].as_array().into_iter().flatten().enumerate() {
         let text = f.as_str().unwrap_or_default();
         if let Err(e) = names::label_key(text) {
             errors.push(FieldError::invalid("metadata.finalizers", f, &e));
+        } else if resource.custom.is_none()
+            && !text.contains('/')
+            && !matches!(text, "orphan" | "foregroundDeletion" | "kubernetes")
+        {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(FieldError::invalid(format!("metadata.finalizers[{i}]"), f, why));
         }
     }
 }

@@ -68,6 +68,22 @@ pub(crate) static ROLE: Strategy = Strategy {
                 ));
             }
             if has("nonResourceURLs") {
+                if !meta::namespace(new).is_empty() {
+                    let list: Vec<String> = r["nonResourceURLs"]
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                        .map(Value::to_string)
+                        .collect();
+                    errors.push(FieldError {
+                        reason: "FieldValueInvalid",
+                        field: format!("rules[{i}].nonResourceURLs"),
+                        message: format!(
+                            "Invalid value: []string{{{}}}: namespaced rules cannot apply to non-resource URLs",
+                            list.join(", ")
+                        ),
+                    });
+                }
                 continue;
             }
             for f in ["apiGroups", "resources"] {
@@ -111,6 +127,9 @@ pub(crate) static ROLE_BINDING: Strategy = Strategy {
             errors.push(FieldError::required("roleRef.name", ""));
         }
         for (i, s) in new["subjects"].as_array().into_iter().flatten().enumerate() {
+            if s["name"].as_str().unwrap_or_default().is_empty() {
+                errors.push(FieldError::required(format!("subjects[{i}].name"), ""));
+            }
             match s["kind"].as_str().unwrap_or_default() {
                 "ServiceAccount" => {
                     if s["namespace"].as_str().unwrap_or_default().is_empty()
@@ -123,12 +142,22 @@ pub(crate) static ROLE_BINDING: Strategy = Strategy {
                 _ => errors.push(FieldError::unsupported(
                     format!("subjects[{i}].kind"),
                     &s["kind"],
-                    &["Group", "ServiceAccount", "User"],
+                    &["ServiceAccount", "User", "Group"],
                 )),
             }
         }
         if old.is_some_and(|o| o["roleRef"] != *role) {
-            errors.push(FieldError::invalid("roleRef", role, "cannot change roleRef"));
+            let of = |f: &str| role[f].as_str().unwrap_or_default();
+            errors.push(FieldError {
+                reason: "FieldValueInvalid",
+                field: "roleRef".into(),
+                message: format!(
+                    "Invalid value: rbac.RoleRef{{APIGroup:{:?}, Kind:{:?}, Name:{:?}}}: cannot change roleRef",
+                    of("apiGroup"),
+                    of("kind"),
+                    of("name")
+                ),
+            });
         }
     },
     columns: &columns::ROLE_BINDING,

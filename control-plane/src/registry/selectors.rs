@@ -3,7 +3,7 @@
 //! Owns: their grammar and matching. Called by: list, watch, deletecollection, the controllers.
 //! Never: reads more of an object than its labels and the fields that may be selected.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// What selectors may ask about an object.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

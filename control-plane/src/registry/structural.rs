@@ -454,7 +454,7 @@ fn type_error(path: &str, value: &Value, wanted: &str) -> FieldError {
         t => t,
     };
     let p = shown(path);
-    let value = if value.is_object() || value.is_array() { json!(found) } else { value.clone() };
+    let value = json!(found);
     FieldError {
         reason: "FieldValueTypeInvalid",
         field: p.clone(),
