@@ -16,6 +16,9 @@ _keadm() {
             ",$1")
                 cmd="keadm"
                 ;;
+            keadm,backup)
+                cmd="keadm__subcmd__backup"
+                ;;
             keadm,check)
                 cmd="keadm__subcmd__check"
                 ;;
@@ -58,6 +61,9 @@ _keadm() {
             keadm,reset)
                 cmd="keadm__subcmd__reset"
                 ;;
+            keadm,restore)
+                cmd="keadm__subcmd__restore"
+                ;;
             keadm,supervise)
                 cmd="keadm__subcmd__supervise"
                 ;;
@@ -66,6 +72,9 @@ _keadm() {
                 ;;
             keadm,version)
                 cmd="keadm__subcmd__version"
+                ;;
+            keadm__subcmd__backup,cloud)
+                cmd="keadm__subcmd__backup__subcmd__cloud"
                 ;;
             keadm__subcmd__config,check)
                 cmd="keadm__subcmd__config__subcmd__check"
@@ -94,6 +103,9 @@ _keadm() {
             keadm__subcmd__reset,edge)
                 cmd="keadm__subcmd__reset__subcmd__edge"
                 ;;
+            keadm__subcmd__restore,cloud)
+                cmd="keadm__subcmd__restore__subcmd__cloud"
+                ;;
             *)
                 ;;
         esac
@@ -101,12 +113,84 @@ _keadm() {
 
     case "${cmd}" in
         keadm)
-            opts="-q -v -h -V --quiet --v --log-format --color --progress --ascii --root --help --version up init join gettoken check reset manifest config dashboard cloudcore edgecore mapper control-plane version completion help supervise"
+            opts="-q -v -h -V --quiet --v --log-format --color --progress --ascii --root --help --version up init join gettoken check reset backup restore manifest config dashboard cloudcore edgecore mapper control-plane version completion help supervise"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --v)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --progress)
+                    COMPREPLY=($(compgen -W "auto plain jsonl none" -- "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        keadm__subcmd__backup)
+            opts="-q -v -h --quiet --v --log-format --color --progress --ascii --root --help cloud"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --v)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --progress)
+                    COMPREPLY=($(compgen -W "auto plain jsonl none" -- "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        keadm__subcmd__backup__subcmd__cloud)
+            opts="-q -v -h --data-dir --quiet --v --log-format --color --progress --ascii --root --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --v)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1286,6 +1370,78 @@ _keadm() {
                     return 0
                     ;;
                 --remote-runtime-endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --v)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --progress)
+                    COMPREPLY=($(compgen -W "auto plain jsonl none" -- "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        keadm__subcmd__restore)
+            opts="-q -v -h --quiet --v --log-format --color --progress --ascii --root --help cloud"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --v)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --progress)
+                    COMPREPLY=($(compgen -W "auto plain jsonl none" -- "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        keadm__subcmd__restore__subcmd__cloud)
+            opts="-y -q -v -h --data-dir --force --yes --quiet --v --log-format --color --progress --ascii --root --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --data-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -46,6 +46,8 @@ complete -c keadm -n "__fish_keadm_needs_command" -f -a "join" -d 'Make this mac
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "gettoken" -d 'Print a token with which an edge node can join'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "check" -d 'Check this machine, and the cloud or edge side on it'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "reset" -d 'Remove what `init` or `join` has made on this machine, and nothing else'
+complete -c keadm -n "__fish_keadm_needs_command" -f -a "backup" -d 'Back up the embedded control plane while it runs'
+complete -c keadm -n "__fish_keadm_needs_command" -f -a "restore" -d 'Restore the embedded control plane from a backup'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "manifest" -d 'Print what `keadm init` applies to Kubernetes, as YAML'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "config" -d 'Print or check configuration files'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "dashboard" -d 'Watch the fleet in the terminal: nodes, pods, devices, messages, as they change'
@@ -335,6 +337,71 @@ complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subco
 complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from edge" -s v -d 'Log more; repeat for even more'
 complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from edge" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
 complete -c keadm -n "__fish_keadm_using_subcommand reset; and __fish_seen_subcommand_from edge" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand backup; and not __fish_seen_subcommand_from cloud" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand backup; and not __fish_seen_subcommand_from cloud" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand backup; and not __fish_seen_subcommand_from cloud" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand backup; and not __fish_seen_subcommand_from cloud" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand backup; and not __fish_seen_subcommand_from cloud" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand backup; and not __fish_seen_subcommand_from cloud" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand backup; and not __fish_seen_subcommand_from cloud" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand backup; and not __fish_seen_subcommand_from cloud" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand backup; and not __fish_seen_subcommand_from cloud" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand backup; and not __fish_seen_subcommand_from cloud" -f -a "cloud" -d 'Write everything that the embedded control plane keeps to FILE'
+complete -c keadm -n "__fish_keadm_using_subcommand backup; and __fish_seen_subcommand_from cloud" -l data-dir -d 'Where the control plane keeps its data [default: /var/lib/kubeedge/control-plane]' -r
+complete -c keadm -n "__fish_keadm_using_subcommand backup; and __fish_seen_subcommand_from cloud" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand backup; and __fish_seen_subcommand_from cloud" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand backup; and __fish_seen_subcommand_from cloud" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand backup; and __fish_seen_subcommand_from cloud" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand backup; and __fish_seen_subcommand_from cloud" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand backup; and __fish_seen_subcommand_from cloud" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand backup; and __fish_seen_subcommand_from cloud" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand backup; and __fish_seen_subcommand_from cloud" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand backup; and __fish_seen_subcommand_from cloud" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand restore; and not __fish_seen_subcommand_from cloud" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand restore; and not __fish_seen_subcommand_from cloud" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand restore; and not __fish_seen_subcommand_from cloud" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand restore; and not __fish_seen_subcommand_from cloud" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand restore; and not __fish_seen_subcommand_from cloud" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand restore; and not __fish_seen_subcommand_from cloud" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand restore; and not __fish_seen_subcommand_from cloud" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand restore; and not __fish_seen_subcommand_from cloud" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand restore; and not __fish_seen_subcommand_from cloud" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand restore; and not __fish_seen_subcommand_from cloud" -f -a "cloud" -d 'Put what is in FILE in the place of what the embedded control plane has'
+complete -c keadm -n "__fish_keadm_using_subcommand restore; and __fish_seen_subcommand_from cloud" -l data-dir -d 'Where the control plane keeps its data [default: /var/lib/kubeedge/control-plane]' -r
+complete -c keadm -n "__fish_keadm_using_subcommand restore; and __fish_seen_subcommand_from cloud" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand restore; and __fish_seen_subcommand_from cloud" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand restore; and __fish_seen_subcommand_from cloud" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand restore; and __fish_seen_subcommand_from cloud" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand restore; and __fish_seen_subcommand_from cloud" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand restore; and __fish_seen_subcommand_from cloud" -s y -l yes -l force -d 'Do not ask'
+complete -c keadm -n "__fish_keadm_using_subcommand restore; and __fish_seen_subcommand_from cloud" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand restore; and __fish_seen_subcommand_from cloud" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand restore; and __fish_seen_subcommand_from cloud" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand restore; and __fish_seen_subcommand_from cloud" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c keadm -n "__fish_keadm_using_subcommand manifest" -l advertise-address -d 'Addresses that edges dial; they go into cloudcore\'s certificate' -r
 complete -c keadm -n "__fish_keadm_using_subcommand manifest" -l set -d 'A setting of cloudcore.yaml, in Helm\'s syntax' -r
 complete -c keadm -n "__fish_keadm_using_subcommand manifest" -l v -d 'The verbosity as KubeEdge writes it' -r

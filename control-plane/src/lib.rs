@@ -169,6 +169,7 @@ impl ControlPlane {
             registry: registry::Registry::new(),
             signer,
             authorizer: http::rbac::Authorizer::default(),
+            webhooks: http::webhooks::Webhooks::default(),
             kubelets,
             address,
             data_dir: config.data_dir,

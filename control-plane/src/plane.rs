@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bootstrap::Authority;
 use crate::http::rbac::Authorizer;
 use crate::http::tokens::Signer;
+use crate::http::webhooks::Webhooks;
 use crate::registry::Registry;
 use crate::store::Store;
 
@@ -21,6 +22,7 @@ pub(crate) struct Plane {
     pub(crate) registry: Registry,
     pub(crate) signer: Signer,
     pub(crate) authorizer: Authorizer,
+    pub(crate) webhooks: Webhooks,
     /// The CA, for those who ask for certificates.
     pub(crate) authority: Authority,
     /// How kubelets are asked: with a client certificate of the CA.

@@ -583,6 +583,15 @@ pub(crate) async fn apply(
     if !parsed.value.is_object() {
         return Err(Status::bad_request("error decoding YAML: not an object"));
     }
+    let said = |f: &str| parsed.value[f].as_str().unwrap_or_default();
+    if said("apiVersion") != resource.api_version() || said("kind") != resource.kind {
+        let version = match said("apiVersion") {
+            v if v.contains('/') => v.to_owned(),
+            v => format!("/{v}"),
+        };
+        let kind = said("kind");
+        return Err(Status::bad_request(format!("invalid object type: {version}, Kind={kind}")));
+    }
     if parsed.value["metadata"]["managedFields"].as_array().is_some_and(|l| !l.is_empty()) {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }

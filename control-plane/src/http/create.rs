@@ -7,8 +7,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::auth::User;
-use super::body::WriteOptions;
+use super::body::{self, WriteOptions};
 use super::status::{FieldError, Status};
+use super::webhooks::{self, Operation, Write};
 use super::{admission, apply, get};
 use crate::plane::Plane;
 use crate::registry::{Part, Resource, meta};
@@ -58,7 +59,7 @@ pub(crate) async fn create(
     }
     let generated = meta::name(&object).is_empty();
     for _ in 0..NAME_ATTEMPTS {
-        let new = prepare(plane, user, resource, namespace, object.clone(), options)?;
+        let new = prepare(plane, user, resource, namespace, object.clone(), options).await?;
         let name = meta::name(&new).to_owned();
         if options.dry_run {
             if plane.store.get(&get::key(resource, namespace, &name)).is_some() {
@@ -86,7 +87,7 @@ pub(crate) async fn create(
 }
 
 /// Everything up to the write.
-fn prepare(
+async fn prepare(
     plane: &Plane,
     user: &User,
     resource: &Resource,
@@ -102,12 +103,28 @@ fn prepare(
     }
     (resource.strategy.prepare)(&mut new, None, Part::Main);
     admission::on_create(plane, user, resource, namespace, &mut new)?;
+    let name = meta::name(&new).to_owned();
+    let write = Write {
+        user,
+        resource,
+        namespace,
+        name: &name,
+        operation: Operation::Create,
+        part: Part::Main,
+        dry_run: options.dry_run,
+        old: None,
+    };
+    if webhooks::mutate(plane, &write, &mut new).await? {
+        body::check(resource, &mut new)?;
+        (resource.strategy.default)(&mut new);
+    }
     let mut errors = Vec::new();
     meta::validate(&new, resource, &mut errors);
     validate(resource, &new, None, Part::Main, &mut errors);
     if !errors.is_empty() {
         return Err(Status::invalid(&resource.group, &resource.kind, &shown_name(&new), &errors));
     }
+    webhooks::validate(plane, &write, Some(&new)).await?;
     apply::record_create(resource, &mut new, applied.as_ref(), options);
     Ok(new)
 }

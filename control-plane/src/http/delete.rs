@@ -9,7 +9,7 @@ use super::create::Outcome;
 use super::request::Query;
 use super::restriction::{self, Write};
 use super::status::{FieldError, GroupResource, Status};
-use super::{get, list};
+use super::{get, list, webhooks};
 use crate::plane::Plane;
 use crate::registry::selectors::Selection;
 use crate::registry::{Resource, core, meta};
@@ -113,6 +113,18 @@ pub(crate) async fn delete(
         let old = get::with_kind(resource, &current);
         restriction::check(plane, user, resource, (namespace, name), Write::Delete(&old))?;
         check_preconditions(resource, &old, options)?;
+        let write = webhooks::Write {
+            user,
+            resource,
+            namespace,
+            name,
+            operation: webhooks::Operation::Delete,
+            part: crate::registry::Part::Main,
+            dry_run: options.dry_run,
+            old: Some(&old),
+        };
+        webhooks::mutate(plane, &write, &mut Value::Null).await?;
+        webhooks::validate(plane, &write, None).await?;
         let plan = plan(resource, &old, options, jiff::Timestamp::now());
         let key = get::key(resource, namespace, name);
         let result = match plan {

@@ -33,3 +33,4 @@ pub(crate) mod table;
 pub(crate) mod tokens;
 pub(crate) mod update;
 pub(crate) mod watch;
+pub(crate) mod webhooks;

@@ -6,9 +6,10 @@
 use serde_json::Value;
 
 use super::auth::User;
-use super::body::WriteOptions;
+use super::body::{self, WriteOptions};
 use super::create::{Outcome, create, validate};
 use super::status::{FieldError, Status};
+use super::webhooks::{self, Operation, Write};
 use super::{admission, apply, get};
 use crate::plane::Plane;
 use crate::registry::{Part, Resource, meta};
@@ -104,7 +105,7 @@ pub(crate) async fn modify(
             return Err(Status::modified(resource.group_resource(), name));
         }
         check_identity(resource, &sent, &old)?;
-        let new = prepare(plane, user, resource, part, &sent, &old, options)?;
+        let new = prepare(plane, user, resource, part, &sent, &old, options).await?;
         if options.dry_run {
             return Ok(Outcome::Dry(new));
         }
@@ -163,7 +164,7 @@ fn check_identity(resource: &Resource, sent: &Value, old: &Value) -> Result<(), 
 }
 
 /// Everything up to the write.
-fn prepare(
+async fn prepare(
     plane: &Plane,
     user: &User,
     resource: &Resource,
@@ -190,6 +191,22 @@ fn prepare(
     new["apiVersion"] = resource.api_version().into();
     meta::count_generation(&mut new, old, resource, part);
     admission::on_update(plane, user, resource, &mut new, old, part)?;
+    let write = Write {
+        user,
+        resource,
+        namespace: meta::namespace(old),
+        name: meta::name(old),
+        operation: Operation::Update,
+        part,
+        dry_run: options.dry_run,
+        old: Some(old),
+    };
+    if webhooks::mutate(plane, &write, &mut new).await? {
+        body::check(resource, &mut new)?;
+        (resource.strategy.default)(&mut new);
+        meta::keep_identity(&mut new, old);
+        (resource.strategy.prepare)(&mut new, Some(old), part);
+    }
     let mut errors = Vec::new();
     meta::validate(&new, resource, &mut errors);
     meta::validate_update(&new, old, &mut errors);
@@ -197,6 +214,7 @@ fn prepare(
     if !errors.is_empty() {
         return Err(Status::invalid(&resource.group, &resource.kind, meta::name(old), &errors));
     }
+    webhooks::validate(plane, &write, Some(&new)).await?;
     meta::metadata(&mut new)
         .insert("resourceVersion".into(), old["metadata"]["resourceVersion"].clone());
     apply::record_update(resource, &mut new, old, part, options);

@@ -884,6 +884,13 @@ pub(crate) static STORAGE_CLASS: Columns = Columns {
     },
 };
 
+pub(crate) static WEBHOOKS: Columns = Columns {
+    columns: &[col("Name"), int("Webhooks"), col("Age")],
+    cells: |o, now| {
+        vec![name(o), o["webhooks"].as_array().map_or(0, Vec::len).into(), age_of(o, now)]
+    },
+};
+
 pub(crate) static CSI_NODE: Columns = Columns {
     columns: &[col("Name"), int("Drivers"), col("Age")],
     cells: |o, now| {

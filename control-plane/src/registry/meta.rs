@@ -186,7 +186,7 @@ pub(crate) fn validate(object: &Value, resource: &Resource, errors: &mut Vec<Fie
         let text = f.as_str().unwrap_or_default();
         if let Err(e) = names::label_key(text) {
             errors.push(FieldError::invalid("metadata.finalizers", f, &e));
-        } else if resource.custom.is_none()
+        } else if matches!(resource.group.as_str(), "" | "apps" | "batch")
             && !text.contains('/')
             && !matches!(text, "orphan" | "foregroundDeletion" | "kubernetes")
         {

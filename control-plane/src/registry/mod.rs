@@ -19,6 +19,7 @@ pub(crate) mod selectors;
 pub(crate) mod strategic;
 pub(crate) mod structural;
 mod table;
+pub(crate) mod webhooks;
 
 use std::collections::HashMap;
 use std::sync::Arc;

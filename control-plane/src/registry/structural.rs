@@ -520,7 +520,7 @@ mod tests {
         assert_eq!(
             problems(json!({"spec": {"size": "x"}})),
             [
-                "spec.size: Invalid value: \"x\": spec.size in body must be of type integer: \"string\""
+                "spec.size: Invalid value: \"string\": spec.size in body must be of type integer: \"string\""
             ]
         );
         assert_eq!(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{
     Resource, Strategy, Subresource, api_version, apps, certificates, core, crd, others, pods,
-    schema,
+    schema, webhooks,
 };
 
 const ALL: &[&str] =
@@ -242,6 +242,26 @@ fn groups() -> Vec<Group> {
             ],
         ),
         (
+            "admissionregistration.k8s.io",
+            "io.k8s.api.admissionregistration.v1",
+            vec![
+                row(
+                    "MutatingWebhookConfiguration",
+                    "mutatingwebhookconfigurations",
+                    &[],
+                    false,
+                    &webhooks::MUTATING,
+                ),
+                row(
+                    "ValidatingWebhookConfiguration",
+                    "validatingwebhookconfigurations",
+                    &[],
+                    false,
+                    &webhooks::VALIDATING,
+                ),
+            ],
+        ),
+        (
             "apiextensions.k8s.io",
             "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1",
             vec![
@@ -267,7 +287,7 @@ pub(super) fn builtin() -> Vec<Arc<Resource>> {
             if r.all {
                 categories.push("all".to_owned());
             }
-            if group == "apiextensions.k8s.io" {
+            if matches!(group, "admissionregistration.k8s.io" | "apiextensions.k8s.io") {
                 categories.push("api-extensions".to_owned());
             }
             let ty = schemas.find(&format!("{package}.{}", r.kind));

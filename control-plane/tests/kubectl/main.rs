@@ -3,6 +3,7 @@
 
 mod security;
 mod support;
+mod webhooks;
 
 use support::Cluster;
 
