@@ -49,11 +49,20 @@ fn keadm(mut command: Command) -> String {
 impl Site {
     /// For the scenes of a group.
     pub(crate) fn new(group: &'static str) -> Self {
-        Self::with_edge(group, &binary())
+        Self::make(group, &binary(), &[])
+    }
+
+    /// [`Site::new`] with more arguments of `keadm join`.
+    pub(crate) fn with(group: &'static str, join: &[&str]) -> Self {
+        Self::make(group, &binary(), join)
     }
 
     /// [`Site::new`] with another binary on the edge.
     pub(crate) fn with_edge(group: &'static str, edge: &Path) -> Self {
+        Self::make(group, edge, &[])
+    }
+
+    fn make(group: &'static str, edge: &Path, more: &[&str]) -> Self {
         let pair = Pair::new();
         let containerd = Containerd::start_on(&pair.edge).unwrap();
         keadm(command(&pair.cloud, ["init", "--embedded", "--advertise-address", CLOUD_ADDRESS]));
@@ -62,7 +71,7 @@ impl Site {
         let endpoint = containerd.endpoint();
         let mut join = pair.edge.command(edge);
         join.args(["join", "-e", &link, "-t", &token, "-i", NODE, "-p", &endpoint]);
-        join.args(["--set", ANY_DISK]).stdin(Stdio::null());
+        join.args(["--set", ANY_DISK]).args(more).stdin(Stdio::null());
         keadm(join);
         Self { group, pair, _containerd: containerd }
     }

@@ -33,7 +33,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use service::telemetry::HOP;
 use service::{BoxError, CancellationToken};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use self::dmi::Registry;
@@ -103,7 +103,8 @@ type Protocols = BTreeSet<Arc<str>>;
 type Answer = oneshot::Sender<Result<(), Refusal>>;
 
 enum Input {
-    Mqtt(Topic, Bytes),
+    /// And its part of the room that the event bus has for what it heard.
+    Mqtt(Topic, Bytes, OwnedSemaphorePermit),
     Cloud(FromCloud),
     Mapper(DeviceId, Protocols, MapperSays, Answer),
 }
@@ -128,8 +129,8 @@ impl Handle {
     }
 
     /// A message from MQTT. Waits while the inbox is full.
-    pub(crate) async fn mqtt(&self, topic: Topic, payload: Bytes) {
-        let _ = self.inputs.send(Input::Mqtt(topic, payload)).await;
+    pub(crate) async fn mqtt(&self, topic: Topic, payload: Bytes, room: OwnedSemaphorePermit) {
+        let _ = self.inputs.send(Input::Mqtt(topic, payload, room)).await;
     }
 
     /// What a mapper, which may speak for `protocols`, says of a device; returns once it is stored.
@@ -245,7 +246,7 @@ impl DeviceTwin {
             let now = Timestamp::now();
             tracing::trace!(target: HOP, at = "devicetwin");
             match input {
-                Input::Mqtt(topic, payload) => {
+                Input::Mqtt(topic, payload, _room) => {
                     effects.append(&mut state.mqtt(&topic, &payload, now));
                     if let Topic::Device(id, DeviceTopic::TwinUpdate) = topic {
                         updated.push((id, payload));

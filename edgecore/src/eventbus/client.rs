@@ -31,7 +31,7 @@ use tokio_rustls::TlsConnector;
 use tokio_util::codec::Framed;
 
 use super::broker::codec;
-use super::{Incoming, Interest};
+use super::{Heard, Interest};
 use crate::devicetwin::Publication;
 
 const REDIAL: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
@@ -181,12 +181,7 @@ impl Moods {
 }
 
 /// Hears what is of interest, for ever. When `heard` is full, the broker waits.
-pub(super) async fn hear(
-    to: External,
-    client_id: String,
-    mut interest: Interest,
-    heard: mpsc::Sender<Incoming>,
-) {
+pub(super) async fn hear(to: External, client_id: String, mut interest: Interest, heard: Heard) {
     let mut moods = Moods::new("subscribe");
     loop {
         let why = match to.dial(&client_id).await {
@@ -203,7 +198,7 @@ pub(super) async fn hear(
 async fn listen(
     mut socket: Socket,
     interest: &mut Interest,
-    heard: &mpsc::Sender<Incoming>,
+    heard: &Heard,
     up: impl FnOnce(),
 ) -> Result<std::convert::Infallible, Lost> {
     let mut subscribed = interest.seen();
@@ -218,9 +213,7 @@ async fn listen(
                 match packet.ok_or(Lost::Closed)?? {
                     Packet::Publish(publish) => {
                         let id = publish.pkid;
-                        let incoming = Incoming { topic: publish.topic, payload: publish.payload };
-                        // The event bus gone means that the process is stopping.
-                        let _ = heard.send(incoming).await;
+                        heard.bring(publish.topic, publish.payload).await;
                         if publish.qos == QoS::AtLeastOnce {
                             send(&mut socket, Packet::PubAck(PubAck { pkid: id })).await?;
                         }

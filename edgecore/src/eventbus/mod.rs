@@ -26,7 +26,7 @@ use bytes::Bytes;
 use rumqttc::mqttbytes::QoS;
 use service::{Policy, Service};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use self::broker::Broker;
 use self::client::External;
@@ -37,6 +37,8 @@ use crate::metamanager::{Store, StoreError};
 
 /// What was heard and waits for the device twin or the link at most.
 const HEARD: usize = 1024;
+/// And its bytes, those that wait for the device twin included.
+const HEARD_BYTES: usize = 16 << 20;
 /// What is to be published and waits at most.
 const PUBLISHED: usize = 1024;
 /// Commands of rules that wait at most; then the edgehub waits.
@@ -74,6 +76,31 @@ pub enum EventBusError {
 pub(crate) struct Incoming {
     topic: String,
     payload: Bytes,
+    /// Its part of [`HEARD_BYTES`].
+    room: OwnedSemaphorePermit,
+}
+
+/// The way of what is heard; clones share it.
+#[derive(Clone)]
+pub(crate) struct Heard {
+    channel: mpsc::Sender<Incoming>,
+    room: Arc<Semaphore>,
+}
+
+impl Heard {
+    fn new(channel: mpsc::Sender<Incoming>) -> Self {
+        Self { channel, room: Arc::new(Semaphore::new(HEARD_BYTES)) }
+    }
+
+    /// Waits while there is no room.
+    async fn bring(&self, topic: String, payload: Bytes) {
+        let size = (topic.len() + payload.len()).clamp(1, HEARD_BYTES);
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        // Never closed; and the event bus gone means that the process is stopping.
+        if let Ok(room) = Arc::clone(&self.room).acquire_many_owned(size).await {
+            let _ = self.channel.send(Incoming { topic, payload, room }).await;
+        }
+    }
 }
 
 /// The filters that we subscribe to; clones share them.
@@ -195,6 +222,7 @@ impl EventBus {
         to_cloud: ToCloud,
     ) {
         let (heard, incoming) = mpsc::channel(HEARD);
+        let heard = Heard::new(heard);
         let built_in = SUBSCRIPTIONS.map(str::to_owned).to_vec();
         let (filters, interest) = watch::channel(built_in);
         let interest = Interest(interest);
@@ -280,12 +308,12 @@ struct Route {
 
 impl Route {
     async fn run(self, mut incoming: mpsc::Receiver<Incoming>) {
-        while let Some(Incoming { topic, payload }) = incoming.recv().await {
+        while let Some(Incoming { topic, payload, room }) = incoming.recv().await {
             match Topic::parse(&topic) {
                 Ok(Some(topic)) => {
                     let Some(twins) = &self.twins else { continue };
                     count(&self.counters.to_twins);
-                    twins.mqtt(topic, payload).await;
+                    twins.mqtt(topic, payload, room).await;
                 }
                 Ok(None) => {
                     count(&self.counters.to_cloud);

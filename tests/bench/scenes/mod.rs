@@ -4,6 +4,7 @@
 //! needs, so that groups do not depend on each other; `inside` is what of it has to run on a host,
 //! see [`crate::client`].
 
+mod devices;
 mod memory;
 mod pods;
 mod recovery;
@@ -27,8 +28,15 @@ pub(crate) struct Group {
 }
 
 /// All, in the order in which they are measured and shown.
-pub(crate) const GROUPS: [Group; 6] =
-    [size::GROUP, up::GROUP, memory::GROUP, pods::GROUP, store::GROUP, recovery::GROUP];
+pub(crate) const GROUPS: [Group; 7] = [
+    size::GROUP,
+    up::GROUP,
+    memory::GROUP,
+    pods::GROUP,
+    store::GROUP,
+    recovery::GROUP,
+    devices::GROUP,
+];
 
 const MAIN: &str = "From the cloud to the edge";
 

@@ -18,13 +18,13 @@ use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::Codec;
 use service::{BoxError, CancellationToken};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use self::connection::End;
 use self::table::Core;
 pub(crate) use self::table::Numbers;
-use super::{Incoming, Interest};
+use super::{Heard, Interest};
 
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 1024;
@@ -40,13 +40,13 @@ pub(super) fn codec() -> Codec {
 pub(crate) struct Broker {
     core: Mutex<Core>,
     interest: Interest,
-    heard: mpsc::Sender<Incoming>,
+    heard: Heard,
 }
 
 impl Broker {
     /// `max_queue` messages may wait for one client. What is of `interest` goes to `heard`; when
     /// that is full, the client that published waits.
-    pub(super) fn new(max_queue: usize, interest: Interest, heard: mpsc::Sender<Incoming>) -> Self {
+    pub(super) fn new(max_queue: usize, interest: Interest, heard: Heard) -> Self {
         Self { core: Mutex::new(Core::new(max_queue)), interest, heard }
     }
 
@@ -61,9 +61,7 @@ impl Broker {
 
     async fn tell(&self, topic: &str, payload: &Bytes) {
         if self.interest.has(topic) {
-            let heard = Incoming { topic: topic.to_owned(), payload: payload.clone() };
-            // The event bus gone means that the process is stopping.
-            let _ = self.heard.send(heard).await;
+            self.heard.bring(topic.to_owned(), payload.clone()).await;
         }
     }
 }

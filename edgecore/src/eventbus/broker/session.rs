@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use rumqttc::mqttbytes::QoS;
@@ -16,6 +17,36 @@ use tokio::sync::Notify;
 const WINDOW: usize = 32;
 /// Bytes that wait for one client at most.
 const QUEUE_BYTES: usize = 4 << 20;
+/// Bytes that wait for, or are on their way to, all clients at most.
+const ALL_BYTES: usize = 64 << 20;
+
+/// What all clients' messages take; clones share it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Room(Arc<AtomicUsize>);
+
+impl Room {
+    fn reserve(&self, size: usize) -> Option<Reserved> {
+        // Only the one lock of the broker changes it.
+        if self.0.load(Ordering::Relaxed) + size > ALL_BYTES {
+            return None;
+        }
+        self.0.fetch_add(size, Ordering::Relaxed);
+        Some(Reserved { room: Arc::clone(&self.0), size })
+    }
+}
+
+/// A message's part of the room; given back when it is dropped.
+#[derive(Debug)]
+struct Reserved {
+    room: Arc<AtomicUsize>,
+    size: usize,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.room.fetch_sub(self.size, Ordering::Relaxed);
+    }
+}
 
 /// A message for a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +61,7 @@ pub(super) struct Outgoing {
 #[derive(Debug)]
 enum Flying {
     /// Until PUBACK, or with QoS 2 PUBREC.
-    Sent(Outgoing),
+    Sent { message: Outgoing, _reserved: Reserved },
     /// Until PUBCOMP.
     Released,
 }
@@ -57,7 +88,8 @@ pub(super) struct Session {
     pub(super) will: Option<Will>,
     /// When its connection ended, as a number that counts up.
     pub(super) left: u64,
-    queue: VecDeque<Outgoing>,
+    queue: VecDeque<(Outgoing, Reserved)>,
+    room: Room,
     queued_bytes: usize,
     max_queue: usize,
     flying: BTreeMap<u16, Flying>,
@@ -68,7 +100,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(clean: bool, max_queue: usize) -> Self {
+    pub(super) fn new(clean: bool, max_queue: usize, room: Room) -> Self {
         Self {
             clean,
             connection: None,
@@ -77,6 +109,7 @@ impl Session {
             will: None,
             left: 0,
             queue: VecDeque::new(),
+            room,
             queued_bytes: 0,
             max_queue,
             flying: BTreeMap::new(),
@@ -105,8 +138,9 @@ impl Session {
         if self.queue.len() >= self.max_queue || self.queued_bytes + size > QUEUE_BYTES {
             return false;
         }
+        let Some(reserved) = self.room.reserve(size) else { return false };
         self.queued_bytes += size;
-        self.queue.push_back(message);
+        self.queue.push_back((message, reserved));
         self.wake.notify_one();
         true
     }
@@ -115,23 +149,23 @@ impl Session {
     pub(super) fn next_packet(&mut self) -> Option<Packet> {
         while let Some(id) = self.again.pop_front() {
             match self.flying.get(&id) {
-                Some(Flying::Sent(message)) => return Some(publish(message, id, true)),
+                Some(Flying::Sent { message, .. }) => return Some(publish(message, id, true)),
                 Some(Flying::Released) => return Some(Packet::PubRel(PubRel { pkid: id })),
                 None => {}
             }
         }
-        let needs_id = self.queue.front()?.qos != QoS::AtMostOnce;
+        let needs_id = self.queue.front()?.0.qos != QoS::AtMostOnce;
         if needs_id && self.flying.len() >= WINDOW {
             return None;
         }
-        let message = self.queue.pop_front()?;
+        let (message, reserved) = self.queue.pop_front()?;
         self.queued_bytes -= message.payload.len() + message.topic.len();
         if !needs_id {
             return Some(publish(&message, 0, false));
         }
         let id = self.free_id();
         let packet = publish(&message, id, false);
-        self.flying.insert(id, Flying::Sent(message));
+        self.flying.insert(id, Flying::Sent { message, _reserved: reserved });
         Some(packet)
     }
 
@@ -146,14 +180,16 @@ impl Session {
 
     /// PUBACK: a message with QoS 1 has arrived.
     pub(super) fn acked(&mut self, id: u16) {
-        if matches!(self.flying.get(&id), Some(Flying::Sent(m)) if m.qos == QoS::AtLeastOnce) {
+        if matches!(self.flying.get(&id), Some(Flying::Sent { message, .. }) if message.qos == QoS::AtLeastOnce)
+        {
             self.flying.remove(&id);
         }
     }
 
     /// PUBREC: a message with QoS 2 has arrived. Always answered with a PUBREL.
     pub(super) fn recorded(&mut self, id: u16) -> Packet {
-        if matches!(self.flying.get(&id), Some(Flying::Sent(m)) if m.qos == QoS::ExactlyOnce) {
+        if matches!(self.flying.get(&id), Some(Flying::Sent { message, .. }) if message.qos == QoS::ExactlyOnce)
+        {
             self.flying.insert(id, Flying::Released);
         }
         Packet::PubRel(PubRel { pkid: id })
@@ -204,7 +240,7 @@ mod tests {
     }
 
     fn connected() -> Session {
-        let mut session = Session::new(false, 100);
+        let mut session = Session::new(false, 100, Room::default());
         session.resume(1);
         session
     }
@@ -260,8 +296,33 @@ mod tests {
     }
 
     #[test]
+    fn all_clients_together_have_a_limit_too_and_what_was_taken_makes_room() {
+        let room = Room::default();
+        let big = "x".repeat(1 << 20);
+        let mut sessions: Vec<Session> = (0..30)
+            .map(|_| {
+                let mut session = Session::new(true, 100, room.clone());
+                session.resume(1);
+                session
+            })
+            .collect();
+        let mut taken = 0;
+        for session in &mut sessions {
+            taken += (0..3).filter(|_| session.offer(message(&big, QoS::AtLeastOnce))).count();
+        }
+        assert_eq!(taken, 63);
+        assert!(!sessions[29].offer(message(&big, QoS::AtMostOnce)));
+        let id = sent(&mut sessions[0]).unwrap().0;
+        assert!(!sessions[29].offer(message(&big, QoS::AtMostOnce)), "it is on its way yet");
+        sessions[0].acked(id);
+        assert!(sessions[29].offer(message(&big, QoS::AtMostOnce)));
+        drop(sessions);
+        assert_eq!(room.0.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
     fn nothing_waits_for_a_client_that_is_away_but_what_it_must_get() {
-        let mut session = Session::new(false, 10);
+        let mut session = Session::new(false, 10, Room::default());
         assert!(!session.offer(message("0", QoS::AtMostOnce)));
         assert!(session.offer(message("1", QoS::AtLeastOnce)));
     }

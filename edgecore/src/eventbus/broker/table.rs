@@ -13,7 +13,7 @@ use rumqttc::mqttbytes::v4::Packet;
 use tokio::sync::Notify;
 
 use super::super::topics::{has_wildcards, is_filter, matches};
-use super::session::{Outgoing, Session, Will};
+use super::session::{Outgoing, Room, Session, Will};
 
 /// Sessions at most, those of clients that are away included.
 const MAX_SESSIONS: usize = 2048;
@@ -47,6 +47,7 @@ pub(super) struct Core {
     retained: BTreeMap<Arc<str>, (Bytes, QoS)>,
     retained_bytes: usize,
     max_queue: usize,
+    room: Room,
     connections: u64,
     departures: u64,
     numbers: Numbers,
@@ -68,6 +69,7 @@ impl Core {
             retained: BTreeMap::new(),
             retained_bytes: 0,
             max_queue,
+            room: Room::default(),
             connections: 0,
             departures: 0,
             numbers: Numbers::default(),
@@ -105,9 +107,11 @@ impl Core {
             self.end_session(&longest);
         }
         self.connections += 1;
-        let max_queue = self.max_queue;
-        let session =
-            self.sessions.entry(client.into()).or_insert_with(|| Session::new(clean, max_queue));
+        let (max_queue, room) = (self.max_queue, self.room.clone());
+        let session = self
+            .sessions
+            .entry(client.into())
+            .or_insert_with(|| Session::new(clean, max_queue, room));
         session.resume(self.connections);
         session.will = will;
         Some(Taken { connection: self.connections, present, wake: Arc::clone(&session.wake) })
