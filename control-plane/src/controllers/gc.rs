@@ -1,12 +1,17 @@
 //! Objects whose owner is gone, and owners that wait for their dependents.
 //!
-//! Owns: background, foreground and orphaning deletion; pods of nodes that are gone.
-//! Called by: `controllers::spawn`. Never: deletes an object that has an owner left.
+//! Owns: background, foreground and orphaning deletion. Called by: `controllers::spawn`.
+//! Never: deletes an object that has an owner left, or whose owner is of a kind that is not served.
+//!
+//! The graph remembers which of its objects are touched by a change: the object itself, its owners and
+//! its dependents. Only these are looked at, so that the cost of a change does not grow with the
+//! number of objects.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::http::auth::User;
@@ -15,15 +20,45 @@ use crate::http::delete::{DeleteOptions, Propagation, delete};
 use crate::http::status::Status;
 use crate::http::update::modify;
 use crate::plane::Plane;
-use crate::registry::{Part, Resource, meta};
+use crate::registry::{Part, Resource, Snapshot, meta};
 use crate::store::watch::Watcher;
 
 /// How long after a change things are looked at, so that a burst is looked at once.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How often everything is looked at again.
-const REPAIR: Duration = Duration::from_secs(30);
-/// Objects that never own or are owned change all the time.
-const SKIPPED: [&str; 2] = ["core/events", "coordination.k8s.io/leases"];
+const REPAIR: Duration = Duration::from_secs(60);
+/// Steps taken at the same time.
+const TOGETHER: usize = 64;
+/// Events are many, never own anything, and end by themselves.
+const SKIPPED: &str = "core/events";
+
+/// An owner as a dependent names it.
+#[derive(Debug, Clone, Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct Owner {
+    api_version: String,
+    kind: String,
+    uid: String,
+    block_owner_deletion: Option<bool>,
+}
+
+/// What the graph needs of an object.
+#[derive(Debug, Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct Metadata {
+    uid: String,
+    name: String,
+    namespace: String,
+    owner_references: Option<Vec<Owner>>,
+    finalizers: Option<Vec<String>>,
+    deletion_timestamp: Option<String>,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+struct Object {
+    metadata: Metadata,
+}
 
 /// An object of the graph.
 #[derive(Debug, Clone)]
@@ -31,11 +66,16 @@ struct Node {
     table: Arc<str>,
     namespace: String,
     name: String,
-    /// `(uid, blocks the owner's deletion)`
-    owners: Vec<(String, bool)>,
+    owners: Vec<Owner>,
     terminating: bool,
     orphaning: bool,
     foreground: bool,
+}
+
+impl Node {
+    fn going(&self) -> (bool, bool, bool) {
+        (self.terminating, self.orphaning, self.foreground)
+    }
 }
 
 /// Who owns whom.
@@ -43,6 +83,8 @@ struct Node {
 struct Graph {
     nodes: HashMap<String, Node>,
     dependents: HashMap<String, BTreeSet<String>>,
+    /// To be looked at.
+    touched: HashSet<String>,
 }
 
 /// What is to be done.
@@ -56,67 +98,89 @@ enum Step {
     Release(String, &'static str),
 }
 
+impl Step {
+    fn uid(&self) -> &str {
+        let (Self::Delete(uid, _) | Self::Disown(uid, _) | Self::Release(uid, _)) = self;
+        uid
+    }
+}
+
 impl Graph {
-    fn put(&mut self, table: &Arc<str>, object: &Value) {
-        let uid = meta::uid(object).to_owned();
-        self.forget(&uid);
-        let list = object["metadata"]["ownerReferences"].as_array();
-        let owners: Vec<(String, bool)> = list
-            .into_iter()
-            .flatten()
-            .filter_map(|o| Some((o["uid"].as_str()?.to_owned(), o["blockOwnerDeletion"] == true)))
-            .collect();
-        for (owner, _) in &owners {
-            self.dependents.entry(owner.clone()).or_default().insert(uid.clone());
-        }
-        let has = |f: &str| {
-            object["metadata"]["finalizers"].as_array().is_some_and(|a| a.iter().any(|x| x == f))
-        };
+    fn put(&mut self, table: &Arc<str>, metadata: Metadata) {
+        let Metadata { uid, name, namespace, owner_references, finalizers, deletion_timestamp } =
+            metadata;
+        let owners = owner_references.unwrap_or_default();
+        let has = |f: &str| finalizers.iter().flatten().any(|x| x == f);
         let node = Node {
             table: Arc::clone(table),
-            namespace: meta::namespace(object).to_owned(),
-            name: meta::name(object).to_owned(),
-            owners,
-            terminating: meta::is_terminating(object),
+            namespace,
+            name,
+            terminating: deletion_timestamp.is_some(),
             orphaning: has("orphan"),
             foreground: has("foregroundDeletion"),
+            owners,
         };
+        let before = self.unlink(&uid).map(|n| n.going());
+        if before != Some(node.going()) {
+            self.touch_dependents(&uid);
+        }
+        for owner in &node.owners {
+            self.dependents.entry(owner.uid.clone()).or_default().insert(uid.clone());
+            self.touched.insert(owner.uid.clone());
+        }
+        if !node.owners.is_empty() || node.terminating {
+            self.touched.insert(uid.clone());
+        }
         self.nodes.insert(uid, node);
     }
 
     fn forget(&mut self, uid: &str) {
-        if let Some(old) = self.nodes.remove(uid) {
-            for (owner, _) in old.owners {
-                let empty = self.dependents.get_mut(&owner).is_some_and(|d| {
-                    d.remove(uid);
-                    d.is_empty()
-                });
-                if empty {
-                    self.dependents.remove(&owner);
-                }
-            }
+        self.unlink(uid);
+        self.touch_dependents(uid);
+    }
+
+    fn touch_dependents(&mut self, uid: &str) {
+        if let Some(all) = self.dependents.get(uid) {
+            self.touched.extend(all.iter().cloned());
         }
     }
 
-    /// All the judgement: what must happen in this state of the graph.
-    fn steps(&self) -> Vec<Step> {
-        let mut steps = Vec::new();
-        for (uid, node) in &self.nodes {
-            self.owner_steps(uid, node, &mut steps);
-            if node.owners.is_empty() || node.terminating {
-                continue;
+    /// Takes an object out; its owners may have waited for that.
+    fn unlink(&mut self, uid: &str) -> Option<Node> {
+        let old = self.nodes.remove(uid)?;
+        for owner in &old.owners {
+            let empty = self.dependents.get_mut(&owner.uid).is_some_and(|d| {
+                d.remove(uid);
+                d.is_empty()
+            });
+            if empty {
+                self.dependents.remove(&owner.uid);
             }
-            // An owner that deletes in the foreground takes its dependents along.
-            let holds =
-                |u: &str| self.nodes.get(u).is_some_and(|o| !(o.terminating && o.foreground));
-            if node.owners.iter().any(|(u, _)| holds(u)) {
-                let gone = node.owners.iter().filter(|(u, _)| !self.nodes.contains_key(u));
-                steps.extend(gone.map(|(u, _)| Step::Disown(uid.clone(), u.clone())));
-                continue;
-            }
-            let foreground = node.owners.iter().any(|(u, _)| self.nodes.contains_key(u));
-            steps.push(Step::Delete(uid.clone(), foreground.then_some(Propagation::Foreground)));
+            self.touched.insert(owner.uid.clone());
         }
+        Some(old)
+    }
+
+    /// All the judgement: what must happen to an object in this state of the graph. `served` says
+    /// whether a kind is known: of another one nobody can say that its object is gone.
+    fn steps(&self, uid: &str, served: &dyn Fn(&Owner) -> bool) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let Some(node) = self.nodes.get(uid) else { return steps };
+        self.owner_steps(uid, node, &mut steps);
+        if node.owners.is_empty() || node.terminating {
+            return steps;
+        }
+        let is_gone = |o: &&Owner| !self.nodes.contains_key(&o.uid) && served(o);
+        // An owner that deletes in the foreground takes its dependents along.
+        let leaves =
+            |o: &Owner| self.nodes.get(&o.uid).is_some_and(|n| n.terminating && n.foreground);
+        if node.owners.iter().any(|o| !is_gone(&o) && !leaves(o)) {
+            let gone = node.owners.iter().filter(is_gone);
+            steps.extend(gone.map(|o| Step::Disown(uid.to_owned(), o.uid.clone())));
+            return steps;
+        }
+        let foreground = node.owners.iter().any(leaves);
+        steps.push(Step::Delete(uid.to_owned(), foreground.then_some(Propagation::Foreground)));
         steps
     }
 
@@ -126,19 +190,17 @@ impl Graph {
         }
         let dependents = || self.dependents.get(uid).into_iter().flatten();
         if node.orphaning {
-            let mut any = false;
-            for d in dependents() {
-                any = true;
-                steps.push(Step::Disown(d.clone(), uid.to_owned()));
-            }
-            if !any {
+            steps.extend(dependents().map(|d| Step::Disown(d.clone(), uid.to_owned())));
+            if dependents().next().is_none() {
                 steps.push(Step::Release(uid.to_owned(), "orphan"));
             }
         }
         let blocks = |d: &&String| {
-            self.nodes.get(*d).is_some_and(|n| n.owners.iter().any(|(o, b)| o == uid && *b))
+            self.nodes.get(*d).is_some_and(|n| {
+                n.owners.iter().any(|o| o.uid == uid && o.block_owner_deletion == Some(true))
+            })
         };
-        if node.foreground && dependents().filter(blocks).count() == 0 {
+        if node.foreground && !dependents().any(|d| blocks(&d)) {
             steps.push(Step::Release(uid.to_owned(), "foregroundDeletion"));
         }
     }
@@ -157,32 +219,28 @@ impl Watched {
         let tables: BTreeSet<Arc<str>> = snapshot
             .resources
             .iter()
-            .filter(|r| r.can("delete") && !SKIPPED.contains(&&*r.table))
+            .filter(|r| r.can("delete") && *r.table != *SKIPPED)
             .map(|r| Arc::clone(&r.table))
             .collect();
         self.watchers.retain(|t, _| tables.contains(t));
         for table in &tables {
-            let polled = self.watchers.get_mut(table).map(Watcher::poll);
-            if let Some(Ok(batch)) = polled {
-                for e in batch.events {
-                    let v = e.object.value();
-                    if e.deleted { graph.forget(meta::uid(&v)) } else { graph.put(table, &v) }
+            loop {
+                match self.watchers.get_mut(table).map(Watcher::poll) {
+                    Some(Ok(batch)) if batch.events.is_empty() => break,
+                    Some(Ok(batch)) => {
+                        for e in batch.events {
+                            let Some(m) = metadata(&e.object.text) else { continue };
+                            if e.deleted { graph.forget(&m.uid) } else { graph.put(table, m) }
+                        }
+                    }
+                    // New, or fallen behind: all of it.
+                    None | Some(Err(_)) => {
+                        let revision = relist(plane, table, graph);
+                        let watcher = plane.store.watch(table, "", revision);
+                        self.watchers.insert(Arc::clone(table), watcher);
+                    }
                 }
-                continue;
             }
-            // New, or fallen behind: all of it.
-            let all = plane.store.list(table, "", None);
-            let gone: Vec<String> = graph
-                .nodes
-                .iter()
-                .filter(|(_, n)| n.table == *table)
-                .map(|(u, _)| u.clone())
-                .collect();
-            gone.iter().for_each(|u| graph.forget(u));
-            for (_, o) in &all.objects {
-                graph.put(table, &o.value());
-            }
-            self.watchers.insert(Arc::clone(table), plane.store.watch(table, "", all.revision));
         }
     }
 
@@ -196,30 +254,77 @@ impl Watched {
     }
 }
 
+fn metadata(text: &[u8]) -> Option<Metadata> {
+    serde_json::from_slice::<Object>(text).ok().map(|o| o.metadata)
+}
+
+/// Puts all objects of a table into the graph in place of what it knew. Returns as of when.
+fn relist(plane: &Plane, table: &Arc<str>, graph: &mut Graph) -> u64 {
+    let all = plane.store.list(table, "", None);
+    let live: Vec<Metadata> = all.objects.iter().filter_map(|(_, o)| metadata(&o.text)).collect();
+    let uids: HashSet<&str> = live.iter().map(|m| m.uid.as_str()).collect();
+    let of_table = graph.nodes.iter().filter(|(_, n)| n.table == *table);
+    let gone: Vec<String> =
+        of_table.map(|(u, _)| u).filter(|u| !uids.contains(u.as_str())).cloned().collect();
+    gone.iter().for_each(|u| graph.forget(u));
+    live.into_iter().for_each(|m| graph.put(table, m));
+    all.revision
+}
+
+/// Whether objects of an owner's kind are in the graph.
+fn is_served(snapshot: &Snapshot, owner: &Owner) -> bool {
+    let (group, version) = owner.api_version.split_once('/').unwrap_or(("", &owner.api_version));
+    snapshot.by_kind(group, version, &owner.kind).is_some_and(|r| *r.table != *SKIPPED)
+}
+
 /// Follows all tables.
 pub(crate) async fn run(plane: Arc<Plane>) {
     let (mut watched, mut graph) = (Watched::default(), Graph::default());
+    let mut repair = tokio::time::interval(REPAIR);
     loop {
         watched.refresh(&plane, &mut graph);
-        for step in graph.steps() {
-            if let Err(e) = take(&plane, &graph, &step).await
-                && e.code != 404
-                && e.code != 409
-            {
-                tracing::warn!(?step, "garbage collection: {}", e.message);
+        let touched = std::mem::take(&mut graph.touched);
+        // The tables are read one after the other, so that a dependent may be seen before its owner.
+        // A second reading has every owner that was there before the first one ended.
+        watched.refresh(&plane, &mut graph);
+        let snapshot = plane.registry.snapshot();
+        let served = |o: &Owner| is_served(&snapshot, o);
+        let steps: Vec<Step> = touched.iter().flat_map(|u| graph.steps(u, &served)).collect();
+        for chunk in steps.chunks(TOGETHER) {
+            let taken = chunk.iter().map(|s| take(&plane, &snapshot, &graph, s));
+            let taken = futures::future::join_all(taken).await;
+            for (step, e) in chunk.iter().zip(taken).filter_map(|(s, r)| Some((s, r.err()?))) {
+                match e.code {
+                    404 => {}
+                    409 => {
+                        graph.touched.insert(step.uid().to_owned());
+                    }
+                    _ => tracing::warn!(?step, "garbage collection: {}", e.message),
+                }
             }
+        }
+        if !graph.touched.is_empty() {
+            tokio::time::sleep(PAUSE).await;
+            continue;
         }
         tokio::select! {
             () = watched.changed() => tokio::time::sleep(PAUSE).await,
-            () = tokio::time::sleep(REPAIR) => {}
+            _ = repair.tick() => {
+                let graph = &mut graph;
+                graph.touched.extend(graph.nodes.keys().cloned());
+            }
         }
     }
 }
 
-async fn take(plane: &Plane, graph: &Graph, step: &Step) -> Result<(), Status> {
-    let (Step::Delete(uid, _) | Step::Disown(uid, _) | Step::Release(uid, _)) = step;
+async fn take(
+    plane: &Plane,
+    snapshot: &Snapshot,
+    graph: &Graph,
+    step: &Step,
+) -> Result<(), Status> {
+    let uid = step.uid();
     let Some(node) = graph.nodes.get(uid) else { return Ok(()) };
-    let snapshot = plane.registry.snapshot();
     let Some(resource): Option<&Arc<Resource>> =
         snapshot.resources.iter().find(|r| r.table == node.table)
     else {
@@ -232,7 +337,7 @@ async fn take(plane: &Plane, graph: &Graph, step: &Step) -> Result<(), Status> {
     match step {
         Step::Delete(_, propagation) => {
             let options = DeleteOptions {
-                uid: Some(uid.clone()),
+                uid: Some(uid.to_owned()),
                 propagation: *propagation,
                 ..DeleteOptions::default()
             };
@@ -271,15 +376,28 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn put(g: &mut Graph, object: &Value) {
+        g.put(&"core/x".into(), metadata(object.to_string().as_bytes()).unwrap());
+    }
+
     fn graph(objects: &[Value]) -> Graph {
         let mut g = Graph::default();
-        objects.iter().for_each(|o| g.put(&"core/x".into(), o));
+        objects.iter().for_each(|o| put(&mut g, o));
         g
     }
 
+    /// What is to be done about all that was touched.
+    fn steps(g: &mut Graph) -> Vec<Step> {
+        let mut touched: Vec<String> = std::mem::take(&mut g.touched).into_iter().collect();
+        touched.sort();
+        touched.iter().flat_map(|u| g.steps(u, &|o| o.kind != "Unknown")).collect()
+    }
+
     fn object(uid: &str, owners: &[&str], more: Value) -> Value {
-        let refs: Vec<Value> =
-            owners.iter().map(|o| json!({"uid": o, "blockOwnerDeletion": true})).collect();
+        let refs: Vec<Value> = owners
+            .iter()
+            .map(|o| json!({"uid": o, "apiVersion": "v1", "kind": "X", "blockOwnerDeletion": true}))
+            .collect();
         let mut v = json!({"metadata": {"uid": uid, "name": uid, "ownerReferences": refs}});
         for (k, x) in more.as_object().into_iter().flatten() {
             v["metadata"][k] = x.clone();
@@ -289,37 +407,56 @@ mod tests {
 
     #[test]
     fn an_object_goes_with_its_last_owner() {
-        assert_eq!(
-            graph(&[object("a", &["gone"], json!({}))]).steps(),
-            [Step::Delete("a".into(), None)]
-        );
-        let two = graph(&[object("o", &[], json!({})), object("a", &["gone", "o"], json!({}))]);
-        assert_eq!(two.steps(), [Step::Disown("a".into(), "gone".into())]);
-        assert_eq!(
-            graph(&[object("o", &[], json!({})), object("a", &["o"], json!({}))]).steps(),
-            []
-        );
+        let mut g = graph(&[object("a", &["gone"], json!({}))]);
+        assert_eq!(steps(&mut g), [Step::Delete("a".into(), None)]);
+        let mut g = graph(&[object("o", &[], json!({})), object("a", &["gone", "o"], json!({}))]);
+        assert_eq!(steps(&mut g), [Step::Disown("a".into(), "gone".into())]);
+        let mut g = graph(&[object("o", &[], json!({})), object("a", &["o"], json!({}))]);
+        assert_eq!(steps(&mut g), []);
+        g.forget("o");
+        assert_eq!(steps(&mut g), [Step::Delete("a".into(), None)]);
+    }
+
+    #[test]
+    fn an_owner_of_an_unknown_kind_is_not_known_to_be_gone() {
+        let mut a = object("a", &["somebody"], json!({}));
+        a["metadata"]["ownerReferences"][0]["kind"] = "Unknown".into();
+        assert_eq!(steps(&mut graph(&[a])), []);
     }
 
     #[test]
     fn orphans_are_disowned_before_the_owner_goes() {
         let going = json!({"deletionTimestamp": "x", "finalizers": ["orphan"]});
-        let g = graph(&[object("o", &[], going.clone()), object("a", &["o"], json!({}))]);
-        assert_eq!(g.steps(), [Step::Disown("a".into(), "o".into())]);
-        assert_eq!(
-            graph(&[object("o", &[], going)]).steps(),
-            [Step::Release("o".into(), "orphan")]
-        );
+        let mut g = graph(&[object("o", &[], json!({})), object("a", &["o"], json!({}))]);
+        steps(&mut g);
+        put(&mut g, &object("o", &[], going));
+        assert_eq!(steps(&mut g), [Step::Disown("a".into(), "o".into())]);
+        put(&mut g, &object("a", &[], json!({})));
+        assert_eq!(steps(&mut g), [Step::Release("o".into(), "orphan")]);
     }
 
     #[test]
     fn a_foreground_deletion_waits_for_the_dependents() {
         let going = json!({"deletionTimestamp": "x", "finalizers": ["foregroundDeletion"]});
-        let g = graph(&[object("o", &[], going.clone()), object("a", &["o"], json!({}))]);
-        assert_eq!(g.steps(), [Step::Delete("a".into(), Some(Propagation::Foreground))]);
-        assert_eq!(
-            graph(&[object("o", &[], going)]).steps(),
-            [Step::Release("o".into(), "foregroundDeletion")]
-        );
+        let mut g = graph(&[object("o", &[], going), object("a", &["o"], json!({}))]);
+        assert_eq!(steps(&mut g), [Step::Delete("a".into(), Some(Propagation::Foreground))]);
+        g.forget("a");
+        assert_eq!(steps(&mut g), [Step::Release("o".into(), "foregroundDeletion")]);
+    }
+
+    #[test]
+    fn a_change_touches_its_neighbours_and_no_others() {
+        let mut all: Vec<Value> =
+            (0..100).map(|n| object(&format!("a{n}"), &["o"], json!({}))).collect();
+        all.push(object("o", &[], json!({})));
+        let mut g = graph(&all);
+        steps(&mut g);
+        put(&mut g, &object("a7", &["o"], json!({"labels": {"x": "y"}})));
+        let mut touched: Vec<&str> = g.touched.iter().map(String::as_str).collect();
+        touched.sort_unstable();
+        assert_eq!(touched, ["a7", "o"]);
+        g.touched.clear();
+        put(&mut g, &object("o", &[], json!({"labels": {"x": "y"}})));
+        assert!(g.touched.is_empty());
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod nodelifecycle;
 mod policy;
 pub(crate) mod roles;
 pub(crate) mod scheduler;
+pub(crate) mod workloads;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,5 +111,6 @@ pub(crate) fn spawn(plane: &Arc<Plane>, svc: &mut Service) {
     start(svc, "clusterrole-aggregation-controller", |p| Box::pin(roles::run(p)));
     start(svc, "certificate-controller", |p| Box::pin(certificates::run(p)));
     start(svc, "garbage-collector", |p| Box::pin(gc::run(p)));
+    start(svc, "workload-controllers", |p| Box::pin(workloads::run(p)));
     start(svc, "event-expiry", |p| Box::pin(events::expire(p)));
 }

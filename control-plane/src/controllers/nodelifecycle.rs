@@ -121,7 +121,7 @@ fn leaves_at(pod: &Value, taints: &[Value]) -> Option<jiff::Timestamp> {
         for t in tolerations {
             tolerated = true;
             if let Some(s) = t["tolerationSeconds"].as_i64() {
-                let end = since + jiff::SignedDuration::from_secs(s.max(0));
+                let end = meta::later(since, s.max(0));
                 until = Some(until.map_or(end, |u| u.min(end)));
             }
         }

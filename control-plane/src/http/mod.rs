@@ -12,6 +12,7 @@ pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod discovery;
 pub(crate) mod escalation;
+pub(crate) mod evict;
 pub(crate) mod get;
 pub(crate) mod json;
 mod kubelet;

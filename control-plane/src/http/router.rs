@@ -21,7 +21,7 @@ use super::response::{self, Response};
 use super::status::Status;
 use super::table::{self, Include};
 use super::update::update;
-use super::{discovery, get, kubelet, openapi, patch, subresource, watch};
+use super::{discovery, evict, get, kubelet, openapi, patch, subresource, watch};
 use crate::backup;
 use crate::plane::Plane;
 use crate::registry::selectors::FieldSelector;
@@ -393,9 +393,7 @@ impl Call<'_> {
                     "binding" => {
                         subresource::bind(plane, user, at, &parsed.value, &options).await?
                     }
-                    "eviction" => {
-                        subresource::evict(plane, user, at, &parsed.value, &options).await?
-                    }
+                    "eviction" => evict::evict(plane, user, at, &parsed.value, &options).await?,
                     _ => subresource::token(plane, user, at, &parsed.value)?,
                 };
                 Ok(response::value(StatusCode::CREATED, &v))

@@ -1,16 +1,14 @@
 //! Subresources that are more than a part of the object, and kinds that only answer.
 //!
-//! Owns: binding, eviction, token, scale; TokenReview and the access reviews. Called by: the router.
+//! Owns: binding, token, scale; TokenReview and the access reviews. Called by: the router.
 
 use serde_json::{Value, json};
 
 use super::auth::User;
 use super::body::WriteOptions;
 use super::create::Outcome;
-use super::delete::{self, DeleteOptions};
 use super::get;
 use super::rbac::{self, Attributes};
-use super::request::Query;
 use super::restriction::{self, Write};
 use super::status::{FieldError, Status};
 use super::tokens::{self, Bound};
@@ -103,28 +101,6 @@ pub(crate) async fn bind(
     }
     let _ = user;
     Err(Status::modified(pods.group_resource(), at.1))
-}
-
-/// Deletes a pod politely. Disruption budgets are not served, so none forbids it.
-///
-/// # Errors
-/// Those of a deletion.
-pub(crate) async fn evict(
-    plane: &Plane,
-    user: &User,
-    at: (&str, &str),
-    eviction: &Value,
-    options: &WriteOptions,
-) -> Result<Value, Status> {
-    let pods = plane.registry.builtin("", "pods");
-    let pod = get::find(plane, &pods, at.0, at.1)?.value();
-    restriction::check(plane, user, &pods, at, Write::Evict(&pod))?;
-    let body =
-        eviction.get("deleteOptions").and_then(Value::as_object).cloned().unwrap_or_default();
-    let mut delete_options = DeleteOptions::read(&body, &Query::default())?;
-    delete_options.dry_run |= options.dry_run;
-    delete::delete(plane, user, &pods, at, &delete_options).await?;
-    Ok(success())
 }
 
 /// Makes a token for a service account.

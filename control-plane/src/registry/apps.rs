@@ -1,15 +1,16 @@
-//! Defaults and validation of the workloads: apps and batch.
+//! Defaults and validation of the workloads of the group apps; `batch.rs` has jobs.
 //!
 //! Owns: what Kubernetes fills in and refuses for them. Called by: the registry's table.
 
 use serde_json::{Value, json};
 
 use super::core::{BASE, default, object, split_status};
+use super::policy::share_of;
 use super::selectors::LabelSelector;
-use super::{Part, Strategy, columns, meta, pods};
+use super::{Part, Strategy, columns, pods};
 use crate::http::status::FieldError;
 
-fn prepare(new: &mut Value, old: Option<&Value>, part: Part) {
+pub(super) fn prepare(new: &mut Value, old: Option<&Value>, part: Part) {
     split_status(new, old, part);
     default(new, "status", json!({}));
 }
@@ -50,12 +51,15 @@ fn validate_selector(new: &Value, old: Option<&Value>, errors: &mut Vec<FieldErr
 
 fn validate_workload(new: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     let spec = &new["spec"];
-    if spec["replicas"].as_i64().is_some_and(|n| n < 0) {
-        errors.push(FieldError::invalid(
-            "spec.replicas",
-            &spec["replicas"],
-            "must be greater than or equal to 0",
-        ));
+    for field in ["replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"]
+    {
+        if spec[field].as_i64().is_some_and(|n| n < 0) {
+            errors.push(FieldError::invalid(
+                format!("spec.{field}"),
+                &spec[field],
+                "must be greater than or equal to 0",
+            ));
+        }
     }
     validate_selector(new, old, errors);
     pods::validate_template(&spec["template"], "spec.template", errors);
@@ -66,6 +70,66 @@ fn validate_workload(new: &Value, old: Option<&Value>, errors: &mut Vec<FieldErr
             value,
             &["Always"],
         ));
+    }
+}
+
+/// Whether a number or a percentage is nothing.
+fn is_zero(share: &Value) -> bool {
+    match share {
+        Value::String(s) => s.trim_end_matches('%').parse() == Ok(0),
+        v => v.as_i64().unwrap_or(0) == 0,
+    }
+}
+
+fn validate_rolling_deployment(spec: &Value, errors: &mut Vec<FieldError>) {
+    let rolling = &spec["strategy"]["rollingUpdate"];
+    let path = "spec.strategy.rollingUpdate";
+    let unavailable = format!("{path}.maxUnavailable");
+    share_of(&rolling["maxUnavailable"], &unavailable, true, errors);
+    share_of(&rolling["maxSurge"], &format!("{path}.maxSurge"), false, errors);
+    if is_zero(&rolling["maxUnavailable"]) && is_zero(&rolling["maxSurge"]) {
+        let why = "may not be 0 when `maxSurge` is 0";
+        errors.push(FieldError::invalid(unavailable, &rolling["maxUnavailable"], why));
+    }
+}
+
+fn validate_deadline(spec: &Value, errors: &mut Vec<FieldError>) {
+    let min_ready = spec["minReadySeconds"].as_i64().unwrap_or(0);
+    if spec["progressDeadlineSeconds"].as_i64().is_some_and(|n| n <= min_ready) {
+        errors.push(FieldError::invalid(
+            "spec.progressDeadlineSeconds",
+            &spec["progressDeadlineSeconds"],
+            "must be greater than minReadySeconds",
+        ));
+    }
+}
+
+fn validate_daemon_update(strategy: &Value, errors: &mut Vec<FieldError>) {
+    let path = "spec.updateStrategy.rollingUpdate";
+    match strategy["type"].as_str() {
+        Some("OnDelete") => return,
+        Some("RollingUpdate") => {}
+        _ => {
+            let known = ["OnDelete", "RollingUpdate"];
+            errors.push(FieldError::unsupported("spec.updateStrategy", strategy, &known));
+            return;
+        }
+    }
+    let (unavailable, surge) =
+        (&strategy["rollingUpdate"]["maxUnavailable"], &strategy["rollingUpdate"]["maxSurge"]);
+    share_of(unavailable, &format!("{path}.maxUnavailable"), true, errors);
+    share_of(surge, &format!("{path}.maxSurge"), true, errors);
+    match (is_zero(unavailable), is_zero(surge)) {
+        (false, false) => errors.push(FieldError::invalid(
+            format!("{path}.maxSurge"),
+            surge,
+            "may not be set when maxUnavailable is non-zero",
+        )),
+        (true, true) => errors.push(FieldError::required(
+            format!("{path}.maxUnavailable"),
+            "cannot be 0 when maxSurge is 0",
+        )),
+        _ => {}
     }
 }
 
@@ -90,6 +154,7 @@ pub(crate) static DEPLOYMENT: Strategy = Strategy {
             return;
         }
         validate_workload(new, old, errors);
+        validate_deadline(&new["spec"], errors);
         let strategy = &new["spec"]["strategy"];
         match strategy["type"].as_str() {
             Some("Recreate") if strategy.get("rollingUpdate").is_some() => {
@@ -98,7 +163,8 @@ pub(crate) static DEPLOYMENT: Strategy = Strategy {
                     "may not be specified when strategy `type` is 'Recreate'",
                 ))
             }
-            Some("Recreate" | "RollingUpdate") => {}
+            Some("Recreate") => {}
+            Some("RollingUpdate") => validate_rolling_deployment(&new["spec"], errors),
             _ => errors.push(FieldError::unsupported(
                 "spec.strategy",
                 strategy,
@@ -158,6 +224,7 @@ pub(crate) static DAEMON_SET: Strategy = Strategy {
     validate: |new, old, part, errors| {
         if part == Part::Main {
             validate_workload(new, old, errors);
+            validate_daemon_update(&new["spec"]["updateStrategy"], errors);
         }
     },
     generation: true,
@@ -226,137 +293,45 @@ pub(crate) static STATEFUL_SET: Strategy = Strategy {
     ..BASE
 };
 
-fn default_job_spec(spec: &mut Value) {
-    // Completions and parallelism default together: neither means one of each.
-    if spec.get("completions").is_none() && spec.get("parallelism").is_none() {
-        spec["completions"] = 1.into();
-    }
-    default(spec, "parallelism", 1);
-    default(spec, "backoffLimit", 6);
-    default(spec, "completionMode", "NonIndexed");
-    default(spec, "suspend", false);
-    default(spec, "manualSelector", false);
-    default(spec, "podReplacementPolicy", "TerminatingOrFailed");
-    pods::default_template(spec);
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn validate_job_spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    for field in [
-        "parallelism",
-        "completions",
-        "backoffLimit",
-        "activeDeadlineSeconds",
-        "ttlSecondsAfterFinished",
-    ] {
-        if spec[field].as_i64().is_some_and(|n| n < 0) {
-            errors.push(FieldError::invalid(
-                format!("{path}.{field}"),
-                &spec[field],
-                "must be greater than or equal to 0",
-            ));
-        }
+    fn problems(strategy: &Strategy, spec: Value) -> Vec<String> {
+        let mut o = json!({"metadata": {"name": "a"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template":
+            {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}}}});
+        json_patch::merge(&mut o["spec"], &spec);
+        (strategy.default)(&mut o);
+        let mut errors = Vec::new();
+        (strategy.validate)(&o, None, Part::Main, &mut errors);
+        errors.iter().map(ToString::to_string).collect()
     }
-    pods::validate_template(&spec["template"], &format!("{path}.template"), errors);
-    let policy = &spec["template"]["spec"]["restartPolicy"];
-    if !matches!(policy.as_str(), Some("OnFailure" | "Never")) {
-        let full = format!("{path}.template.spec.restartPolicy");
-        errors.push(FieldError {
-            reason: "FieldValueRequired",
-            field: full,
-            message: "Required value: valid values: \"OnFailure\", \"Never\"".into(),
-        });
-    }
-}
 
-pub(crate) static JOB: Strategy = Strategy {
-    default: |o| default_job_spec(object(o, "spec")),
-    prepare: |new, old, part| {
-        prepare(new, old, part);
-        if old.is_none() {
-            select_own_pods(new);
-        }
-    },
-    validate: |new, old, part, errors| {
-        if part == Part::Status {
-            return;
-        }
-        validate_job_spec(&new["spec"], "spec", errors);
-        let Some(old) = old else { return };
-        for field in ["selector", "completionMode"] {
-            if old["spec"][field] != new["spec"][field] {
-                errors.push(FieldError::invalid(
-                    format!("spec.{field}"),
-                    &new["spec"][field],
-                    "field is immutable",
-                ));
-            }
-        }
-        if old["spec"]["template"] != new["spec"]["template"] && old["spec"]["suspend"] != true {
-            errors.push(FieldError::invalid(
-                "spec.template",
-                &new["spec"]["template"],
-                "field is immutable",
-            ));
-        }
-    },
-    generation: true,
-    fields: &["status.successful"],
-    columns: &columns::JOB,
-    ..BASE
-};
-
-/// A new job selects its pods by its own uid, unless told otherwise.
-fn select_own_pods(job: &mut Value) {
-    if job["spec"]["manualSelector"] == true {
-        return;
-    }
-    let (name, uid) = (meta::name(job).to_owned(), meta::uid(job).to_owned());
-    let spec = object(job, "spec");
-    spec["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
-    let m = meta::metadata(object(spec, "template"));
-    let labels = m.entry("labels").or_insert_with(|| json!({}));
-    for (k, v) in [
-        ("batch.kubernetes.io/controller-uid", &uid),
-        ("batch.kubernetes.io/job-name", &name),
-        ("controller-uid", &uid),
-        ("job-name", &name),
-    ] {
-        labels[k] = v.as_str().into();
+    // kubernetes.io/docs/concepts/workloads/controllers/deployment: "The value cannot be 0 if maxSurge is 0."
+    #[test]
+    fn a_rolling_update_must_be_able_to_move() {
+        let none = json!({"strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": "0%"}}});
+        assert_eq!(
+            problems(&DEPLOYMENT, none),
+            [
+                "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: \"0%\": may not be 0 when `maxSurge` is 0"
+            ]
+        );
+        assert_eq!(problems(&DEPLOYMENT, json!({})), Vec::<String>::new());
+        let late = json!({"minReadySeconds": 600});
+        assert_eq!(
+            problems(&DEPLOYMENT, late),
+            [
+                "spec.progressDeadlineSeconds: Invalid value: 600: must be greater than minReadySeconds"
+            ]
+        );
+        let both =
+            json!({"updateStrategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 1}}});
+        assert_eq!(
+            problems(&DAEMON_SET, both),
+            [
+                "spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: 1: may not be set when maxUnavailable is non-zero"
+            ]
+        );
     }
 }
-
-pub(crate) static CRON_JOB: Strategy = Strategy {
-    default: |o| {
-        let spec = object(o, "spec");
-        default(spec, "concurrencyPolicy", "Allow");
-        default(spec, "suspend", false);
-        default(spec, "successfulJobsHistoryLimit", 3);
-        default(spec, "failedJobsHistoryLimit", 1);
-        let template = object(spec, "jobTemplate");
-        default(template, "metadata", json!({"creationTimestamp": null}));
-        let job = object(template, "spec");
-        // Unlike a job itself, the template is not given counts it does not name.
-        pods::default_template(job);
-    },
-    prepare,
-    validate: |new, _, part, errors| {
-        if part == Part::Status {
-            return;
-        }
-        let spec = &new["spec"];
-        if spec["schedule"].as_str().unwrap_or_default().is_empty() {
-            errors.push(FieldError::required("spec.schedule", ""));
-        }
-        if !matches!(spec["concurrencyPolicy"].as_str(), Some("Allow" | "Forbid" | "Replace")) {
-            errors.push(FieldError::unsupported(
-                "spec.concurrencyPolicy",
-                &spec["concurrencyPolicy"],
-                &["Allow", "Forbid", "Replace"],
-            ));
-        }
-        validate_job_spec(&spec["jobTemplate"]["spec"], "spec.jobTemplate.spec", errors);
-    },
-    generation: true,
-    columns: &columns::CRON_JOB,
-    ..BASE
-};

@@ -696,6 +696,30 @@ pub(crate) static STATEFUL_SET: Columns = Columns {
     },
 };
 
+pub(crate) static BUDGET: Columns = Columns {
+    columns: &[
+        col("Name"),
+        col("Min Available"),
+        col("Max Unavailable"),
+        int("Allowed Disruptions"),
+        col("Age"),
+    ],
+    cells: |o, now| {
+        let share = |f: &str| match &o["spec"][f] {
+            Value::Null => "N/A".into(),
+            Value::String(s) => s.as_str().into(),
+            v => v.to_string().into(),
+        };
+        vec![
+            name(o),
+            share("minAvailable"),
+            share("maxUnavailable"),
+            number(o, "/status/disruptionsAllowed").into(),
+            age_of(o, now),
+        ]
+    },
+};
+
 pub(crate) static JOB: Columns = Columns {
     columns: &[
         col("Name"),

@@ -22,6 +22,12 @@ pub(crate) fn timestamp(at: jiff::Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// A time so many seconds later. Who asks for more than there is of it gets the end of time.
+pub(crate) fn later(at: jiff::Timestamp, seconds: i64) -> jiff::Timestamp {
+    let end = if seconds < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+    at.checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(end)
+}
+
 /// A time with microseconds, as leases have it.
 pub(crate) fn micro_timestamp(at: jiff::Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
@@ -283,5 +289,18 @@ pub(crate) fn set_condition(
             *c = new;
         }
         None => list.push(new),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_number_of_seconds_leads_out_of_time() {
+        let now: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        assert_eq!(later(now, 60).to_string(), "2026-01-01T00:01:00Z");
+        assert_eq!(later(now, i64::MAX), jiff::Timestamp::MAX);
+        assert_eq!(later(now, i64::MIN), jiff::Timestamp::MIN);
     }
 }

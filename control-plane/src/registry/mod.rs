@@ -5,6 +5,7 @@
 //! Never: reads or writes the store. What is not in the table is absent from discovery and a 404.
 
 pub(crate) mod apps;
+pub(crate) mod batch;
 pub(crate) mod certificates;
 pub(crate) mod columns;
 pub(crate) mod core;
@@ -13,7 +14,9 @@ pub(crate) mod meta;
 pub(crate) mod names;
 pub(crate) mod others;
 pub(crate) mod pods;
+pub(crate) mod policy;
 pub(crate) mod quantity;
+pub(crate) mod schedule;
 pub(crate) mod schema;
 pub(crate) mod selectors;
 pub(crate) mod strategic;

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use super::{
-    Resource, Strategy, Subresource, api_version, apps, certificates, core, crd, others, pods,
-    schema, webhooks,
+    Resource, Strategy, Subresource, api_version, apps, batch, certificates, core, crd, others,
+    pods, policy, schema, webhooks,
 };
 
 const ALL: &[&str] =
@@ -185,8 +185,8 @@ fn groups() -> Vec<Group> {
             "batch",
             "io.k8s.api.batch.v1",
             vec![
-                row("CronJob", "cronjobs", &["cj"], true, &apps::CRON_JOB).in_all().sub(STATUS),
-                row("Job", "jobs", &[], true, &apps::JOB).in_all().sub(STATUS),
+                row("CronJob", "cronjobs", &["cj"], true, &batch::CRON_JOB).in_all().sub(STATUS),
+                row("Job", "jobs", &[], true, &batch::JOB).in_all().sub(STATUS),
             ],
         ),
         (
@@ -213,6 +213,14 @@ fn groups() -> Vec<Group> {
             "discovery.k8s.io",
             "io.k8s.api.discovery.v1",
             vec![row("EndpointSlice", "endpointslices", &[], true, &others::ENDPOINT_SLICE)],
+        ),
+        (
+            "policy",
+            "io.k8s.api.policy.v1",
+            vec![
+                row("PodDisruptionBudget", "poddisruptionbudgets", &["pdb"], true, &policy::BUDGET)
+                    .sub(STATUS),
+            ],
         ),
         (
             "rbac.authorization.k8s.io",

@@ -4,6 +4,7 @@
 mod security;
 mod support;
 mod webhooks;
+mod workloads;
 
 use support::Cluster;
 

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use control_plane::{Config, ControlPlane, Running};
 use service::Service;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
@@ -102,6 +103,23 @@ impl Cluster {
         }
     }
 
+    /// Asks kubectl again and again until it prints what is expected.
+    pub(crate) async fn becomes(&self, args: &[&str], expected: &str) {
+        let asked = std::cell::RefCell::new(String::new());
+        let asking = async {
+            loop {
+                let said = self.kubectl(args).await;
+                if said.ok && said.out.trim() == expected {
+                    return;
+                }
+                asked.replace(format!("{}{}", said.out, said.err));
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(30), asking).await.is_err() {
+            panic!("kubectl {args:?} says {:?}, not {expected:?}", asked.borrow());
+        }
+    }
+
     /// Applies a manifest.
     pub(crate) async fn apply(&self, manifest: &str) -> String {
         let said = self.kubectl_in(&["apply", "-f", "-"], manifest).await;
@@ -114,6 +132,60 @@ impl Cluster {
         let said = self.kubectl_in(args, input).await;
         assert!(!said.ok, "kubectl {args:?} succeeded: {}", said.out);
         said.err
+    }
+}
+
+/// Says of every pod that it runs, and lets go of every pod that is to end, as a kubelet does.
+pub(crate) struct Kubelet {
+    done: tokio::task::JoinHandle<()>,
+}
+
+impl Kubelet {
+    /// Follows the pods of all namespaces; `phase` is what becomes of them.
+    pub(crate) fn start(cluster: &Arc<Cluster>, phase: &'static str) -> Self {
+        let columns = "custom-columns=A:.metadata.namespace,B:.metadata.name,C:.status.phase,D:.metadata.deletionTimestamp";
+        let args = ["get", "pods", "-A", "--no-headers", "--watch", "-o", columns];
+        let mut child = cluster.command(&args).spawn().expect("kubectl starts");
+        let out = child.stdout.take().expect("a pipe");
+        let cluster = Arc::downgrade(cluster);
+        let done = tokio::spawn(async move {
+            let _child = child;
+            let mut lines = tokio::io::BufReader::new(out).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let (Some(cluster), [ns, name, now, deleted]) = (cluster.upgrade(), &words[..])
+                else {
+                    break;
+                };
+                if *deleted != "<none>" {
+                    let force = ["delete", "pod", "-n", ns, name, "--grace-period=0", "--force"];
+                    cluster.kubectl(&force).await;
+                } else if *now == "Pending" {
+                    cluster.mark(ns, name, phase).await;
+                }
+            }
+        });
+        Self { done }
+    }
+}
+
+impl Drop for Kubelet {
+    fn drop(&mut self) {
+        self.done.abort();
+    }
+}
+
+impl Cluster {
+    /// Writes a pod's status, as a kubelet does. It may be gone.
+    pub(crate) async fn mark(&self, namespace: &str, pod: &str, phase: &str) {
+        let ready = if phase == "Running" { "True" } else { "False" };
+        let hash = pod.bytes().fold(1_u16, |h, b| h.wrapping_mul(31).wrapping_add(b.into()));
+        let ip = format!("10.1.{}.{}", hash >> 8, hash & 255);
+        let status = format!(
+            "{{\"status\":{{\"phase\":\"{phase}\",\"podIP\":\"{ip}\",\"podIPs\":[{{\"ip\":\"{ip}\"}}],\"conditions\":[{{\"type\":\"Ready\",\"status\":\"{ready}\"}},{{\"type\":\"ContainersReady\",\"status\":\"{ready}\"}}]}}}}"
+        );
+        let patch = ["patch", "pod", "-n", namespace, pod, "--subresource=status", "-p", &status];
+        self.kubectl(&patch).await;
     }
 }
 

@@ -1,0 +1,196 @@
+//! Expected answers are those of kubernetes.io/docs/concepts/workloads/controllers/job.
+
+use std::collections::BTreeSet;
+
+use super::super::pods::Controller;
+use super::*;
+
+fn cx() -> Context {
+    Context { now: "2026-01-01T01:00:00Z".parse().unwrap(), failed: None }
+}
+
+fn job(spec: Value) -> Value {
+    let mut j = json!({"metadata": {"name": "pi", "namespace": "d", "uid": "j", "resourceVersion": "5"},
+        "spec": {"parallelism": 1, "completions": 1, "backoffLimit": 6, "completionMode": "NonIndexed",
+            "selector": {"matchLabels": {"job": "j"}},
+            "template": {"metadata": {"labels": {"job": "j"}}, "spec": {"restartPolicy": "Never", "containers": [{"name": "c"}]}}},
+        "status": {"startTime": "2026-01-01T00:59:00Z"}});
+    json_patch::merge(&mut j["spec"], &spec);
+    j
+}
+
+fn pod(name: &str, phase: Phase) -> Pod {
+    Pod {
+        namespace: "d".into(),
+        name: name.into(),
+        uid: name.into(),
+        labels: [("job".to_owned(), "j".to_owned())].into(),
+        controller: Some(Controller { kind: "Job".into(), name: "pi".into(), uid: "j".into() }),
+        finalizers: vec![TRACKING.into()],
+        phase,
+        created: Some("2026-01-01T00:59:00Z".parse().unwrap()),
+        ..Pod::default()
+    }
+}
+
+fn plan(job: &Value, pods: Vec<Pod>) -> Plan {
+    let (mut world, mut touched) = (World::default(), BTreeSet::new());
+    world.put(Kind::Job, job.clone(), &mut touched);
+    pods.into_iter().for_each(|p| world.put_pod(p, &mut touched));
+    reconcile(&world, "d/pi", &cx())
+}
+
+fn made(plan: &Plan) -> Vec<&Value> {
+    let mut out = Vec::new();
+    for action in &plan.actions {
+        if let Action::Create(_, object, _) = action {
+            out.push(object);
+        }
+    }
+    out
+}
+
+fn status(plan: &Plan) -> Value {
+    let one = |a: &Action| match a {
+        Action::Status(_, _, s) => Some(s.clone()),
+        _ => None,
+    };
+    plan.actions.iter().find_map(one).expect("a status")
+}
+
+fn released(plan: &Plan) -> Vec<&str> {
+    plan.actions
+        .iter()
+        .filter_map(|a| match a {
+            Action::Patch(t, _, p) if p["metadata"]["finalizers"].is_null() => {
+                Some(t.name.as_str())
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+fn condition(status: &Value, kind: &str) -> Option<String> {
+    let list = status["conditions"].as_array()?;
+    let c = list.iter().find(|c| c["type"] == kind && c["status"] == "True")?;
+    c["reason"].as_str().map(str::to_owned)
+}
+
+#[test]
+fn a_job_starts_as_many_pods_as_it_may_and_tracks_them() {
+    let p = plan(&job(json!({"parallelism": 3, "completions": 2})), vec![]);
+    assert_eq!(made(&p).len(), 2);
+    assert_eq!(made(&p)[0]["metadata"]["finalizers"], json!([TRACKING]));
+}
+
+#[test]
+fn a_success_is_first_written_down_then_released_then_counted() {
+    let mut j = job(json!({}));
+    let p = plan(&j, vec![pod("a", Phase::Succeeded)]);
+    let s = status(&p);
+    assert_eq!(s["uncountedTerminatedPods"], json!({"succeeded": ["a"]}));
+    assert_eq!(condition(&s, "SuccessCriteriaMet").as_deref(), Some("CompletionsReached"));
+    assert_eq!((condition(&s, "Complete"), released(&p)), (None, vec![]));
+    j["status"] = s;
+    assert_eq!(released(&plan(&j, vec![pod("a", Phase::Succeeded)])), ["a"]);
+    let mut free = pod("a", Phase::Succeeded);
+    free.finalizers.clear();
+    let s = status(&plan(&j, vec![free]));
+    assert_eq!(s["succeeded"], 1);
+    assert_eq!(s["uncountedTerminatedPods"], json!({}));
+    assert_eq!(condition(&s, "Complete").as_deref(), Some("CompletionsReached"));
+    assert_eq!(s["completionTime"], "2026-01-01T01:00:00Z");
+    // It may also be gone.
+    assert_eq!(status(&plan(&j, vec![]))["succeeded"], 1);
+}
+
+#[test]
+fn after_a_failure_the_next_pod_waits_ten_seconds_and_twice_as_long_after_the_second() {
+    let failed = |name: &str, at: &str| {
+        let mut p = pod(name, Phase::Failed);
+        p.finished = Some(at.parse().unwrap());
+        p
+    };
+    let one = vec![failed("a", "2026-01-01T00:59:55Z")];
+    let p = plan(&job(json!({})), one.clone());
+    assert_eq!(p.again, Some("2026-01-01T01:00:05Z".parse().unwrap()));
+    assert_eq!(made(&p).len(), 0);
+    let mut two = one;
+    two.push(failed("b", "2026-01-01T00:59:45Z"));
+    assert_eq!(plan(&job(json!({})), two).again, Some("2026-01-01T01:00:15Z".parse().unwrap()));
+}
+
+#[test]
+fn a_job_fails_when_its_pods_failed_too_often_and_stops_the_others() {
+    let mut j = job(json!({"backoffLimit": 0, "parallelism": 2, "completions": 2}));
+    let p = plan(&j, vec![pod("a", Phase::Failed), pod("b", Phase::Running)]);
+    let s = status(&p);
+    assert_eq!(condition(&s, "FailureTarget").as_deref(), Some("BackoffLimitExceeded"));
+    assert_eq!(condition(&s, "Failed"), None);
+    assert!(p.actions.iter().any(|a| matches!(a, Action::Delete(t, ..) if t.name == "b")));
+    j["status"] = s;
+    let s = status(&plan(&j, vec![]));
+    assert_eq!(condition(&s, "Failed").as_deref(), Some("BackoffLimitExceeded"));
+    assert_eq!(s["failed"], 1);
+}
+
+#[test]
+fn a_deadline_and_a_suspension_stop_everything() {
+    let p = plan(&job(json!({"activeDeadlineSeconds": 60})), vec![pod("a", Phase::Running)]);
+    assert_eq!(condition(&status(&p), "FailureTarget").as_deref(), Some("DeadlineExceeded"));
+    let p = plan(&job(json!({"suspend": true})), vec![pod("a", Phase::Running)]);
+    let s = status(&p);
+    assert_eq!(condition(&s, "Suspended").as_deref(), Some("JobSuspended"));
+    assert_eq!(s.get("startTime"), None);
+    assert_eq!(made(&p).len(), 0);
+}
+
+#[test]
+fn indexed_pods_get_each_index_once() {
+    let spec = json!({"completionMode": "Indexed", "completions": 4, "parallelism": 2});
+    let at = |name: &str, i, phase| {
+        let mut p = pod(name, phase);
+        p.index = Some(i);
+        p
+    };
+    let p = plan(&job(spec), vec![at("a", 0, Phase::Succeeded), at("b", 1, Phase::Running)]);
+    assert_eq!(status(&p)["completedIndexes"], "0");
+    let new = made(&p);
+    assert_eq!(new.len(), 1);
+    assert_eq!(new[0]["metadata"]["annotations"][super::super::pods::INDEX], "2");
+    assert_eq!(new[0]["spec"]["hostname"], "pi-2");
+    assert_eq!(new[0]["spec"]["containers"][0]["env"][0]["name"], "JOB_COMPLETION_INDEX");
+}
+
+#[test]
+fn a_pod_failure_policy_stops_a_job_or_looks_away() {
+    let rules = |action: &str| json!({"podFailurePolicy": {"rules": [{"action": action, "onExitCodes": {"operator": "In", "values": [42]}}]}});
+    let mut p = pod("a", Phase::Failed);
+    p.exits = vec![("c".into(), 42)];
+    let stopped = status(&plan(&job(rules("FailJob")), vec![p.clone()]));
+    assert_eq!(condition(&stopped, "FailureTarget").as_deref(), Some("PodFailurePolicy"));
+    assert_eq!(
+        stopped["conditions"][0]["message"],
+        "Container c for pod d/a failed with exit code 42 matching FailJob rule at index 0"
+    );
+    let ignored = plan(&job(rules("Ignore")), vec![p]);
+    assert_eq!(released(&ignored), ["a"]);
+    assert!(
+        !ignored
+            .actions
+            .iter()
+            .any(|a| matches!(a, Action::Status(_, _, s) if s.get("failed").is_some()))
+    );
+}
+
+#[test]
+fn a_finished_job_goes_after_its_time_and_pods_without_a_job_are_let_go() {
+    let mut j = job(json!({"ttlSecondsAfterFinished": 60}));
+    j["status"]["conditions"] = json!([{"type": "Complete", "status": "True", "lastTransitionTime": "2026-01-01T00:59:30Z"}]);
+    assert_eq!(plan(&j, vec![]).again, Some("2026-01-01T01:00:30Z".parse().unwrap()));
+    j["spec"]["ttlSecondsAfterFinished"] = 30.into();
+    assert!(matches!(plan(&j, vec![]).actions[..], [Action::Delete(..)]));
+    let (mut world, mut touched) = (World::default(), BTreeSet::new());
+    world.put_pod(pod("a", Phase::Running), &mut touched);
+    assert_eq!(released(&reconcile(&world, "d/pi", &cx())), ["a"]);
+}

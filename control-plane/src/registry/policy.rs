@@ -1,0 +1,69 @@
+//! Defaults and validation of disruption budgets.
+//!
+//! Owns: what Kubernetes fills in and refuses for them. Called by: the registry's table.
+
+use serde_json::{Value, json};
+
+use super::core::{BASE, default, object, split_status};
+use super::{Part, Strategy, columns};
+use crate::http::status::FieldError;
+
+pub(crate) static BUDGET: Strategy = Strategy {
+    prepare: |new, old, part| {
+        split_status(new, old, part);
+        let status = object(new, "status");
+        for f in ["currentHealthy", "desiredHealthy", "disruptionsAllowed", "expectedPods"] {
+            default(status, f, 0);
+        }
+    },
+    validate: |new, _, part, errors| {
+        if part == Part::Status {
+            return;
+        }
+        let spec = &new["spec"];
+        let set = |f: &str| spec.get(f).is_some_and(|v| !v.is_null());
+        if set("minAvailable") && set("maxUnavailable") {
+            errors.push(FieldError::invalid(
+                "spec",
+                &json!("<omitted>"),
+                "minAvailable and maxUnavailable cannot be both set",
+            ));
+        }
+        for f in ["minAvailable", "maxUnavailable"] {
+            share_of(&spec[f], &format!("spec.{f}"), true, errors);
+        }
+        let policy = &spec["unhealthyPodEvictionPolicy"];
+        if policy.is_string() && *policy != "IfHealthyBudget" && *policy != "AlwaysAllow" {
+            errors.push(FieldError::unsupported(
+                "spec.unhealthyPodEvictionPolicy",
+                policy,
+                &["AlwaysAllow", "IfHealthyBudget"],
+            ));
+        }
+    },
+    generation: true,
+    columns: &columns::BUDGET,
+    ..BASE
+};
+
+/// A number that is not negative, or a percentage, of not more than a hundred if `capped`.
+pub(super) fn share_of(value: &Value, path: &str, capped: bool, errors: &mut Vec<FieldError>) {
+    match value {
+        Value::Number(n) if n.as_i64().is_some_and(|n| n < 0) => {
+            errors.push(FieldError::invalid(path, value, "must be greater than or equal to 0"))
+        }
+        Value::String(s) => {
+            let percent = s.strip_suffix('%').and_then(|n| n.parse::<u32>().ok());
+            if percent.is_none() {
+                errors.push(FieldError::invalid(
+                    path,
+                    value,
+                    "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')",
+                ));
+            } else if capped && percent.is_some_and(|p| p > 100) {
+                errors.push(FieldError::invalid(path, value, "must not be greater than 100%"));
+            }
+        }
+        _ => {}
+    }
+}
