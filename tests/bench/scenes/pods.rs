@@ -8,11 +8,12 @@ use kube::Client;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use nix::sys::signal::Signal;
 use tests::containerd::BUSYBOX;
+use tests::wait;
 
 use super::{Group, MAIN};
 use crate::client::{Inside, in_phase, is, ms, pod, remove, watch_pods};
 use crate::page::{Figure, Unit};
-use crate::site::{NODE, Site, signal};
+use crate::site::{NODE, PATIENCE, Site, signal};
 
 pub(super) const GROUP: Group = Group { name: "pods", title: MAIN, figures, inside: INSIDE };
 
@@ -133,16 +134,20 @@ async fn death(client: &Client, node: &str, image: &str, n: usize) -> Vec<f64> {
     times
 }
 
-/// The workload's process of the pod with this UID: not the sandbox's, not a shim.
+/// The workload's process of the pod with this UID: not the sandbox's, not a shim. A container is
+/// running a moment before its process has become the workload.
 fn process_of(uid: &str) -> u32 {
     let dashed = uid.replace('-', "_");
     let ours = |pid: &u32| {
         let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        (groups.contains(uid) || groups.contains(&dashed)) && line.contains("sleep 100000")
+        (groups.contains(uid) || groups.contains(&dashed)) && line.starts_with("sleep 100000")
     };
-    let pids = std::fs::read_dir("/proc").unwrap().flatten();
-    let mut pids = pids.filter_map(|e| e.file_name().to_string_lossy().parse().ok());
-    pids.find(ours).unwrap_or_else(|| panic!("no process of pod {uid}"))
+    let look = || {
+        let pids = std::fs::read_dir("/proc").unwrap().flatten();
+        let mut pids = pids.filter_map(|e| e.file_name().to_string_lossy().parse().ok());
+        pids.find(ours).ok_or_else(|| "none".to_owned())
+    };
+    wait::until(&format!("the process of pod {uid}"), PATIENCE, look).0
 }
