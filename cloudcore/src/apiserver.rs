@@ -10,6 +10,7 @@ use api::names::{Kind, ObjectKey};
 use api::raw::RawJson;
 use http::{Method, Request, header};
 use kube::Client;
+use serde::Deserialize;
 use service::backoff::Backoff;
 
 use crate::metrics::Metrics;
@@ -168,6 +169,41 @@ fn segment(name: &str) -> Result<(), ApiError> {
     if sound { Ok(()) } else { Err(ApiError::NoPath(name.chars().take(64).collect())) }
 }
 
+/// A part of a list.
+#[derive(Debug)]
+pub struct Page {
+    /// The objects.
+    pub items: Vec<RawJson>,
+    /// There are more; what to ask for them with.
+    pub more: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct List {
+    #[serde(default)]
+    metadata: ListMeta,
+    items: Option<Vec<RawJson>>,
+}
+
+#[derive(Deserialize, Default)]
+struct ListMeta {
+    #[serde(rename = "continue")]
+    more: Option<String>,
+}
+
+/// A continue token in a query: it is base64 of any alphabet.
+fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
 /// See the module.
 #[derive(Clone)]
 pub struct ApiServer {
@@ -198,6 +234,24 @@ impl ApiServer {
     /// When the server refuses or does not answer.
     pub async fn get(&self, path: &Path) -> Result<RawJson, ApiError> {
         self.call(Method::GET, path, None, &RawJson::null()).await
+    }
+
+    /// Reads a page of a collection, the first one or the one after `more`.
+    ///
+    /// # Errors
+    /// As above, and when the answer is no list.
+    pub async fn page(&self, path: &Path, more: Option<&str>) -> Result<Page, ApiError> {
+        let mut path = path.clone().query("limit=500");
+        if let Some(more) = more {
+            path = path.query(&format!("continue={}", encoded(more)));
+        }
+        let list: List = self
+            .get(&path)
+            .await?
+            .to()
+            .map_err(|e| ApiError::Unreachable(format!("its answer is no list: {e}")))?;
+        let more = list.metadata.more.filter(|m| !m.is_empty());
+        Ok(Page { items: list.items.unwrap_or_default(), more })
     }
 
     /// Creates in a collection.
@@ -332,6 +386,12 @@ mod tests {
         }
         assert!(path("null/secret/s").is_err());
         assert!(path("default/gadget/g").is_err());
+    }
+
+    #[test]
+    fn a_continue_token_is_safe_in_a_query() {
+        assert_eq!(encoded("aZ0-_.~"), "aZ0-_.~");
+        assert_eq!(encoded("a+/=&"), "a%2B%2F%3D%26");
     }
 
     #[test]

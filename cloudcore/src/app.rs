@@ -5,12 +5,11 @@
 //! Never: ends the process; what fails is returned or told to the supervisor.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::config::cloudcore::{CloudCoreConfig, KubeApiConfig, Listener};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use api::config::cloudcore::{CloudCoreConfig, Listener};
 use parking_lot::Mutex;
 use service::backoff::Backoff;
 use service::telemetry::LogLevel;
@@ -18,8 +17,10 @@ use service::tls::{self, ClientAuth};
 use service::{Admin, CancellationToken, Policy, Service};
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
+use crate::admission::{self, Admission};
 use crate::apiserver::{ApiError, ApiServer};
 use crate::cloudhub::budget::Budget;
 use crate::cloudhub::dispatch::{Dispatcher, InWork};
@@ -29,10 +30,12 @@ use crate::cloudhub::registry::{Origin, Registry};
 use crate::cloudhub::secrets::{self, Pki, SecretError};
 use crate::cloudhub::{bootstrap, server};
 use crate::cloudstream;
+use crate::devicecontroller;
 use crate::edgecontroller::downstream::Downstream;
 use crate::edgecontroller::index::Index;
 use crate::edgecontroller::upstream::{Context, Job, Upstreams, Work};
 use crate::error::Error;
+use crate::kubeconfig;
 use crate::metrics::Metrics;
 use crate::status::{self, Passage, Status};
 use crate::synccontroller::SyncController;
@@ -51,6 +54,8 @@ pub struct Options {
     pub log_level: Option<LogLevel>,
     /// Serve the status stream on this unix socket; none is served otherwise.
     pub status_socket: Option<PathBuf>,
+    /// Serve the admission webhook, too.
+    pub admission: Option<admission::Settings>,
     /// The certificates, instead of those in files and Secrets; for tests.
     pub pki: Option<Pki>,
 }
@@ -83,6 +88,7 @@ pub struct CloudCore {
     tunnel: Option<TcpListener>,
     admin: Admin,
     status: Option<status::Bound>,
+    admission: Option<Admission>,
     addresses: Addresses,
 }
 
@@ -102,7 +108,7 @@ impl CloudCore {
         let metrics = Metrics::default();
         let (client, api_ca) = match options.client {
             Some(client) => client,
-            None => client(&config.kube_api_config).await?,
+            None => kubeconfig::client(&config.kube_api_config).await?,
         };
         let api = ApiServer::new(client, metrics.clone());
         let hub = &config.modules.cloud_hub;
@@ -118,6 +124,10 @@ impl CloudCore {
                 .await?;
         let status = match &options.status_socket {
             Some(path) => Some(status::Bound::bind(path).await?),
+            None => None,
+        };
+        let admission = match options.admission {
+            Some(settings) => Some(Admission::build(settings).await?),
             None => None,
         };
         let pki = match options.pki {
@@ -146,6 +156,7 @@ impl CloudCore {
             tunnel,
             admin,
             status,
+            admission,
             addresses,
         })
     }
@@ -167,10 +178,14 @@ impl CloudCore {
 
     /// Starts everything.
     pub fn spawn(self, svc: &mut Service) {
-        let Self { config, api, api_ca, pki, metrics, websocket, https, admin, status, .. } = self;
+        let Self { config, api, api_ca, pki, metrics, websocket, https, .. } = self;
+        let Self { admin, status, admission, .. } = self;
         let (stream, tunnel) = (self.stream, self.tunnel);
         let hub = config.modules.cloud_hub;
         let stopping = svc.stopping();
+        if let Some(admission) = admission {
+            admission.spawn(svc, api.clone(), metrics.clone());
+        }
         metrics.register(svc.metrics());
         admin.spawn(svc);
         for (name, enable) in [
@@ -214,12 +229,24 @@ impl CloudCore {
             Arc::clone(&records),
             metrics.clone(),
         );
+        let devices = config.modules.device_controller.enable.then(|| {
+            devicecontroller::Downstream::new(
+                api.clone(),
+                Arc::clone(&index),
+                Arc::clone(&registry),
+                Arc::clone(&records),
+                metrics.clone(),
+            )
+        });
+        let (known, records_known) = watch::channel(false);
         let sync = SyncController {
             api: api.clone(),
             records: Arc::clone(&records),
             index: Arc::clone(&index),
             registry: Arc::clone(&registry),
             downstream: downstream.clone(),
+            devices: devices.clone(),
+            known,
             metrics: metrics.clone(),
         };
         let ready = svc.readiness().part("edgecontroller");
@@ -232,6 +259,10 @@ impl CloudCore {
         });
         spawn(svc, "edgecontroller", downstream.run(joining, stopping.clone()));
         spawn(svc, "synccontroller", sync.run(stopping.clone()));
+        let reports = devices.as_ref().map(|d| d.upstream().clone());
+        if let Some(devices) = devices {
+            spawn(svc, "devicecontroller", devices.run(records_known, stopping.clone()));
+        }
         run(svc, "served", stopping.clone(), tell_served(Arc::clone(&registry), upstreams.clone()));
 
         let pki = Arc::new(pki);
@@ -242,7 +273,14 @@ impl CloudCore {
             let streams = cloudstream::Bound { settings, stream, tunnel, api: api.clone() };
             streams.spawn(svc, &pki, websocket_tls(&pki), Arc::clone(&index), metrics.clone());
         }
-        let dispatcher = Dispatcher { registry, index, upstreams, live, metrics: metrics.clone() };
+        let dispatcher = Dispatcher {
+            registry,
+            index,
+            upstreams,
+            devices: reports,
+            live,
+            metrics: metrics.clone(),
+        };
         if let Some(listener) = websocket {
             let shared = Arc::new(server::Shared {
                 dispatcher,
@@ -438,51 +476,10 @@ async fn tell_served(registry: Arc<Registry>, upstreams: Upstreams) {
     }
 }
 
-/// A client for the configured API server, and its CA as PEM.
-async fn client(config: &KubeApiConfig) -> Result<(kube::Client, String), Error> {
-    let path = &config.kube_config;
-    let bad = |e: service::BoxError| Error::Kubeconfig { path: path.clone(), source: e };
-    let mut kube = if path.as_os_str().is_empty() {
-        kube::Config::incluster().map_err(|e| Error::NotInCluster(e.into()))?
-    } else {
-        let file = Kubeconfig::read_from(path).map_err(|e| bad(e.into()))?;
-        kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-            .await
-            .map_err(|e| bad(e.into()))?
-    };
-    if !config.master.is_empty() {
-        kube.cluster_url =
-            config.master.parse().map_err(|e: http::uri::InvalidUri| bad(e.into()))?;
-    }
-    kube.connect_timeout = Some(Duration::from_secs(5));
-    kube.write_timeout = Some(Duration::from_secs(30));
-    // `ApiServer` repeats requests itself, within a limit.
-    kube.default_retry = false;
-    let ca = api_ca(&kube);
-    let client = kube::Client::try_from(kube).map_err(|e| bad(e.into()))?;
-    Ok((client, ca))
-}
-
-fn api_ca(config: &kube::Config) -> String {
-    if let Some(Ok(pem)) = config.root_cert_file.as_deref().map(read_text) {
-        return pem;
-    }
-    let mut out = String::new();
-    for der in config.root_cert.iter().flatten() {
-        out.push_str(&status::pem(der));
-    }
-    out
-}
-
-fn read_text(path: &Path) -> std::io::Result<String> {
-    std::fs::read_to_string(path)
-}
-
 /// The modules that the configuration asks for and that are not built yet.
 fn absent(config: &CloudCoreConfig) -> Vec<&'static str> {
     let m = &config.modules;
     let asked = [
-        ("deviceController", m.device_controller.enable),
         ("dynamicController", m.dynamic_controller.enable),
         ("taskManager", m.task_manager.enable),
         ("router", m.router.enable),

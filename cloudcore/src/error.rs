@@ -46,6 +46,9 @@ pub enum Error {
     /// The socket of the status stream.
     #[error(transparent)]
     Status(#[from] crate::status::StatusError),
+    /// The admission webhook.
+    #[error(transparent)]
+    Admission(#[from] crate::admission::AdmissionError),
     /// A part has failed.
     #[error(transparent)]
     Stopped(#[from] service::Stopped),

@@ -9,16 +9,20 @@
 //! Called by: `keadm`, alone or with a control plane in one process.
 //! Never: knows which API server it speaks to, or that there is an edge half in this repository.
 
+pub mod admission;
 pub mod apiserver;
 pub mod app;
 pub mod cloudhub;
 pub mod cloudstream;
+pub mod devicecontroller;
 pub mod edgecontroller;
 mod error;
+mod kubeconfig;
 pub mod metrics;
 pub mod object;
 pub mod status;
 pub mod synccontroller;
+mod watching;
 
 pub use app::{Addresses, CloudCore, Options};
 pub use error::Error;

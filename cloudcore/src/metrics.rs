@@ -25,6 +25,7 @@ pub enum Drop {
     EventRate,
     Unsupported,
     ObjectUnreadable,
+    DeviceReport,
     Connection,
 }
 
@@ -42,6 +43,7 @@ impl Drop {
             Drop::EventRate => "event_rate",
             Drop::Unsupported => "unsupported",
             Drop::ObjectUnreadable => "object_unreadable",
+            Drop::DeviceReport => "device_report",
             Drop::Connection => "connection",
         }
     }
@@ -74,6 +76,12 @@ pub struct Metrics {
     pub records_waiting: Gauge,
     /// Writes of ObjectSyncs.
     pub records_written: Counter,
+    /// Reports of devices that were taken.
+    pub device_reports: Counter,
+    /// Writes of DeviceStatuses.
+    pub device_writes: Counter,
+    /// DeviceStatuses that wait to be written.
+    pub device_writes_waiting: Gauge,
     /// Requests to the API server that failed.
     pub api_errors: Counter,
     dropped: Family<Reason, Counter>,
@@ -100,12 +108,16 @@ impl Metrics {
             counter("cloudhub_messages_received", "Messages from edge nodes", &self.received);
             counter("cloudhub_messages_acked", "Acknowledgements", &self.acked);
             counter("synccontroller_writes", "Writes of ObjectSyncs", &self.records_written);
+            counter("devicecontroller_reports", "Reports of devices", &self.device_reports);
+            counter("devicecontroller_writes", "Writes of DeviceStatuses", &self.device_writes);
             counter("cloudcore_api_errors", "Failed API server requests", &self.api_errors);
             counter("cloudhub_certificates_issued", "Certificates signed", &self.issued);
             let mut gauge = |name: &str, help: &str, g: &Gauge| r.register(name, help, g.clone());
             gauge("cloudhub_outbox_objects", "Objects not acknowledged", &self.outbox_objects);
             gauge("edgecontroller_requests_waiting", "Requests queued", &self.upstream_waiting);
             gauge("synccontroller_writes_waiting", "ObjectSyncs queued", &self.records_waiting);
+            let waiting = &self.device_writes_waiting;
+            gauge("devicecontroller_writes_waiting", "DeviceStatuses queued", waiting);
             r.register("cloudcore_dropped", "Dropped, by reason", self.dropped.clone());
             r.register("cloudhub_refused", "Connections refused, by reason", self.refused.clone());
         });

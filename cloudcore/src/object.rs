@@ -70,6 +70,9 @@ pub const CLOUDCORE_ANNOTATION: &str = "cloudcore";
 /// holds are about that database and no other.
 pub const STORE_ANNOTATION: &str = "edge.kubeedge.io/store-id";
 
+/// The API of devices.
+pub const DEVICES: &str = "devices.kubeedge.io/v1beta1";
+
 /// `apiVersion` and `kind` as Kubernetes writes them, and the path segment of the API.
 pub fn gvk(kind: &Kind) -> Option<(&'static str, &'static str, &'static str)> {
     Some(match kind {
@@ -85,9 +88,9 @@ pub fn gvk(kind: &Kind) -> Option<(&'static str, &'static str, &'static str)> {
         Kind::CertificateSigningRequest => {
             ("certificates.k8s.io/v1", "CertificateSigningRequest", "certificatesigningrequests")
         }
-        Kind::Device | Kind::DeviceModel | Kind::ServiceAccountAccess | Kind::Other(_) => {
-            return None;
-        }
+        Kind::Device => (DEVICES, "Device", "devices"),
+        Kind::DeviceModel => (DEVICES, "DeviceModel", "devicemodels"),
+        Kind::ServiceAccountAccess | Kind::Other(_) => return None,
     })
 }
 

@@ -51,6 +51,8 @@ complete -c keadm -n "__fish_keadm_needs_command" -f -a "restore" -d 'Restore th
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "manifest" -d 'Print what `keadm init` applies to Kubernetes, as YAML'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "config" -d 'Print or check configuration files'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "dashboard" -d 'Watch the fleet in the terminal: nodes, pods, devices, messages, as they change'
+complete -c keadm -n "__fish_keadm_needs_command" -f -a "device" -d 'Tell a device what it should be'
+complete -c keadm -n "__fish_keadm_needs_command" -f -a "admission" -d 'Run the admission webhook in the foreground'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "cloudcore" -d 'Run the cloud half in the foreground'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "edgecore" -d 'Run the edge half in the foreground'
 complete -c keadm -n "__fish_keadm_needs_command" -f -a "mapper" -d 'Run a sample mapper, which plays devices for the edge node on this machine'
@@ -505,8 +507,70 @@ complete -c keadm -n "__fish_keadm_using_subcommand dashboard" -s q -l quiet -d 
 complete -c keadm -n "__fish_keadm_using_subcommand dashboard" -s v -d 'Log more; repeat for even more'
 complete -c keadm -n "__fish_keadm_using_subcommand dashboard" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
 complete -c keadm -n "__fish_keadm_using_subcommand dashboard" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand device; and not __fish_seen_subcommand_from set" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand device; and not __fish_seen_subcommand_from set" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand device; and not __fish_seen_subcommand_from set" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand device; and not __fish_seen_subcommand_from set" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand device; and not __fish_seen_subcommand_from set" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand device; and not __fish_seen_subcommand_from set" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand device; and not __fish_seen_subcommand_from set" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand device; and not __fish_seen_subcommand_from set" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand device; and not __fish_seen_subcommand_from set" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand device; and not __fish_seen_subcommand_from set" -f -a "set" -d 'Set desired values of a device\'s properties'
+complete -c keadm -n "__fish_keadm_using_subcommand device; and __fish_seen_subcommand_from set" -s n -l namespace -d 'The namespace of the device' -r
+complete -c keadm -n "__fish_keadm_using_subcommand device; and __fish_seen_subcommand_from set" -l timeout -d 'How long `--wait` waits' -r
+complete -c keadm -n "__fish_keadm_using_subcommand device; and __fish_seen_subcommand_from set" -s o -l output -d 'The form of the result' -r -f -a "json\t'A documented shape that scripts can rely on'"
+complete -c keadm -n "__fish_keadm_using_subcommand device; and __fish_seen_subcommand_from set" -l kube-config -l kubeconfig -d 'The kubeconfig to use [default: ~/.kube/config, else that of `keadm init --embedded`]' -r
+complete -c keadm -n "__fish_keadm_using_subcommand device; and __fish_seen_subcommand_from set" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand device; and __fish_seen_subcommand_from set" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand device; and __fish_seen_subcommand_from set" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand device; and __fish_seen_subcommand_from set" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand device; and __fish_seen_subcommand_from set" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand device; and __fish_seen_subcommand_from set" -s w -l wait -d 'Wait until the device reports the values'
+complete -c keadm -n "__fish_keadm_using_subcommand device; and __fish_seen_subcommand_from set" -l dry-run -d 'Check everything, and change nothing'
+complete -c keadm -n "__fish_keadm_using_subcommand device; and __fish_seen_subcommand_from set" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand device; and __fish_seen_subcommand_from set" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand device; and __fish_seen_subcommand_from set" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand device; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c keadm -n "__fish_keadm_using_subcommand admission" -l kube-config -l kubeconfig -d 'The kubeconfig to use [default: ~/.kube/config, else that of `keadm init --embedded`]' -r
+complete -c keadm -n "__fish_keadm_using_subcommand admission" -l address -d 'The address to listen on' -r
+complete -c keadm -n "__fish_keadm_using_subcommand admission" -l port -d 'The port to listen on' -r
+complete -c keadm -n "__fish_keadm_using_subcommand admission" -l advertise -d 'The name or address by which the API server reaches this machine, instead of a Service' -r
+complete -c keadm -n "__fish_keadm_using_subcommand admission" -l webhook-namespace -d 'The namespace of the Service that leads here' -r
+complete -c keadm -n "__fish_keadm_using_subcommand admission" -l webhook-service-name -d 'The name of the Service that leads here' -r
+complete -c keadm -n "__fish_keadm_using_subcommand admission" -l tls-cert-file -d 'The certificate, as PEM [default: made at start]' -r
+complete -c keadm -n "__fish_keadm_using_subcommand admission" -l tls-private-key-file -d 'Its key, as PEM' -r
+complete -c keadm -n "__fish_keadm_using_subcommand admission" -l ca-cert-file -d 'The CA that has signed the certificate, as PEM' -r
+complete -c keadm -n "__fish_keadm_using_subcommand admission" -l v -d 'The verbosity as KubeEdge writes it' -r
+complete -c keadm -n "__fish_keadm_using_subcommand admission" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
+json\t'One JSON object a line'"
+complete -c keadm -n "__fish_keadm_using_subcommand admission" -l color -d 'When to use colour; `NO_COLOR` is heeded' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c keadm -n "__fish_keadm_using_subcommand admission" -l progress -d 'How steps are shown' -r -f -a "auto\t'A moving line on a terminal, plain lines otherwise'
+plain\t'One line per step when it ends'
+jsonl\t'One JSON object per event, on standard output'
+none\t'Nothing'"
+complete -c keadm -n "__fish_keadm_using_subcommand admission" -l root -d 'The folder below which the installation lies' -r
+complete -c keadm -n "__fish_keadm_using_subcommand admission" -s q -l quiet -d 'Say nothing but data, warnings and errors'
+complete -c keadm -n "__fish_keadm_using_subcommand admission" -s v -d 'Log more; repeat for even more'
+complete -c keadm -n "__fish_keadm_using_subcommand admission" -l ascii -d 'Write `ok`, `FAIL` and `warn` instead of symbols'
+complete -c keadm -n "__fish_keadm_using_subcommand admission" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c keadm -n "__fish_keadm_using_subcommand cloudcore" -l config -d 'The configuration [default: /etc/kubeedge/config/cloudcore.yaml]' -r
 complete -c keadm -n "__fish_keadm_using_subcommand cloudcore" -l status-socket -d 'Serve the status stream here, for `keadm dashboard` [default: /run/kubeedge/cloudcore-status.sock]' -r
+complete -c keadm -n "__fish_keadm_using_subcommand cloudcore" -l admission -d 'Serve the admission webhook here, where the API server reaches it, and register it' -r
 complete -c keadm -n "__fish_keadm_using_subcommand cloudcore" -l v -d 'The verbosity as KubeEdge writes it' -r
 complete -c keadm -n "__fish_keadm_using_subcommand cloudcore" -l log-format -d 'The log lines of the programs run by this command' -r -f -a "text\t'For people'
 json\t'One JSON object a line'"

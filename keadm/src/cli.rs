@@ -121,6 +121,12 @@ pub enum Command {
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     Dashboard(commands::dashboard::DashboardArgs),
     #[cfg(feature = "cloud")]
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Device(commands::device::DeviceArgs),
+    #[cfg(feature = "cloud")]
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Admission(commands::admission::AdmissionArgs),
+    #[cfg(feature = "cloud")]
     #[command(name = "cloudcore")]
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     CloudCore(commands::cloudcore::CloudCoreArgs),
@@ -147,7 +153,7 @@ pub enum Command {
 }
 
 /// The commands of all builds, with the feature that each needs.
-const FEATURES: [(&str, &str); 11] = [
+const FEATURES: [(&str, &str); 13] = [
     ("dashboard", "dashboard"),
     ("up", "cloud"),
     ("init", "cloud"),
@@ -155,6 +161,8 @@ const FEATURES: [(&str, &str); 11] = [
     ("manifest", "cloud"),
     ("backup", "cloud"),
     ("restore", "cloud"),
+    ("device", "cloud"),
+    ("admission", "cloud"),
     ("cloudcore", "cloud"),
     ("join", "edge"),
     ("edgecore", "edge"),

@@ -1,6 +1,8 @@
 //! One file per command: its arguments, its help text and one function.
 
 #[cfg(feature = "cloud")]
+pub mod admission;
+#[cfg(feature = "cloud")]
 pub mod backup;
 pub mod check;
 #[cfg(feature = "cloud")]
@@ -11,6 +13,8 @@ pub mod config;
 pub mod control_plane;
 #[cfg(feature = "dashboard")]
 pub mod dashboard;
+#[cfg(feature = "cloud")]
+pub mod device;
 #[cfg(feature = "edge")]
 pub mod edgecore;
 #[cfg(feature = "cloud")]
@@ -66,6 +70,10 @@ pub fn run(command: &Command, cx: &Context) -> Result<(), CommandError> {
         Command::Config(args) => config::config(args, cx),
         #[cfg(feature = "dashboard")]
         Command::Dashboard(args) => dashboard::dashboard(args, cx),
+        #[cfg(feature = "cloud")]
+        Command::Device(args) => device::device(args, cx),
+        #[cfg(feature = "cloud")]
+        Command::Admission(args) => admission::admission(args, cx),
         #[cfg(feature = "cloud")]
         Command::CloudCore(args) => cloudcore::cloudcore(args, cx),
         #[cfg(feature = "edge")]

@@ -12,6 +12,7 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
 pub mod apps;
+pub mod check;
 mod definition;
 pub mod devices;
 pub mod operations;

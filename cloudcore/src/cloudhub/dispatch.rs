@@ -22,6 +22,7 @@ use super::authorizer::{self, Verdict};
 use super::registry::{Connection, Origin, Registry};
 use super::throttle::{Rate, Throttle};
 use crate::apiserver::ApiError;
+use crate::devicecontroller;
 use crate::edgecontroller::index::Index;
 use crate::edgecontroller::upstream::{Job, Upstreams, Work};
 use crate::metrics::{Drop as Dropped, Metrics};
@@ -41,6 +42,8 @@ pub struct Dispatcher {
     pub index: Arc<Mutex<Index>>,
     /// The workers.
     pub upstreams: Upstreams,
+    /// Who deals with devices, if anybody does.
+    pub devices: Option<devicecontroller::Upstream>,
     /// Whether the index is complete; before, what it does not know is not refused for good.
     pub live: watch::Receiver<bool>,
     /// What is dropped is counted.
@@ -136,6 +139,15 @@ impl Dispatcher {
                 let origin = from.origin().clone();
                 let ticket = Ticket { origin, id, resource, memory, passage };
                 self.event(talker, ticket, report);
+            }
+            said @ (Upstream::DeviceTwin { .. }
+            | Upstream::DeviceState { .. }
+            | Upstream::MembershipDetail(_))
+                if self.devices.is_some() =>
+            {
+                if let Some(devices) = &self.devices {
+                    devices.hear(from.origin(), id, said, &passage);
+                }
             }
             Upstream::DeviceTwin { .. }
             | Upstream::DeviceState { .. }

@@ -12,7 +12,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use api::names::{MessageId, ObjectKey, ResourceVersion, Uid};
+use api::names::{Kind, MessageId, ObjectKey, ResourceVersion, Uid};
 use api::raw::RawJson;
 use api::wire::downstream::{Downstream, ObjectPush, PushOp, Reply, ReplyBody};
 use tokio::time::Instant;
@@ -131,6 +131,8 @@ pub struct Outbox {
     waiting_bytes: usize,
     replies: VecDeque<Reply>,
     reply_bytes: usize,
+    /// Said once, to this session only.
+    notes: VecDeque<Downstream>,
     /// Objects that went out as answers to queries and are to be acknowledged.
     answered: VecDeque<(MessageId, Acked)>,
     dropped_replies: u64,
@@ -204,6 +206,20 @@ impl Outbox {
         }
     }
 
+    /// Something that is said once and neither acknowledged nor repeated: confirmations of reports,
+    /// and the list of devices, of which only the newest is of use. Of too many the oldest is
+    /// dropped.
+    pub fn note(&mut self, note: Downstream) {
+        if let Downstream::MembershipDetail(_) = note {
+            self.notes.retain(|n| !matches!(n, Downstream::MembershipDetail(_)));
+        }
+        self.notes.push_back(note);
+        if self.notes.len() > self.limits.replies {
+            self.notes.pop_front();
+            self.dropped_replies += 1;
+        }
+    }
+
     /// Returns what was acknowledged, so the caller can record it in the ObjectSync.
     pub fn acked(&mut self, id: &MessageId) -> Option<Acked> {
         if let Some(at) = self.answered.iter().position(|(m, _)| m == id) {
@@ -230,6 +246,8 @@ impl Outbox {
     /// All that should go on the socket now. One in flight per object, never one per node.
     pub fn due(&mut self, now: Instant, retry: Duration) -> Vec<Due> {
         let mut due = self.due_replies();
+        let note = |message| Due { id: MessageId::random(), message, again: false };
+        due.extend(self.notes.drain(..).map(note));
         self.due_retries(now, retry, &mut due);
         self.unpark(now);
         while self.in_flight.len() < self.limits.window
@@ -269,15 +287,18 @@ impl Outbox {
     /// The link is gone: what was in flight waits again, unless something newer does already.
     /// Answers are dropped, since whoever asked is gone.
     pub fn disconnected(&mut self) {
-        self.dropped_replies += self.replies.len() as u64;
+        self.dropped_replies += (self.replies.len() + self.notes.len()) as u64;
         self.replies.clear();
+        self.notes.clear();
         self.reply_bytes = 0;
         self.answered.clear();
         self.in_flight.clear();
         self.in_flight_bytes = 0;
         self.parked.clear();
         self.ready.clear();
-        let keys: Vec<_> = self.slots.keys().cloned().collect();
+        let mut keys: Vec<_> = self.slots.keys().cloned().collect();
+        // A device means something only once its model is there.
+        keys.sort_by_key(|key| key.kind != Kind::DeviceModel);
         for key in keys {
             let Some(slot) = self.slots.get_mut(&key) else { continue };
             slot.queued = false;
@@ -325,7 +346,7 @@ impl Outbox {
 
     /// Whether there is nothing to tell.
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty() && self.replies.is_empty()
+        self.slots.is_empty() && self.replies.is_empty() && self.notes.is_empty()
     }
 
     /// Answers dropped since the last call.

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::names::{MessageId, NodeName, ObjectKey, ResourceVersion, Uid};
+use api::names::{Kind, MessageId, NodeName, ObjectKey, ResourceVersion, Uid};
 use api::wire::downstream::{Downstream, ObjectPush, PushOp, Reply};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tracing::{debug, trace};
 
 use super::outbox::{Acked, Due, Limits, Offered, Outbox};
+use crate::devicecontroller::membership;
 use crate::metrics::{Drop as Dropped, Metrics};
 use crate::status::Status;
 use crate::synccontroller::records::Records;
@@ -169,6 +170,22 @@ impl Registry {
             }
             trace!(target: "hop", msg = %reply.parent, at = "cloudhub.outbox");
             state.outbox.answer(reply);
+            let lost = state.outbox.take_dropped_replies();
+            self.metrics.dropped(Dropped::ReplyOverflow, lost);
+            self.status.dropped(&to.node, lost);
+        }
+        entry.wake.notify_one();
+    }
+
+    /// Something that only the session that asked, or reported, is told; see [`Outbox::note`].
+    pub fn tell(&self, to: &Origin, note: Downstream) {
+        let Some(entry) = self.inner.lock().nodes.get(&to.node).cloned() else { return };
+        {
+            let mut state = entry.state.lock();
+            if state.session != to.session || state.end.is_none() {
+                return;
+            }
+            state.outbox.note(note);
             let lost = state.outbox.take_dropped_replies();
             self.metrics.dropped(Dropped::ReplyOverflow, lost);
             self.status.dropped(&to.node, lost);
@@ -331,7 +348,7 @@ impl Connection {
                 );
             }
         }
-        (due, next)
+        (announced(due), next)
     }
 
     /// The node has acknowledged a message.
@@ -367,6 +384,26 @@ impl Connection {
             self.registry.metrics.dropped(Dropped::TooLarge, 1);
         }
     }
+}
+
+/// Puts before each device what the original says before it: that the node has it, or has not.
+fn announced(due: Vec<Due>) -> Vec<Due> {
+    let devices =
+        |d: &Due| matches!(&d.message, Downstream::Object(p) if p.key.kind == Kind::Device);
+    if !due.iter().any(devices) {
+        return due;
+    }
+    let now = crate::status::now();
+    let mut out = Vec::with_capacity(due.len() + 1);
+    for due in due {
+        if let Downstream::Object(push) = &due.message
+            && let Some(message) = membership::announcement(push, now)
+        {
+            out.push(Due { id: MessageId::random(), message, again: due.again });
+        }
+        out.push(due);
+    }
+    out
 }
 
 impl Drop for Connection {

@@ -5,19 +5,11 @@
 //! Never: decides who needs what ([`super::index`] does), or keeps objects.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use api::names::{Kind, NodeName, ObjectKey};
-use futures::StreamExt;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::ApiResource;
-use kube::runtime::watcher::{self, Event};
-use kube::{Api, Resource};
 use parking_lot::Mutex;
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
+use serde::Deserialize;
 use service::CancellationToken;
-use service::backoff::Backoff;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, trace, warn};
 
@@ -26,79 +18,12 @@ use crate::apiserver::{ApiServer, Path};
 use crate::cloudhub::registry::Registry;
 use crate::metrics::Drop as Dropped;
 use crate::metrics::Metrics;
-use crate::object::{EDGE_LABEL, Object, gvk};
+use crate::object::{EDGE_LABEL, Object};
 use crate::synccontroller::records::Records;
+use crate::watching::{self, PAUSE, Seen};
 
-/// The pause after a failed list or watch. The API server may be restarting, and edges wait.
-const PAUSE: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-/// How long one watch lasts before it is renewed.
-const WATCH_SECONDS: u32 = 60;
 /// Nodes whose pods have to be looked up.
 const JOINING: usize = 1024;
-
-/// An object of a watch: its text. kube wants to see its version, so that is read, too.
-#[derive(Debug, Clone)]
-struct Raw {
-    meta: ObjectMeta,
-    text: Box<str>,
-}
-
-impl<'de> Deserialize<'de> for Raw {
-    fn deserialize<D: Deserializer<'de>>(de: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Head {
-            #[serde(default)]
-            metadata: Meta,
-        }
-        #[derive(Deserialize, Default)]
-        #[serde(rename_all = "camelCase", default)]
-        struct Meta {
-            name: Option<String>,
-            resource_version: Option<String>,
-        }
-        let raw = Box::<RawValue>::deserialize(de)?;
-        let head: Head = serde_json::from_str(raw.get()).map_err(serde::de::Error::custom)?;
-        let meta = ObjectMeta {
-            name: head.metadata.name,
-            resource_version: head.metadata.resource_version,
-            ..ObjectMeta::default()
-        };
-        Ok(Self { meta, text: Box::<str>::from(raw) })
-    }
-}
-
-impl Resource for Raw {
-    type DynamicType = ApiResource;
-    type Scope = kube::core::DynamicResourceScope;
-
-    fn kind(of: &ApiResource) -> std::borrow::Cow<'_, str> {
-        of.kind.as_str().into()
-    }
-
-    fn group(of: &ApiResource) -> std::borrow::Cow<'_, str> {
-        of.group.as_str().into()
-    }
-
-    fn version(of: &ApiResource) -> std::borrow::Cow<'_, str> {
-        of.version.as_str().into()
-    }
-
-    fn api_version(of: &ApiResource) -> std::borrow::Cow<'_, str> {
-        of.api_version.as_str().into()
-    }
-
-    fn plural(of: &ApiResource) -> std::borrow::Cow<'_, str> {
-        of.plural.as_str().into()
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.meta
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.meta
-    }
-}
 
 /// What all watches share.
 #[derive(Clone)]
@@ -200,72 +125,35 @@ impl Downstream {
     }
 
     async fn watch(&self, kind: Kind) {
-        let Some((version, name, plural)) = gvk(&kind) else { return };
-        let resource = ApiResource {
-            group: String::new(),
-            version: version.to_owned(),
-            api_version: version.to_owned(),
-            kind: name.to_owned(),
-            plural: plural.to_owned(),
-        };
-        let api: Api<Raw> = Api::all_with(self.api.client().clone(), &resource);
-        // A connection that has died in silence is noticed when its time is up.
-        let mut config = watcher::Config::default().page_size(500).timeout(WATCH_SECONDS);
-        if kind == Kind::Node {
-            config = config.labels(&format!("{EDGE_LABEL}="));
-        }
-        let mut events = Box::pin(watcher::watcher(api, config));
-        let mut failures = 0;
+        let labels = (kind == Kind::Node).then(|| format!("{EDGE_LABEL}="));
         let mut first = true;
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => {
-                    failures = 0;
-                    let done = matches!(event, Event::InitDone);
-                    self.event(&kind, event);
-                    if done && std::mem::take(&mut first) {
-                        if kind == Kind::Node {
-                            self.nodes_listed.send_replace(true);
-                        }
-                        self.synced.send_modify(|n| *n += 1);
-                    }
+        let on = |seen| {
+            let done = matches!(seen, Seen::Listed);
+            self.seen(&kind, seen);
+            if done && std::mem::take(&mut first) {
+                if kind == Kind::Node {
+                    self.nodes_listed.send_replace(true);
                 }
-                Err(error) => {
-                    let pause = PAUSE.next_delay(failures);
-                    // Once: a server that is away fails every watch again and again.
-                    if failures == 0 {
-                        let error = service::error_chain(&error);
-                        warn!(kind = name, error, "the watch is interrupted");
-                    }
-                    failures += 1;
-                    tokio::time::sleep(pause).await;
-                }
+                self.synced.send_modify(|n| *n += 1);
             }
-        }
+        };
+        watching::watch(&self.api, &self.metrics, &kind, labels.as_deref(), on).await;
     }
 
-    fn event(&self, kind: &Kind, event: Event<Raw>) {
-        let (raw, gone) = match event {
-            Event::Init => {
+    fn seen(&self, kind: &Kind, seen: Seen) {
+        match seen {
+            Seen::Begin => {
                 self.registry.status().begin_reset(kind);
-                return self.index.lock().begin_reset(kind.clone());
+                self.index.lock().begin_reset(kind.clone());
             }
-            Event::InitDone => {
+            Seen::Listed => {
                 let mut index = self.index.lock();
                 let change = index.finish_reset(kind);
                 self.registry.status().finish_reset(kind);
-                return self.apply(&mut index, change);
+                self.apply(&mut index, change);
             }
-            Event::Apply(raw) | Event::InitApply(raw) => (raw, false),
-            Event::Delete(raw) => (raw, true),
-        };
-        match Object::read(kind.clone(), &raw.text) {
-            Ok(object) => self.object(object, gone),
-            Err(error) => {
-                let name = raw.meta.name.unwrap_or_default();
-                warn!(kind = kind.as_str(), name, %error, "an object is skipped");
-                self.metrics.dropped(Dropped::ObjectUnreadable, 1);
-            }
+            Seen::There(object) => self.object(object, false),
+            Seen::Gone(object) => self.object(object, true),
         }
     }
 
@@ -385,29 +273,5 @@ impl Downstream {
             let op = if object.deleting { api::wire::downstream::PushOp::Update } else { op };
             self.registry.offer(node, super::index::push(op, object));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use kube::core::{ObjectList, WatchEvent};
-
-    use super::*;
-
-    #[test]
-    fn the_text_of_an_object_survives_lists_and_watches() {
-        let pod = r#"{"metadata":{"name":"web","resourceVersion":"7"},"spec":{"new":1.50}}"#;
-        let list = format!(
-            r#"{{"kind":"PodList","apiVersion":"v1","metadata":{{"resourceVersion":"9"}},"items":[{pod}]}}"#
-        );
-        let list: ObjectList<Raw> = serde_json::from_str(&list).unwrap();
-        assert_eq!(&*list.items[0].text, pod);
-        let event = format!(r#"{{"type":"MODIFIED","object":{pod}}}"#);
-        let WatchEvent::Modified(raw) = serde_json::from_str::<WatchEvent<Raw>>(&event).unwrap()
-        else {
-            panic!("not a change")
-        };
-        assert_eq!(&*raw.text, pod);
-        assert_eq!(raw.meta.resource_version.as_deref(), Some("7"));
     }
 }

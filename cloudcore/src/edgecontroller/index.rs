@@ -393,14 +393,24 @@ impl Index {
     }
 }
 
+/// Who says that it sends an object. The original's edge gives devices to their owner only when
+/// the device controller sends them, also when they are sent once more.
+fn source_of(kind: &Kind) -> PushSource {
+    match kind {
+        Kind::Device | Kind::DeviceModel => PushSource::DeviceController,
+        _ => PushSource::EdgeController,
+    }
+}
+
 /// The message that carries an object.
 pub fn push(op: PushOp, object: Object) -> ObjectPush {
+    let source = source_of(&object.key.kind);
     ObjectPush {
         op,
         key: object.key,
         uid: object.uid,
         version: Some(object.version),
-        source: PushSource::EdgeController,
+        source,
         object: object.text,
     }
 }
@@ -414,7 +424,7 @@ pub fn deletion(key: &ObjectKey, uid: &Uid, last: Option<Object>) -> ObjectPush 
             key: key.clone(),
             uid: uid.clone(),
             version: None,
-            source: PushSource::EdgeController,
+            source: source_of(&key.kind),
             object: bare_object(key, uid),
         },
     }

@@ -12,6 +12,7 @@
 
 mod access;
 mod actions;
+mod devices;
 mod objects;
 mod publish;
 pub(crate) mod remote;
@@ -346,7 +347,7 @@ impl Status {
         });
     }
 
-    /// A node, or a pod of an edge node, as a watch has shown it.
+    /// A node, a pod of an edge node, or a device, as a watch has shown it.
     pub fn object(&self, object: &Object) {
         let Some(mut row) = objects::row(object) else { return };
         self.change(|table| {
@@ -362,6 +363,7 @@ impl Status {
                     new.unconfirmed = old.unconfirmed;
                     new.usage = old.usage;
                 }
+                (Row::Device(new), Some(Row::Device(old))) => devices::keep(new, old),
                 (Row::Node(new), _) => {
                     if let Ok(name) = new.name.parse::<NodeName>()
                         && let Some(hot) = table.hot.get(&name)

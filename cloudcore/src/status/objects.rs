@@ -1,5 +1,6 @@
 //! Kubernetes objects as rows. Pure.
 
+use api::crd::Device;
 use api::names::{Kind, NodeName, ObjectKey};
 use api::raw::RawJson;
 use api::status::row::{EventRow, NodeRow, PodRow, Row, RowKey, RowKind};
@@ -7,20 +8,23 @@ use api::wire::request::Request;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Event, Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::devices;
 use crate::object::Object;
 
 pub(super) fn row_kind(kind: &Kind) -> Option<RowKind> {
     match kind {
         Kind::Node => Some(RowKind::Node),
         Kind::Pod => Some(RowKind::Pod),
+        Kind::Device => Some(RowKind::Device),
         _ => None,
     }
 }
 
 pub(super) fn row_key(key: &ObjectKey) -> RowKey {
-    match (&key.kind, &key.namespace) {
-        (Kind::Pod, Some(namespace)) => RowKey::pod(namespace.as_str(), &key.name),
-        (Kind::Pod, None) => RowKey::pod("", &key.name),
+    let namespace = key.namespace.as_ref().map_or("", |n| n.as_str());
+    match key.kind {
+        Kind::Pod => RowKey::pod(namespace, &key.name),
+        Kind::Device => RowKey::device(namespace, &key.name),
         _ => RowKey::node(&key.name),
     }
 }
@@ -30,11 +34,12 @@ pub(super) fn row(object: &Object) -> Option<Row> {
     match object.key.kind {
         Kind::Node => object.text.to::<Node>().ok().map(|n| Row::Node(node(n))),
         Kind::Pod => object.text.to::<Pod>().ok().map(|p| Row::Pod(pod(p))),
+        Kind::Device => object.text.to::<Device>().ok().map(|d| Row::Device(devices::row(d))),
         _ => None,
     }
 }
 
-fn millis(time: Option<&Time>) -> Option<i64> {
+pub(super) fn millis(time: Option<&Time>) -> Option<i64> {
     time.map(|t| t.0.as_millisecond())
 }
 

@@ -36,23 +36,32 @@ pub enum Difference {
     },
 }
 
-/// The kinds whose whole state is known from watches. Records of others are left alone.
+/// The kinds that the edge controller knows all of. Records of kinds that nobody watches are left
+/// alone.
 pub fn is_watched(kind: &Kind) -> bool {
     matches!(kind, Kind::Pod | Kind::Node | Kind::ConfigMap | Kind::Secret)
 }
 
+/// The kinds that the device controller knows all of.
+pub fn is_device(kind: &Kind) -> bool {
+    matches!(kind, Kind::Device | Kind::DeviceModel)
+}
+
 /// The differences between the two; deletions first, so that a name is free for its new bearer.
 ///
-/// `exists` tells the uid under which an object exists in the cluster, whoever uses it: a secret
-/// that the node no longer needs but still holds is neither sent nor deleted.
+/// Records of kinds that are not `of_interest` are left alone. `exists` tells the uid under which
+/// the node may hold an object. For a secret that is the one in the cluster, whoever uses it: one
+/// that the node no longer needs but still holds is neither sent nor deleted. For a device it is
+/// the one that is attached to the node: one that was moved away is deleted.
 pub fn compare(
     wanted: &[Wanted],
     held: &Held,
+    of_interest: impl Fn(&Kind) -> bool,
     exists: impl Fn(&ObjectKey) -> Option<Uid>,
 ) -> Vec<Difference> {
     let mut differences = Vec::new();
     for (uid, (key, _)) in held {
-        if !is_watched(&key.kind) {
+        if !of_interest(&key.kind) {
             continue;
         }
         if exists(key).as_ref() != Some(uid) {
@@ -92,7 +101,7 @@ mod tests {
 
     fn run(wanted: &[Wanted], held: &Held) -> Vec<(PushOp, String)> {
         let exists = |k: &ObjectKey| wanted.iter().find(|w| w.key == *k).map(|w| w.uid.clone());
-        compare(wanted, held, exists)
+        compare(wanted, held, is_watched, exists)
             .into_iter()
             .map(|d| match d {
                 Difference::Send { key, op, .. } => (op, key.to_string()),
@@ -149,9 +158,16 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_is_elsewhere_now_is_deleted() {
+        let device = want("default/device/d", 3);
+        let gone = compare(&[], &held(&[(&device, 3)]), is_device, |_| None);
+        assert_eq!(gone, [Difference::Delete { key: device.key, uid: device.uid }]);
+    }
+
+    #[test]
     fn what_a_node_holds_but_no_longer_needs_is_left_there_while_it_exists() {
         let secret = want("default/secret/s", 3);
         let exists = |_: &ObjectKey| Some(secret.uid.clone());
-        assert!(compare(&[], &held(&[(&secret, 1)]), exists).is_empty());
+        assert!(compare(&[], &held(&[(&secret, 1)]), is_watched, exists).is_empty());
     }
 }

@@ -16,22 +16,24 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::names::{Kind, NodeName, ObjectKey, ResourceVersion};
+use api::names::{Kind, NodeName, ObjectKey, ResourceVersion, Uid};
 use api::raw::RawJson;
+use api::wire::downstream::PushOp;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use service::CancellationToken;
 use service::backoff::Backoff;
-use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Semaphore, watch};
 use tracing::{debug, info, warn};
 
-use self::compare::{Difference, compare};
+use self::compare::{Difference, compare, is_device, is_watched};
 use self::records::{Change, Failed, RecordId, Records, Write};
 use crate::apiserver::{ApiError, ApiServer, Patch, Path};
 use crate::cloudhub::registry::Registry;
+use crate::devicecontroller::Downstream as Devices;
 use crate::edgecontroller::downstream::Downstream;
-use crate::edgecontroller::index::{Index, deletion};
+use crate::edgecontroller::index::{Index, deletion, push};
 use crate::metrics::Metrics;
 use crate::object::{STORE_ANNOTATION, gvk};
 
@@ -59,20 +61,12 @@ pub struct SyncController {
     pub registry: Arc<Registry>,
     /// Reads objects again.
     pub downstream: Downstream,
+    /// The same for devices, if there are any.
+    pub devices: Option<Devices>,
+    /// Told once it is known what nodes hold.
+    pub known: watch::Sender<bool>,
     /// Counts.
     pub metrics: Metrics,
-}
-
-#[derive(Deserialize)]
-struct List {
-    metadata: ListMeta,
-    items: Option<Vec<Item>>,
-}
-
-#[derive(Deserialize, Default)]
-struct ListMeta {
-    #[serde(rename = "continue")]
-    more: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -118,6 +112,7 @@ impl SyncController {
             self.downstream.synced().await;
             self.forget_strangers();
             self.downstream.go_live();
+            self.known.send_replace(true);
             tokio::join!(self.compare_loop(), self.write_loop());
         };
         tokio::select! {
@@ -132,13 +127,10 @@ impl SyncController {
     async fn load(&self) -> Result<(), ApiError> {
         let mut count = 0;
         for plural in ["objectsyncs", "clusterobjectsyncs"] {
-            let mut more = String::new();
+            let mut more = None;
             loop {
-                let mut path = Path::of(GROUP, plural, None)?.query("limit=500");
-                if !more.is_empty() {
-                    path = path.query(&format!("continue={}", encoded(&more)));
-                }
-                let page = match self.api.get(&path).await {
+                let path = Path::of(GROUP, plural, None)?;
+                let page = match self.api.page(&path, more.as_deref()).await {
                     Ok(page) => page,
                     Err(error) if error.is_not_found() => {
                         warn!(
@@ -150,15 +142,12 @@ impl SyncController {
                     }
                     Err(error) => return Err(error),
                 };
-                let list: List = page
-                    .to()
-                    .map_err(|e| ApiError::Unreachable(format!("not a list of {plural}: {e}")))?;
-                for item in list.items.unwrap_or_default() {
-                    count += usize::from(self.load_one(item));
+                for item in page.items {
+                    count += usize::from(item.to().is_ok_and(|item| self.load_one(item)));
                 }
-                match list.metadata.more.filter(|m| !m.is_empty()) {
-                    Some(next) => more = next,
-                    None => break,
+                more = page.more;
+                if more.is_none() {
+                    break;
                 }
             }
         }
@@ -199,9 +188,18 @@ impl SyncController {
         let readers = Arc::new(Semaphore::new(READERS));
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut devices_live = self.devices.as_ref().map(Devices::liveness);
         loop {
+            let devices_known = async {
+                let Some(live) = &mut devices_live else { return std::future::pending().await };
+                if *live.borrow_and_update() {
+                    return std::future::pending().await;
+                }
+                live.changed().await.is_ok()
+            };
             let nodes: HashSet<NodeName> = tokio::select! {
                 _ = tick.tick() => self.registry.connected_nodes().into_iter().collect(),
+                _ = devices_known => self.registry.connected_nodes().into_iter().collect(),
                 node = connections.recv() => match node {
                     Ok(node) => HashSet::from([node]),
                     Err(RecvError::Lagged(_)) => {
@@ -265,31 +263,66 @@ impl SyncController {
         {
             let index = self.index.lock();
             let held = self.records.lock().held(node);
-            let differences = compare(&index.wanted(node), &held, |key| index.uid_of(key).cloned());
-            for difference in differences {
-                match difference {
-                    Difference::Delete { key, uid } => {
-                        if !self.registry.covers(node, &key, &uid, None) {
-                            debug!(%node, object = %key, "is gone, and the node still holds it");
-                        }
-                        self.registry.offer(node, deletion(&key, &uid, None));
-                    }
-                    Difference::Send { key, uid, op } => {
-                        if self.registry.covers(node, &key, &uid, Some(ResourceVersion(1))) {
-                            continue;
-                        }
-                        debug!(%node, object = %key, "is missing or old at the node");
-                        let (downstream, node) = (self.downstream.clone(), node.clone());
-                        let readers = Arc::clone(readers);
-                        reads.spawn(async move {
-                            let Ok(_one) = readers.acquire().await else { return };
-                            downstream.resend(&node, &key, &uid, op).await;
-                        });
-                    }
-                }
+            let exists = |key: &ObjectKey| index.uid_of(key).cloned();
+            for difference in compare(&index.wanted(node), &held, is_watched, exists) {
+                let Some((key, uid, op)) = self.repair(node, difference) else { continue };
+                debug!(%node, object = %key, "is missing or old at the node");
+                let (downstream, node) = (self.downstream.clone(), node.clone());
+                let readers = Arc::clone(readers);
+                reads.spawn(async move {
+                    let Ok(_one) = readers.acquire().await else { return };
+                    downstream.resend(&node, &key, &uid, op).await;
+                });
             }
         }
+        if let Some(devices) = self.devices.as_ref().filter(|d| *d.liveness().borrow()) {
+            self.compare_devices(node, devices, readers, &mut reads);
+        }
         while reads.join_next().await.is_some() {}
+    }
+
+    /// The same for devices. Models are at hand and are offered before any device.
+    fn compare_devices(
+        &self,
+        node: &NodeName,
+        devices: &Devices,
+        readers: &Arc<Semaphore>,
+        reads: &mut tokio::task::JoinSet<()>,
+    ) {
+        let index = devices.index().lock();
+        let held = self.records.lock().held(node);
+        let exists = |key: &ObjectKey| index.uid_at(node, key).cloned();
+        for difference in compare(&index.wanted(node), &held, is_device, exists) {
+            let Some((key, uid, op)) = self.repair(node, difference) else { continue };
+            debug!(%node, object = %key, "is missing or old at the node");
+            if let Some(model) = index.model(&key) {
+                self.registry.offer(node, push(op, model.clone()));
+                continue;
+            }
+            let (devices, node) = (devices.clone(), node.clone());
+            let readers = Arc::clone(readers);
+            reads.spawn(async move {
+                let Ok(_one) = readers.acquire().await else { return };
+                devices.resend(&node, &key, &uid, op).await;
+            });
+        }
+    }
+
+    /// Deletes at once; returns what has to be sent and is not on its way.
+    fn repair(&self, node: &NodeName, difference: Difference) -> Option<(ObjectKey, Uid, PushOp)> {
+        match difference {
+            Difference::Delete { key, uid } => {
+                if !self.registry.covers(node, &key, &uid, None) {
+                    debug!(%node, object = %key, "is gone, and the node still holds it");
+                }
+                self.registry.offer(node, deletion(&key, &uid, None));
+                None
+            }
+            Difference::Send { key, uid, op } => {
+                let covered = self.registry.covers(node, &key, &uid, Some(ResourceVersion(1)));
+                (!covered).then_some((key, uid, op))
+            }
+        }
     }
 
     async fn write_loop(&self) {
@@ -378,29 +411,5 @@ fn judge(write: &Write, error: &ApiError) -> Failed {
         Failed::Missing
     } else {
         Failed::Hopeless
-    }
-}
-
-/// A continue token in a query: it is base64 of any alphabet.
-fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_continue_token_is_safe_in_a_query() {
-        assert_eq!(encoded("aZ0-_.~"), "aZ0-_.~");
-        assert_eq!(encoded("a+/=&"), "a%2B%2F%3D%26");
     }
 }

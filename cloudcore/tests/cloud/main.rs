@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test an unexpected error is a failure")]
 
 mod bootstrap;
+mod devices;
 mod edge;
 mod fake;
 mod limits;

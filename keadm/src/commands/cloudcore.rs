@@ -22,6 +22,9 @@ pub struct CloudCoreArgs {
     /// Serve the status stream here, for `keadm dashboard` [default: /run/kubeedge/cloudcore-status.sock]
     #[arg(long, value_name = "SOCKET")]
     status_socket: Option<Utf8PathBuf>,
+    /// Serve the admission webhook here, where the API server reaches it, and register it
+    #[arg(long, value_name = "HOST:PORT")]
+    admission: Option<String>,
     /// Print the version
     #[arg(long)]
     version: bool,
@@ -41,6 +44,7 @@ pub fn cloudcore(args: &CloudCoreArgs, cx: &Context) -> Result<(), CommandError>
     }
     let path = args.config.clone().unwrap_or_else(|| cx.paths.cloudcore_yaml());
     let (config, warnings) = config::read_cloudcore(cx, &path)?;
+    let admission = args.admission.as_deref().map(super::admission::inside).transpose()?;
     let level = super::log_to_stderr(cx, "info")?;
     for warning in &warnings {
         tracing::warn!("{warning}");
@@ -50,6 +54,7 @@ pub fn cloudcore(args: &CloudCoreArgs, cx: &Context) -> Result<(), CommandError>
     let options = cloudcore::Options {
         log_level: Some(level),
         status_socket: Some(socket.into()),
+        admission,
         ..cloudcore::Options::default()
     };
     super::run_service("cloudcore", cx, |svc| async move {

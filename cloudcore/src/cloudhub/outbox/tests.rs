@@ -207,6 +207,43 @@ async fn answers_have_a_limit_and_each_drop_is_counted() {
     assert!(outbox.is_empty());
 }
 
+#[tokio::test]
+async fn notes_are_said_once_and_of_lists_only_the_newest() {
+    let mut outbox = Outbox::new(Limits { replies: 3, ..Limits::default() });
+    let list = |n: &str| Downstream::MembershipDetail(RawJson::string(n));
+    outbox.note(list("old"));
+    outbox.note(Downstream::TwinConfirm("r".parse().unwrap()));
+    outbox.note(list("new"));
+    let said: Vec<_> =
+        outbox.due(Instant::now(), RETRY).into_iter().map(|due| due.message).collect();
+    assert_eq!(said, [Downstream::TwinConfirm("r".parse().unwrap()), list("new")]);
+    assert!(outbox.is_empty());
+    for _ in 0..5 {
+        outbox.note(Downstream::TwinConfirm("r".parse().unwrap()));
+    }
+    outbox.disconnected();
+    assert!(outbox.due(Instant::now(), RETRY).is_empty(), "whoever reported is gone");
+    assert_eq!(outbox.take_dropped_replies(), 5);
+}
+
+#[tokio::test]
+async fn after_a_cut_models_go_before_devices() {
+    let now = Instant::now();
+    let mut outbox = Outbox::default();
+    let of = |kind: Kind, name: &str| {
+        let mut push = push(PushOp::Insert, name, name, 1);
+        push.key.kind = kind;
+        push
+    };
+    for n in 0..20 {
+        outbox.offer(of(Kind::Device, &format!("device-{n}")));
+    }
+    outbox.offer(of(Kind::DeviceModel, "model"));
+    outbox.due(now, RETRY);
+    outbox.disconnected();
+    assert_eq!(sent(&outbox.due(now, RETRY))[0].1, "model");
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     /// A new version of object n.
