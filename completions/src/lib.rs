@@ -10,15 +10,31 @@ use std::io;
 
 use clap::{Arg, Command};
 pub use clap_complete::Shell;
+pub use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+use clap_complete::env::{CompleteEnv, Shells};
+
+/// While this is set, the program answers a shell's question instead of doing its work.
+pub const VARIABLE: &str = "KEADM_COMPLETE";
 
 const SHELLS: [Shell; 5] = [Shell::Bash, Shell::Zsh, Shell::Fish, Shell::PowerShell, Shell::Elvish];
 
-/// The completion script for a shell.
-pub fn script(shell: Shell, command: &mut Command) -> Vec<u8> {
+/// The completion script for a shell: it asks the program itself at each completion, which knows
+/// the names of nodes and pods, and its own flags in the version that is installed.
+///
+/// # Errors
+/// Writing to memory does not fail; the renderer's signature says it could.
+pub fn script(shell: Shell, command: &Command) -> io::Result<Vec<u8>> {
     let mut script = Vec::new();
-    let name = command.get_name().to_owned();
-    clap_complete::generate(shell, command, name, &mut script);
-    script
+    let name = command.get_name();
+    if let Some(completer) = Shells::builtins().completer(&shell.to_string()) {
+        completer.write_registration(VARIABLE, name, name, name, &mut script)?;
+    }
+    Ok(script)
+}
+
+/// Answers a shell's question and ends the process, if a shell asks; else does nothing.
+pub fn answer(command: impl Fn() -> Command) {
+    CompleteEnv::with_factory(command).var(VARIABLE).complete();
 }
 
 /// A man page for the command and one for each of its visible subcommands, by file name.
@@ -127,7 +143,7 @@ pub fn all(command: Command) -> io::Result<BTreeMap<String, Vec<u8>>> {
             Shell::Elvish => format!("{name}.elv"),
             _ => format!("{name}.bash"),
         };
-        files.insert(file, script(shell, &mut command.clone()));
+        files.insert(file, script(shell, &command)?);
     }
     files.insert("reference.md".to_owned(), reference(command).into_bytes());
     Ok(files)
@@ -146,10 +162,10 @@ mod tests {
     }
 
     #[test]
-    fn every_shell_gets_a_script_that_knows_the_subcommands() {
+    fn every_shell_gets_a_script_that_asks_the_program() {
         for shell in SHELLS {
-            let script = String::from_utf8(script(shell, &mut tree())).unwrap();
-            assert!(script.contains("join"), "{shell}");
+            let script = String::from_utf8(script(shell, &tree()).unwrap()).unwrap();
+            assert!(script.contains(VARIABLE) && script.contains("prog"), "{shell}: {script}");
         }
     }
 

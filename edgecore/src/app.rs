@@ -12,6 +12,7 @@ use std::time::Duration;
 use api::config::edgecore::EdgeCoreConfig;
 use api::config::kubelet::RuntimeEndpoint;
 use api::names::{Kind, NodeName, ObjectKey};
+use service::stream::UnixSocket;
 use service::tls::{self, ServerTrust};
 use service::{Admin, Policy, Service};
 use tokio::sync::{Notify, mpsc, watch};
@@ -38,6 +39,7 @@ use crate::error::Error;
 use crate::eventbus::EventBus;
 use crate::metamanager::remote::Remote;
 use crate::metamanager::{Objects, Store};
+use crate::status::{self as own_status, Status};
 
 /// After the last module let go of the database.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
@@ -53,6 +55,8 @@ pub struct Options {
     pub admin: Option<SocketAddr>,
     /// Instead of the container runtime that the configuration names.
     pub runtime: Option<Arc<dyn ContainerRuntime>>,
+    /// Serve this node's status stream on this unix socket; none is served otherwise.
+    pub status_socket: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -62,6 +66,7 @@ impl Default for Options {
             bootstrap_file: "/etc/kubeedge/bootstrap-edgecore.conf".into(),
             admin: None,
             runtime: None,
+            status_socket: None,
         }
     }
 }
@@ -79,6 +84,7 @@ pub struct EdgeCore {
     store_is_new: bool,
     dmi: Option<Dmi>,
     bus: Option<EventBus>,
+    status_socket: Option<UnixSocket>,
 }
 
 impl EdgeCore {
@@ -108,7 +114,31 @@ impl EdgeCore {
             Some(address) => Some(Admin::bind(address, None).await?),
             None => None,
         };
-        Ok(Self { config, options, certs, admin, runtime, store, store_id, store_is_new, dmi, bus })
+        let status_socket = match &options.status_socket {
+            Some(path) => match own_status::bind(path).await {
+                Ok(socket) => Some(socket),
+                Err(error) => {
+                    // The pods matter more.
+                    let error = service::error_chain(&error);
+                    tracing::warn!(error, "this node shows nothing of itself");
+                    None
+                }
+            },
+            None => None,
+        };
+        Ok(Self {
+            config,
+            options,
+            certs,
+            admin,
+            runtime,
+            store,
+            store_id,
+            store_is_new,
+            dmi,
+            bus,
+            status_socket,
+        })
     }
 
     /// Where the admin port listens; useful after binding port 0.
@@ -159,12 +189,20 @@ impl EdgeCore {
                 svc.spawn("dmi", Policy::StopAll, serve);
             }
         }
+        let shown = Status::new(self.config.modules.edged.hostname_override.clone());
+        if let Some(socket) = self.status_socket.take() {
+            self.spawn_status(svc, socket, &shown, link.clone(), to_cloud.clone());
+        }
         if let Some(runtime) = self.runtime.clone() {
-            let cluster =
-                StoreAndLink { objects: objects.clone(), to_cloud, is_new: self.store_is_new };
+            let cluster = StoreAndLink {
+                objects: objects.clone(),
+                to_cloud,
+                is_new: self.store_is_new,
+                shown: shown.clone(),
+            };
             let api = self.spawn_edged(svc, runtime.clone(), cluster, wanted)?;
             self.spawn_edgestream(svc, api, link.clone())?;
-            self.spawn_node(svc, runtime, requests, objects, link)?;
+            self.spawn_node(svc, runtime, requests, objects, link, shown)?;
         }
         self.spawn_store_watch(svc);
         if let Some(admin) = self.admin {
@@ -327,6 +365,34 @@ impl EdgeCore {
         Ok(())
     }
 
+    /// This node's own stream.
+    fn spawn_status(
+        &self,
+        svc: &mut Service,
+        socket: UnixSocket,
+        shown: &Status,
+        link: watch::Receiver<LinkState>,
+        to_cloud: ToCloud,
+    ) {
+        let keep = shown.clone().keep(link, to_cloud, self.runtime.clone());
+        let (serve, stopping) = (shown.clone(), svc.stopping());
+        svc.spawn("status", Policy::StopAll, async move {
+            let stop = stopping.clone();
+            tokio::select! {
+                () = serve.serve(socket, stopping) => {}
+                () = async {
+                    tokio::select! {
+                        () = keep => {}
+                        () = stop.cancelled() => {}
+                    }
+                    // The readers are told that it stops.
+                    std::future::pending::<()>().await;
+                } => {}
+            }
+            Ok(())
+        });
+    }
+
     /// Registration, status and lease.
     fn spawn_node(
         &self,
@@ -335,6 +401,7 @@ impl EdgeCore {
         requests: Requests,
         objects: Objects,
         link: watch::Receiver<LinkState>,
+        shown: Status,
     ) -> Result<(), Error> {
         let edged = &self.config.modules.edged;
         let kubelet = &edged.tailored_kubelet_config;
@@ -360,6 +427,7 @@ impl EdgeCore {
             store: self.store.clone(),
             link: link.clone(),
             node_uid,
+            shown,
         };
         let lease = LeaseKeeper {
             node: edged.hostname_override.clone(),

@@ -17,6 +17,7 @@ mod error;
 mod eventbus;
 pub mod mapper;
 mod metamanager;
+mod status;
 
 pub use app::{EdgeCore, Options};
 pub use devicetwin::dmi::DmiError;
@@ -25,7 +26,7 @@ pub use edgehub::certs;
 pub use edgehub::link::LinkError;
 pub use error::Error;
 pub use eventbus::EventBusError;
-pub use metamanager::StoreError;
+pub use metamanager::{StoreError, Stored, stored};
 
 use api::config::edgecore::EdgeCoreConfig;
 

@@ -98,6 +98,25 @@ pub enum Command {
     #[cfg(feature = "edge")]
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     Join(Box<commands::join::JoinArgs>),
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Get(Box<commands::get::GetArgs>),
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Describe(Box<commands::describe::DescribeArgs>),
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Status(Box<commands::status::StatusArgs>),
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Top(Box<commands::top::TopArgs>),
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Events(Box<commands::events::EventsArgs>),
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Cordon(Box<commands::node::CordonArgs>),
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Uncordon(Box<commands::node::UncordonArgs>),
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Drain(Box<commands::node::DrainArgs>),
+    #[cfg(feature = "edge")]
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Debug(Box<commands::debug::DebugArgs>),
     #[cfg(feature = "cloud")]
     #[command(name = "gettoken")]
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
@@ -153,7 +172,8 @@ pub enum Command {
 }
 
 /// The commands of all builds, with the feature that each needs.
-const FEATURES: [(&str, &str); 13] = [
+const FEATURES: [(&str, &str); 14] = [
+    ("debug", "edge"),
     ("dashboard", "dashboard"),
     ("up", "cloud"),
     ("init", "cloud"),

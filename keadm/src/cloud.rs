@@ -113,6 +113,60 @@ impl Cloud {
         api_error(&self.server, what, e)
     }
 
+    async fn config(&self) -> Result<Config, CommandError> {
+        let wrong = |e: &(dyn std::error::Error + 'static)| {
+            CommandError::new(
+                Kind::Failed,
+                format!("the kubeconfig `{}` cannot be used", self.file),
+            )
+            .caused_by(e)
+        };
+        let parsed = Kubeconfig::read_from(&self.file).map_err(|e| wrong(&e))?;
+        let options = KubeConfigOptions::default();
+        Config::from_custom_kubeconfig(parsed, &options).await.map_err(|e| wrong(&e))
+    }
+
+    /// The bearer token of the kubeconfig, if it has one. A secret.
+    ///
+    /// # Errors
+    /// When the file with it cannot be read.
+    pub async fn token(&self) -> Result<Option<String>, CommandError> {
+        use secrecy::ExposeSecret as _;
+        let auth = self.config().await?.auth_info;
+        if let Some(token) = auth.token {
+            return Ok(Some(token.expose_secret().to_owned()));
+        }
+        let Some(file) = auth.token_file else { return Ok(None) };
+        let text = std::fs::read_to_string(&file)
+            .map_err(|e| crate::errors::file_error("read", file.as_str().into(), &e))?;
+        Ok(Some(text.trim().to_owned()))
+    }
+
+    /// TLS with the client certificate of the kubeconfig, to a server that one of these CAs has
+    /// signed.
+    ///
+    /// # Errors
+    /// When the certificate or its key cannot be used.
+    pub async fn tls(
+        &self,
+        cas: Vec<Vec<u8>>,
+    ) -> Result<std::sync::Arc<rustls::ClientConfig>, CommandError> {
+        use kube::client::ConfigExt as _;
+        let mut config = self.config().await?;
+        (config.root_cert, config.root_cert_file) = (Some(cas), None);
+        // That it does not check the API server is no reason to not check cloudcore.
+        config.accept_invalid_certs = false;
+        let mut tls = config.rustls_client_config().map_err(|e| {
+            CommandError::new(
+                Kind::Failed,
+                format!("the client certificate of `{}` cannot be used", self.file),
+            )
+            .caused_by(&e)
+        })?;
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(std::sync::Arc::new(tls))
+    }
+
     /// Applies definitions of kinds, and waits until the API server serves them.
     ///
     /// # Errors

@@ -13,10 +13,15 @@ pub mod config;
 pub mod control_plane;
 #[cfg(feature = "dashboard")]
 pub mod dashboard;
+#[cfg(feature = "edge")]
+pub mod debug;
+pub mod describe;
 #[cfg(feature = "cloud")]
 pub mod device;
 #[cfg(feature = "edge")]
 pub mod edgecore;
+pub mod events;
+pub mod get;
 #[cfg(feature = "cloud")]
 pub mod gettoken;
 pub mod help;
@@ -28,8 +33,11 @@ pub mod join;
 pub mod manifest;
 #[cfg(feature = "edge")]
 pub mod mapper;
+pub mod node;
 pub mod reset;
+pub mod status;
 pub mod supervise;
+pub mod top;
 #[cfg(feature = "cloud")]
 pub mod up;
 pub mod version;
@@ -42,7 +50,6 @@ use crate::context::Context;
 use crate::errors::CommandError;
 
 /// The file name of cloudcore's status stream, in the folder for sockets or that of `keadm up`.
-#[cfg(any(feature = "cloud", feature = "dashboard"))]
 pub const STATUS_SOCKET: &str = "cloudcore-status.sock";
 
 /// Runs a command.
@@ -57,6 +64,16 @@ pub fn run(command: &Command, cx: &Context) -> Result<(), CommandError> {
         Command::Init(args) => init::init(args, cx),
         #[cfg(feature = "edge")]
         Command::Join(args) => join::join(args, cx),
+        Command::Get(args) => get::get(args, cx),
+        #[cfg(feature = "edge")]
+        Command::Debug(args) => debug::debug(args, cx),
+        Command::Describe(args) => describe::describe(args, cx),
+        Command::Status(args) => status::status(args, cx),
+        Command::Top(args) => top::top(args, cx),
+        Command::Events(args) => events::events(args, cx),
+        Command::Cordon(args) => node::cordon(args, cx),
+        Command::Uncordon(args) => node::uncordon(args, cx),
+        Command::Drain(args) => node::drain(args, cx),
         #[cfg(feature = "cloud")]
         Command::GetToken(args) => gettoken::gettoken(args, cx),
         Command::Check(args) => check::check(args, cx),
@@ -86,6 +103,27 @@ pub fn run(command: &Command, cx: &Context) -> Result<(), CommandError> {
         Command::Completion(args) => completion::completion(args, cx),
         Command::Help(args) => help::help(args, cx),
         Command::Supervise(args) => supervise::supervise(args, cx),
+    }
+}
+
+/// A duration on the command line: `500ms`, `5s`, `2m`, `1h`; a number alone is seconds.
+///
+/// # Errors
+/// When it is none, or longer than a day.
+pub(crate) fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let wrong = || format!("`{text}` is no duration; write `5s`, `2m` or `1h`");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
+    let millis = match &text[digits..] {
+        "ms" => Some(number),
+        "" | "s" => number.checked_mul(1000),
+        "m" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        _ => return Err(wrong()),
+    };
+    match millis {
+        Some(millis @ 1..=86_400_000) => Ok(std::time::Duration::from_millis(millis)),
+        _ => Err(format!("`{text}` is not between 1 ms and a day")),
     }
 }
 

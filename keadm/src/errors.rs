@@ -30,6 +30,14 @@ pub enum Kind {
     Conflict = 8,
     /// It cannot be done on this machine or with this build.
     Unsupported = 9,
+    /// Nodes are not healthy, and nothing else that was checked is not.
+    UnhealthyNodes = 31,
+    /// The same of pods.
+    UnhealthyPods = 32,
+    /// The same of devices.
+    UnhealthyDevices = 33,
+    /// The same of certificates.
+    UnhealthyCertificates = 34,
     /// Ctrl-C.
     Interrupted = 130,
     /// Whoever read our output has gone; nothing is said about it.
@@ -37,7 +45,7 @@ pub enum Kind {
 }
 
 /// The table that `keadm help exit-codes` prints.
-pub const EXIT_CODES: [(u8, &str); 11] = [
+pub const EXIT_CODES: [(u8, &str); 15] = [
     (0, "fine"),
     (Kind::Failed as u8, "the operation failed"),
     (Kind::Usage as u8, "the command line makes no sense"),
@@ -48,6 +56,10 @@ pub const EXIT_CODES: [(u8, &str); 11] = [
     (Kind::TimedOut as u8, "it took too long"),
     (Kind::Conflict as u8, "it exists already, or somebody else holds it"),
     (Kind::Unsupported as u8, "it cannot be done on this machine or with this build"),
+    (Kind::UnhealthyNodes as u8, "`keadm status`: nodes are not healthy, all else is"),
+    (Kind::UnhealthyPods as u8, "`keadm status`: pods are not healthy, all else is"),
+    (Kind::UnhealthyDevices as u8, "`keadm status`: devices are not healthy, all else is"),
+    (Kind::UnhealthyCertificates as u8, "`keadm status`: certificates expire, all else is healthy"),
     (Kind::Interrupted as u8, "interrupted with Ctrl-C"),
 ];
 
@@ -203,6 +215,10 @@ mod tests {
             TimedOut,
             Conflict,
             Unsupported,
+            UnhealthyNodes,
+            UnhealthyPods,
+            UnhealthyDevices,
+            UnhealthyCertificates,
             Interrupted,
         ] {
             assert_eq!(EXIT_CODES.iter().filter(|(code, _)| *code == kind as u8).count(), 1);

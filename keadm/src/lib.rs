@@ -9,15 +9,18 @@ mod cli;
 #[cfg(feature = "cloud")]
 pub mod cloud;
 pub mod commands;
+mod complete;
 #[cfg(feature = "edge")]
 pub mod containers;
 pub mod context;
 pub mod errors;
+pub mod fleet;
 pub mod host;
 pub mod https;
 pub mod made;
 #[cfg(feature = "cloud")]
 pub mod objects;
+pub mod output;
 pub mod phases;
 #[cfg(feature = "cloud")]
 pub mod pki;
@@ -46,6 +49,7 @@ pub fn main() -> ExitCode {
     // TLS configurations of libraries look for the process's default; ours name it themselves.
     // It fails only if it was done before.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    completions::answer(command);
     let arguments = cli::arguments(std::env::args_os());
     let cli = match parse(arguments) {
         Ok(cli) => cli,

@@ -49,6 +49,8 @@ pub struct Manner {
     pub progress: ProgressChoice,
     /// Lines may be redrawn in place.
     pub terminal: bool,
+    /// The width of the terminal that standard output is, if it is one.
+    pub columns: Option<u16>,
 }
 
 impl Manner {
@@ -68,7 +70,9 @@ impl Manner {
             ProgressChoice::Auto if !terminal => ProgressChoice::Plain,
             other => other,
         };
-        Self { colour: wanted, ascii: ascii || !utf8_locale(), quiet, progress, terminal }
+        let columns =
+            io::stdout().is_terminal().then(|| comfy_table::Table::new().width()).flatten();
+        Self { colour: wanted, ascii: ascii || !utf8_locale(), quiet, progress, terminal, columns }
     }
 }
 

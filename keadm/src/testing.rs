@@ -37,6 +37,7 @@ const MANNER: Manner = Manner {
     quiet: false,
     progress: ProgressChoice::None,
     terminal: false,
+    columns: None,
 };
 
 pub(crate) fn context(fake: &Fake) -> Context {

@@ -20,4 +20,4 @@ pub mod update;
 pub mod view;
 
 pub use app::{Error, Options, run};
-pub use conn::Endpoint;
+pub use conn::{Endpoint, Token};

@@ -2,9 +2,11 @@
 
 use api::crd::devices::{Device, DeviceStatusStatus, TwinProperty};
 use api::names::ObjectKey;
+use api::status::objects;
 use api::status::row::{DeviceRow, Millis, Row, TwinRow};
 
-use super::{Status, now, objects};
+use super::objects::row_key;
+use super::{Status, now};
 
 /// The row of a device that has reported nothing yet.
 pub(super) fn row(device: Device) -> DeviceRow {
@@ -87,7 +89,7 @@ impl Status {
         at: Option<Millis>,
     ) {
         self.change(|table| {
-            table.board.amend(&objects::row_key(key), now(), |row| {
+            table.board.amend(&row_key(key), now(), |row| {
                 if let Row::Device(row) = row {
                     report(row, status, at);
                 }

@@ -174,7 +174,8 @@ impl Status {
 
     /// An event of the cluster, as an edge has reported it.
     pub fn reported_event(&self, node: &NodeName, object: &api::raw::RawJson) {
-        if let Some(event) = objects::event(node, object) {
+        if let Ok(event) = object.to() {
+            let event = api::status::objects::event(node.as_str(), event, now());
             self.change(|table| table.board.event(event));
         }
     }

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, PodStatus, Secret}
 use super::runtime::BoxFuture;
 use crate::edgehub::ToCloud;
 use crate::metamanager::Objects;
+use crate::status::Status;
 
 /// Why an object cannot be had, in words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +69,8 @@ pub(crate) struct StoreAndLink {
     pub(crate) to_cloud: ToCloud,
     /// The store had not even this node when edgecore started.
     pub(crate) is_new: bool,
+    /// What is shown on this machine.
+    pub(crate) shown: Status,
 }
 
 impl StoreAndLink {
@@ -129,6 +132,7 @@ impl Cluster for StoreAndLink {
 
     fn pod_status<'a>(&'a self, pod: &'a Pod, status: &'a PodStatus) -> BoxFuture<'a, ()> {
         Box::pin(async move {
+            self.shown.pod(pod, status);
             if let Err(e) = self.to_cloud.pod_status(pod, status).await {
                 tracing::error!(error = %Self::error(&e), "a pod's status could not be stored");
             }
@@ -136,10 +140,12 @@ impl Cluster for StoreAndLink {
     }
 
     fn pod_gone(&self, key: ObjectKey, uid: Uid) -> BoxFuture<'_, ()> {
+        self.shown.pod_gone(&key);
         Box::pin(self.to_cloud.pod_gone(key, uid))
     }
 
     fn event(&self, event: Event) {
+        self.shown.event(&event);
         self.to_cloud.event(event);
     }
 

@@ -58,11 +58,33 @@ pub fn check(args: &CheckArgs, cx: &Context) -> Result<(), CommandError> {
         }
         Ok(results)
     })?;
-    match args.output {
+    report(&results, args.output, cx)
+}
+
+/// As `keadm check machine edge`.
+#[cfg(feature = "edge")]
+pub(super) fn machine_and_edge(
+    output: Option<super::JsonOutput>,
+    cx: &Context,
+) -> Result<(), CommandError> {
+    let edge = cx.block_on(async { Ok(checks::edge::all(cx).await) })?;
+    let results = [
+        Checked { group: Group::Machine, checks: checks::machine::all(cx) },
+        Checked { group: Group::Edge, checks: edge },
+    ];
+    report(&results, output, cx)
+}
+
+fn report(
+    results: &[Checked],
+    output: Option<super::JsonOutput>,
+    cx: &Context,
+) -> Result<(), CommandError> {
+    match output {
         Some(super::JsonOutput::Json) => {
-            cx.printer.data(serde_json::to_string_pretty(&results).unwrap_or_default())?;
+            cx.printer.data(serde_json::to_string_pretty(results).unwrap_or_default())?;
         }
-        None => print(&results, cx)?,
+        None => print(results, cx)?,
     }
     let all = || results.iter().flat_map(|r| &r.checks);
     let count = |verdict| all().filter(|c| c.status == verdict).count();

@@ -8,7 +8,8 @@ use crate::errors::{CommandError, Kind};
 /// Print the completion script of a shell
 ///
 /// For bash: `source <(keadm completion bash)`, or put it into
-/// `/etc/bash_completion.d/keadm`.
+/// `/etc/bash_completion.d/keadm`. Names of nodes, pods, devices and namespaces are completed, too,
+/// where a status stream or an API server answers at once.
 #[derive(clap::Args, Debug)]
 pub struct CompletionArgs {
     /// The shell
@@ -21,7 +22,7 @@ pub struct CompletionArgs {
 /// # Errors
 /// When standard output is gone.
 pub fn completion(args: &CompletionArgs, cx: &Context) -> Result<(), CommandError> {
-    let script = completions::script(args.shell, &mut crate::command());
+    let script = completions::script(args.shell, &crate::command())?;
     let script = String::from_utf8(script)
         .map_err(|e| CommandError::new(Kind::Failed, "the script is broken").caused_by(&e))?;
     Ok(cx.printer.data(script.trim_end())?)

@@ -2,21 +2,20 @@
 
 use std::io::IsTerminal;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 use tui::view::styles::{Look, Theme};
 
 use crate::context::Context;
 use crate::errors::{CommandError, Kind};
+use crate::fleet::{self, Endpoint, FleetArgs};
 
 /// Watch the fleet in the terminal: nodes, pods, devices, messages, as they change
 ///
-/// It reads cloudcore's status stream: by default the socket of this machine's cloudcore, else that
-/// of a running `keadm up`. `?` shows the keys.
+/// It reads cloudcore's status stream: that of this machine, or of a running `keadm up`, or the one
+/// that the cluster of the kubeconfig publishes; with `--local` that of the edge half of this machine,
+/// also while the cloud is away. `?` shows the keys.
 #[derive(clap::Args, Debug)]
 pub struct DashboardArgs {
-    /// The socket of the status stream
-    #[arg(long, value_name = "SOCKET", env = "KEADM_STATUS")]
-    endpoint: Option<Utf8PathBuf>,
     /// Write what comes to this file, for `--replay`
     #[arg(long, value_name = "FILE", conflicts_with = "replay")]
     record: Option<Utf8PathBuf>,
@@ -29,6 +28,8 @@ pub struct DashboardArgs {
     /// Leave the mouse to the terminal, for selecting text
     #[arg(long)]
     no_mouse: bool,
+    #[command(flatten)]
+    fleet: FleetArgs,
 }
 
 /// Which colours.
@@ -42,27 +43,14 @@ pub enum ThemeChoice {
     Plain,
 }
 
-/// The sockets that a cloudcore of this machine may serve, the most likely first. Pure.
-fn sockets(cx: &Context, state: Option<&str>, home: Option<&str>) -> Vec<Utf8PathBuf> {
-    let mut found = vec![cx.paths.run().join(super::STATUS_SOCKET)];
-    let absolute = |p: &&str| p.starts_with('/');
-    // Where `keadm up` keeps its state, as root and as anybody else.
-    found.push(cx.paths.at("/var/lib/keadm").join(super::STATUS_SOCKET));
-    let state = state.filter(absolute).map(Utf8PathBuf::from);
-    let home = home.filter(absolute).map(|h| Utf8Path::new(h).join(".local/state"));
-    found.extend(state.or(home).map(|d| d.join("keadm").join(super::STATUS_SOCKET)));
-    found
-}
-
 /// Shows the dashboard until the user leaves it.
 ///
 /// # Errors
 /// When there is no terminal, or nothing to show.
 pub fn dashboard(args: &DashboardArgs, cx: &Context) -> Result<(), CommandError> {
-    let endpoint = match (&args.replay, &args.endpoint) {
-        (Some(_), _) => None,
-        (None, Some(path)) => Some(path.clone()),
-        (None, None) => Some(local(cx)?),
+    let endpoint = match &args.replay {
+        Some(_) => None,
+        None => Some(cx.block_on(fleet::endpoint(&args.fleet, cx))?),
     };
     let manner = cx.printer.manner();
     let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
@@ -92,7 +80,15 @@ pub fn dashboard(args: &DashboardArgs, cx: &Context) -> Result<(), CommandError>
             signals.next().await;
             stop.cancel();
         });
-        let endpoint = endpoint.map(|p| tui::Endpoint::Unix(p.into()));
+        let endpoint = endpoint.map(|endpoint| match endpoint {
+            Endpoint::Unix(path) => tui::Endpoint::Unix(path.into()),
+            Endpoint::Tls { at, config, token } => tui::Endpoint::Tls {
+                host: at.host,
+                port: at.port,
+                config,
+                token: token.map(tui::Token),
+            },
+        });
         let shown = tui::run(endpoint, options).await;
         told.abort();
         shown.map_err(|e| refused(&e))
@@ -105,43 +101,4 @@ fn refused(error: &tui::Error) -> CommandError {
         _ => Kind::Failed,
     };
     CommandError::new(kind, "cannot show the dashboard").caused_by(error)
-}
-
-/// The first local socket that is there.
-fn local(cx: &Context) -> Result<Utf8PathBuf, CommandError> {
-    let (state, home) = (std::env::var("XDG_STATE_HOME").ok(), std::env::var("HOME").ok());
-    let all = sockets(cx, state.as_deref(), home.as_deref());
-    if let Some(found) = all.iter().find(|p| p.exists()) {
-        return Ok(found.clone());
-    }
-    let looked: Vec<String> = all.iter().map(|p| format!("`{p}`")).collect();
-    Err(CommandError::new(
-        Kind::Unreachable,
-        format!(
-            "no cloudcore serves a status stream here: there is no {}",
-            looked.join(" and no ")
-        ),
-    )
-    .hint("`keadm up` starts one on this machine; `--endpoint SOCKET` names another")
-    .hint("on the cloud machine it may be readable by root alone: try `sudo keadm dashboard`"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_installed_cloudcore_comes_before_that_of_keadm_up() {
-        let cx = crate::testing::context(&crate::host::fake::Fake::default());
-        let names = |state, home| {
-            sockets(&cx, state, home).into_iter().map(String::from).collect::<Vec<_>>()
-        };
-        let installed = cx.paths.at("/run/kubeedge/cloudcore-status.sock");
-        let root = cx.paths.at("/var/lib/keadm/cloudcore-status.sock");
-        let mut all = names(None, Some("/home/a"));
-        assert_eq!(all.remove(0), installed);
-        assert_eq!(all, [root.as_str(), "/home/a/.local/state/keadm/cloudcore-status.sock"]);
-        assert_eq!(names(Some("/state"), Some("/home/a"))[2], "/state/keadm/cloudcore-status.sock");
-        assert_eq!(names(Some("relative"), None).len(), 2);
-    }
 }

@@ -16,6 +16,9 @@ pub struct EdgeCoreArgs {
     /// The configuration [default: /etc/kubeedge/config/edgecore.yaml]
     #[arg(long, value_name = "FILE")]
     config: Option<Utf8PathBuf>,
+    /// Where to serve this node's status stream [default: /run/kubeedge/edgecore-status.sock]
+    #[arg(long, value_name = "SOCKET")]
+    status_socket: Option<Utf8PathBuf>,
     /// Print the part of the configuration that somebody starting out needs
     #[arg(long)]
     minconfig: bool,
@@ -45,11 +48,16 @@ pub fn edgecore(args: &EdgeCoreArgs, cx: &Context) -> Result<(), CommandError> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
+    let socket = match &args.status_socket {
+        Some(socket) => socket.clone(),
+        None => cx.paths.run().join(crate::fleet::EDGE_SOCKET),
+    };
     let mut options = edgecore::Options {
         config_file: Some(path.into()),
         bootstrap_file: cx.paths.at("/etc/kubeedge/bootstrap-edgecore.conf").into(),
         admin: Some(SocketAddr::from(([127, 0, 0, 1], edgecore::ADMIN_PORT))),
         runtime: None,
+        status_socket: Some(socket.into()),
     };
     super::run_service("edgecore", cx, |svc| async move {
         options.runtime = containers::of_program(cx, &config).await?;

@@ -32,6 +32,9 @@ pub struct ResetFlags {
     /// Do not ask
     #[arg(long, visible_alias = "yes", short = 'y')]
     force: bool,
+    /// Say what would be removed, and remove nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Leave what is in Kubernetes, and pods that are running: remove only files and services
     #[arg(long)]
     local_only: bool,
@@ -66,6 +69,11 @@ pub fn reset(args: &ResetArgs, cx: &Context) -> Result<(), CommandError> {
     }
     for path in made::outermost(&made.paths) {
         question.push_str(&format!("\n  {path}"));
+    }
+    if flags.dry_run {
+        cx.printer.say(question);
+        cx.printer.say("nothing was removed");
+        return Ok(());
     }
     cx.confirm(&question, flags.force)?;
     for name in &made.services {
@@ -198,6 +206,14 @@ mod tests {
         insta::assert_snapshot!(keadm("keadm reset edge", &fake));
         assert_eq!(fake.state().files.len(), 2);
         insta::assert_snapshot!("reset_without_a_terminal", keadm("keadm reset edge", &fake));
+    }
+
+    #[test]
+    fn a_dry_run_says_what_would_go_and_removes_nothing() {
+        let fake = joined();
+        let said = keadm("keadm reset edge --dry-run", &fake);
+        assert!(said.contains("/etc/kubeedge") && said.contains("nothing was removed"), "{said}");
+        assert_eq!(fake.state().files.len(), 2);
     }
 
     #[test]

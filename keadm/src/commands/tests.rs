@@ -1,7 +1,7 @@
 //! The help of every command, and the commands that need nothing.
 
 use crate::host::fake::Fake;
-use crate::testing::keadm;
+use crate::testing::{Machine, keadm};
 
 #[test]
 fn help_of_every_command() {
@@ -51,4 +51,83 @@ fn a_configuration_that_is_not_yaml_is_told_with_the_line() {
 fn a_non_root_up_is_told_what_is_missing_in_one_sentence() {
     let fake = Fake::new(|state| state.not_root = true);
     insta::assert_snapshot!(keadm("keadm up --data-dir /nowhere", &fake));
+}
+
+/// Every command that is not hidden, with the words that lead to it.
+fn walk(command: &clap::Command, path: &str, found: &mut Vec<(String, clap::Command)>) {
+    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+        let path = format!("{path} {}", sub.get_name());
+        found.push((path.clone(), sub.clone()));
+        walk(sub, &path, found);
+    }
+}
+
+#[test]
+fn every_command_keeps_the_rules_that_can_be_checked() {
+    let mut root = crate::command();
+    root.build();
+    let mut all = Vec::new();
+    walk(&root, "keadm", &mut all);
+    assert!(all.len() > 20);
+    let global: Vec<_> = root
+        .get_arguments()
+        .filter(|a| a.is_global_set())
+        .map(|a| a.get_id().to_string())
+        .collect();
+    for name in ["quiet", "verbose", "log_format", "progress", "color"] {
+        assert!(global.iter().any(|id| id == name), "`--{name}` is not for all commands");
+    }
+    for (path, command) in &all {
+        assert!(command.get_about().is_some(), "`{path}` has no help");
+        let arguments: Vec<_> = command.get_arguments().filter(|a| !a.is_hide_set()).collect();
+        for argument in &arguments {
+            let id = argument.get_id();
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            assert!(!help.is_empty(), "`{id}` of `{path}` has no help");
+            let stops = help.ends_with('.') && !help.ends_with("..");
+            assert!(!stops, "the help of `{id}` of `{path}` ends with a full stop");
+            if let Some(variable) = argument.get_env().and_then(|v| v.to_str()) {
+                let ours = variable.starts_with("KEADM_") || variable == "KUBECONFIG";
+                assert!(ours, "`{variable}` of `{path}` is not named as ours");
+                if let (Some(long), Some(rest)) =
+                    (argument.get_long(), variable.strip_prefix("KEADM_"))
+                {
+                    let alike = rest.to_lowercase().replace('_', "-");
+                    // KEADM_STATUS is older than the flag that it stands for.
+                    assert!(
+                        alike == long || (long, rest) == ("endpoint", "STATUS"),
+                        "`{variable}` and `--{long}` of `{path}` are not named alike"
+                    );
+                }
+            }
+        }
+        let has = |long: &str| arguments.iter().any(|a| a.get_long() == Some(long));
+        let reports = ["get", "describe", "status", "top", "events", "check", "version", "list"];
+        if reports.contains(&command.get_name()) {
+            assert!(has("output"), "`{path}` reports and has no `--output`");
+        }
+        // Whoever destroys asks, and can be told not to ask.
+        if path.starts_with("keadm reset ") {
+            assert!(has("yes") || has("force"), "`{path}` cannot be used in a script");
+            assert!(has("dry-run"), "`{path}` cannot be tried");
+        }
+        let asked = command.get_arguments().filter(|a| a.get_short() == Some('o'));
+        for argument in asked {
+            assert_eq!(argument.get_long(), Some("output"), "`-o` of `{path}`");
+        }
+    }
+}
+
+#[test]
+fn looking_where_nobody_is_says_where_was_looked() {
+    let fake = Fake::default();
+    for line in
+        ["keadm get nods", "keadm get pods node/x", "keadm get events", "keadm get pods -o x"]
+    {
+        let said = keadm(line, &fake);
+        assert!(said.contains("exit code: 2"), "{said}");
+    }
+    assert!(keadm("keadm get nods", &fake).contains("did you mean `nodes`?"));
+    let local = Machine::new(Fake::default()).keadm("keadm get nodes --local");
+    assert!(local.contains("exit code: 6") && local.contains("no edgecore runs here"), "{local}");
 }

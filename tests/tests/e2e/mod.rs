@@ -1,6 +1,8 @@
 //! The built binary, driven as a user would drive it: one file per story.
 
+mod completion;
 mod join;
+mod look;
 mod offline;
 mod pods;
 mod secrets;

@@ -144,7 +144,7 @@ fn memory_limit() -> Option<u64> {
         .or_else(|| number("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 }
 
-fn memory_available(machine: &Machine) -> Option<u64> {
+pub(crate) fn memory_available(machine: &Machine) -> Option<u64> {
     let host = kib(&read("/proc/meminfo"), "MemAvailable:");
     let used = |usage: &str, stat: &str, inactive: &str| {
         let reclaimable = kib_free(&read(stat), inactive)?;

@@ -33,6 +33,7 @@ use super::runtime::ContainerRuntime;
 use crate::edgehub::link::LinkState;
 use crate::edgehub::{RequestError, Requests};
 use crate::metamanager::{Objects, Store, apply};
+use crate::status::Status;
 
 /// Waits between two tries to register or to report.
 const AGAIN: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(7));
@@ -77,6 +78,8 @@ pub(crate) struct NodeReporter {
     pub(crate) link: watch::Receiver<LinkState>,
     /// Told the UID of the Node once it is known; the lease belongs to it.
     pub(crate) node_uid: watch::Sender<Option<String>>,
+    /// What is shown on this machine.
+    pub(crate) shown: Status,
 }
 
 /// What the cloud knows of the status.
@@ -97,6 +100,7 @@ impl NodeReporter {
         let (mut registered, mut failures) = (!self.register, 0);
         loop {
             let status = self.status(&machine, known.as_ref()).await;
+            self.shown.node(status::node(&self.settings, &machine, status.clone()));
             let link = *self.link.borrow_and_update();
             let mut wait = if status::is_ready(&status) {
                 self.timing.compute

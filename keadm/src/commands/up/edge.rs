@@ -45,6 +45,7 @@ pub(super) async fn edgecore(up: &Up, parts: &mut Parts, step: Step) -> Outcome 
         bootstrap_file: folder(up).join("bootstrap").into(),
         admin: Some(([127, 0, 0, 1], edgecore::ADMIN_PORT).into()),
         runtime: Some(runtime),
+        status_socket: Some(up.dir.join(crate::fleet::EDGE_SOCKET).into()),
     };
     step.waiting("starting");
     let failed = |e: edgecore::Error| service_error("edgecore", &e);

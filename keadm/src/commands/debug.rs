@@ -1,0 +1,86 @@
+//! `keadm debug`: what is wrong on this edge node, with the cloud or without it.
+
+mod collect;
+mod diagnose;
+mod get;
+mod redact;
+
+use camino::Utf8PathBuf;
+
+use crate::context::Context;
+use crate::errors::{CommandError, Kind};
+
+/// Look into this edge node, also while nothing else works
+#[derive(clap::Args, Debug)]
+pub struct DebugArgs {
+    #[command(subcommand)]
+    action: DebugAction,
+}
+
+/// What to look into.
+#[derive(clap::Subcommand, Debug)]
+pub enum DebugAction {
+    /// List the objects that the edge's database holds
+    Get(get::DebugGetArgs),
+    /// Check this machine and its edge side: as `keadm check machine edge`
+    Check(DebugCheckArgs),
+    /// Say why the node or a pod is not well
+    Diagnose(diagnose::DiagnoseArgs),
+    /// Put all that a bug report needs into one file, without keys, tokens and secrets
+    Collect(collect::CollectArgs),
+}
+
+/// As KubeEdge's `keadm debug check`.
+#[derive(clap::Args, Debug)]
+pub struct DebugCheckArgs {
+    /// The form of the result
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    output: Option<super::JsonOutput>,
+}
+
+/// Where the database is.
+#[derive(clap::Args, Debug, Clone)]
+pub struct DatabaseArg {
+    /// The edge's database [default: as edgecore.yaml says]
+    #[arg(short = 'p', long = "edgedb-path", value_name = "FILE")]
+    path: Option<Utf8PathBuf>,
+}
+
+impl DatabaseArg {
+    fn file(&self, cx: &Context) -> Utf8PathBuf {
+        if let Some(path) = &self.path {
+            return path.clone();
+        }
+        let configured = super::config::read_edgecore(cx, &cx.paths.edgecore_yaml()).ok();
+        configured
+            .and_then(|(config, _)| Utf8PathBuf::from_path_buf(config.database.data_source).ok())
+            .unwrap_or_else(|| cx.paths.lib().join("edgecore.db"))
+    }
+
+    /// What it holds.
+    fn read(&self, cx: &Context) -> Result<Vec<edgecore::Stored>, CommandError> {
+        let path = self.file(cx);
+        edgecore::stored(path.as_std_path()).map_err(|e| {
+            let kind = match &e {
+                edgecore::StoreError::Open { source, .. } => crate::errors::kind_of(source),
+                _ => Kind::Failed,
+            };
+            CommandError::new(kind, "cannot read what this edge holds")
+                .caused_by(&e)
+                .hint("`--edgedb-path FILE` names another database; root may read it")
+        })
+    }
+}
+
+/// Looks.
+///
+/// # Errors
+/// When it cannot be looked at, or something is not well.
+pub fn debug(args: &DebugArgs, cx: &Context) -> Result<(), CommandError> {
+    match &args.action {
+        DebugAction::Get(args) => get::get(args, cx),
+        DebugAction::Check(args) => super::check::machine_and_edge(args.output, cx),
+        DebugAction::Diagnose(args) => diagnose::diagnose(args, cx),
+        DebugAction::Collect(args) => collect::collect(args, cx),
+    }
+}

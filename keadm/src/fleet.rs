@@ -1,0 +1,262 @@
+//! The fleet as commands see it: rows, events and messages, from a status stream where there is one,
+//! else from the Kubernetes API.
+//!
+//! Owns: which of them answers, and the word about it when it is not the best one.
+//! Called by: `get`, `describe`, `status`, `top`, `events`, and the completion of names.
+//! Never: changes anything.
+
+mod find;
+#[cfg(feature = "cloud")]
+mod kubernetes;
+mod stream;
+
+use std::time::Duration;
+
+use api::status::row::{Row, RowKey, RowKind};
+use api::status::stream::{Request, Update};
+use camino::Utf8PathBuf;
+
+use crate::context::Context;
+use crate::errors::{CommandError, Kind};
+
+pub use find::{EDGE_SOCKET, Endpoint, endpoint};
+#[cfg(feature = "cloud")]
+pub(crate) use kubernetes::list;
+pub use stream::StreamReader;
+
+/// Where to look.
+#[derive(clap::Args, Debug, Clone)]
+#[command(next_help_heading = "Where to look")]
+pub struct FleetArgs {
+    /// The status stream: a socket of this machine, or `https://HOST:10002` of a cloudcore
+    #[arg(long, value_name = "SOCKET|URL", env = "KEADM_STATUS", hide_env_values = true)]
+    pub endpoint: Option<String>,
+    /// Ask the edge half of this machine, which answers also while the cloud is unreachable
+    #[arg(long, conflicts_with = "endpoint")]
+    pub local: bool,
+    /// The CA of a cloudcore named with `--endpoint` [default: as its cluster publishes it]
+    #[arg(long, value_name = "FILE", env = "KEADM_CERTIFICATE_AUTHORITY", hide_env_values = true)]
+    pub certificate_authority: Option<Utf8PathBuf>,
+    /// A file with a Kubernetes bearer token to read with [default: what the kubeconfig has]
+    #[arg(long, value_name = "FILE", env = "KEADM_TOKEN_FILE", hide_env_values = true)]
+    pub token_file: Option<Utf8PathBuf>,
+    /// The longest wait for an answer, for example `5s`, `2m`
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "15s",
+        value_parser = crate::commands::duration,
+        env = "KEADM_REQUEST_TIMEOUT",
+        hide_env_values = true
+    )]
+    pub request_timeout: Duration,
+    /// The API server, where no stream answers.
+    #[cfg(feature = "cloud")]
+    #[command(flatten)]
+    pub kube: crate::cloud::KubeConfigArg,
+}
+
+impl FleetArgs {
+    /// As without any flag: only the environment says something.
+    pub(crate) fn from_environment(limit: Duration) -> Self {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Self {
+            endpoint: variable("KEADM_STATUS"),
+            local: false,
+            certificate_authority: variable("KEADM_CERTIFICATE_AUTHORITY").map(Into::into),
+            token_file: variable("KEADM_TOKEN_FILE").map(Into::into),
+            request_timeout: limit,
+            #[cfg(feature = "cloud")]
+            kube: crate::cloud::KubeConfigArg {
+                kube_config: variable("KUBECONFIG").map(Into::into),
+            },
+        }
+    }
+}
+
+/// What a command wants to know.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Want {
+    /// Events.
+    pub events: bool,
+    /// The message flow, which only a stream has.
+    pub flow: bool,
+    /// Changes after the first answer.
+    pub watch: bool,
+}
+
+/// Who answers.
+pub enum Fleet {
+    /// A status stream.
+    Stream(Box<StreamReader>),
+    /// The API server.
+    #[cfg(feature = "cloud")]
+    Kubernetes(Box<kubernetes::Watching>),
+}
+
+impl Fleet {
+    /// Finds somebody who answers.
+    ///
+    /// # Errors
+    /// When nobody does.
+    pub async fn open(args: &FleetArgs, want: Want, cx: &Context) -> Result<Self, CommandError> {
+        let mut reader = match find::stream(args, cx).await? {
+            find::Found::Stream(reader) => reader,
+            #[cfg(feature = "cloud")]
+            find::Found::Kubernetes(cloud, why) => {
+                if want.flow {
+                    return Err(CommandError::new(
+                        Kind::Unreachable,
+                        "only a status stream shows messages, and none answers",
+                    )
+                    .because(why)
+                    .hint("`keadm get messages --endpoint https://HOST:10002` names one"));
+                }
+                cx.printer.say(format!(
+                    "note: this comes from the Kubernetes API at `{}`: {why}",
+                    cloud.server
+                ));
+                let limit = args.request_timeout;
+                let watching = kubernetes::Watching::begin(*cloud, want, limit).await?;
+                return Ok(Self::Kubernetes(Box::new(watching)));
+            }
+        };
+        if want.flow {
+            reader.flow().await?;
+        }
+        Ok(Self::Stream(reader))
+    }
+
+    /// Everything.
+    ///
+    /// # Errors
+    /// When no answer comes, or none that makes sense.
+    pub async fn first(&mut self) -> Result<Update, CommandError> {
+        match self {
+            Self::Stream(reader) => reader.first().await,
+            #[cfg(feature = "cloud")]
+            Self::Kubernetes(watching) => watching.first().await,
+        }
+    }
+
+    /// What changed since. Waits until something does.
+    ///
+    /// # Errors
+    /// When whoever answered answers no longer.
+    pub async fn next(&mut self) -> Result<Update, CommandError> {
+        match self {
+            Self::Stream(reader) => reader.update().await,
+            #[cfg(feature = "cloud")]
+            Self::Kubernetes(watching) => watching.next().await,
+        }
+    }
+
+    /// Asks for something to be done; what was done, in words.
+    ///
+    /// # Errors
+    /// When it is refused, or whoever answers cannot do it.
+    pub async fn request(&mut self, request: Request) -> Result<String, CommandError> {
+        match self {
+            Self::Stream(reader) => reader.request(request).await,
+            #[cfg(feature = "cloud")]
+            Self::Kubernetes(_) => Err(CommandError::new(
+                Kind::Unreachable,
+                "that is done through a status stream, and none answers",
+            )
+            .hint(
+                "`kubectl` does it through the Kubernetes API: `kubectl cordon`, `kubectl drain`",
+            )),
+        }
+    }
+
+    /// Who answers, in words.
+    pub fn source(&self) -> String {
+        match self {
+            Self::Stream(reader) => {
+                format!("the status stream of {} at {}", reader.hello().server, reader.endpoint())
+            }
+            #[cfg(feature = "cloud")]
+            Self::Kubernetes(watching) => format!("the Kubernetes API at {}", watching.server()),
+        }
+    }
+
+    /// Whether links, queues and hop times are known. The Kubernetes API has none of them.
+    pub fn knows_links(&self) -> bool {
+        matches!(self, Self::Stream(_))
+    }
+}
+
+/// The rows of an update, with their kinds.
+pub fn rows(update: &Update) -> impl Iterator<Item = Row> {
+    let nodes = update.nodes.iter().cloned().map(Row::Node);
+    let pods = update.pods.iter().cloned().map(Row::Pod);
+    nodes.chain(pods).chain(update.devices.iter().cloned().map(Row::Device))
+}
+
+/// Adds a later update to an earlier one, so that it is as if it had been told at once.
+pub fn merge(into: &mut Update, later: Update) {
+    if later.full {
+        *into = later;
+        return;
+    }
+    fn put<T>(all: &mut Vec<T>, new: Vec<T>, same: impl Fn(&T, &T) -> bool) {
+        for row in new {
+            match all.iter_mut().find(|old| same(old, &row)) {
+                Some(old) => *old = row,
+                None => all.push(row),
+            }
+        }
+    }
+    for RowKey { kind, key } in &later.gone {
+        let named = |namespace: &str, name: &str| format!("{namespace}/{name}") == *key;
+        match kind {
+            RowKind::Node => into.nodes.retain(|row| row.name != *key),
+            RowKind::Pod => into.pods.retain(|row| !named(&row.namespace, &row.name)),
+            RowKind::Device => into.devices.retain(|row| !named(&row.namespace, &row.name)),
+        }
+    }
+    put(&mut into.nodes, later.nodes, |a, b| a.name == b.name);
+    put(&mut into.pods, later.pods, |a, b| (&a.namespace, &a.name) == (&b.namespace, &b.name));
+    put(&mut into.devices, later.devices, |a, b| {
+        (&a.namespace, &a.name) == (&b.namespace, &b.name)
+    });
+    into.events.extend(later.events);
+    into.messages.extend(later.messages);
+    (into.now, into.totals, into.more) = (later.now, later.totals, later.more);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::status::row::{NodeRow, PodRow};
+
+    #[test]
+    fn updates_add_up_to_what_is_there_now() {
+        let node = |name: &str, version: &str| NodeRow {
+            name: name.into(),
+            version: version.into(),
+            ..NodeRow::default()
+        };
+        let pod = PodRow { namespace: "d".into(), name: "p".into(), ..PodRow::default() };
+        let mut all = Update {
+            nodes: vec![node("a", "1"), node("b", "1")],
+            pods: vec![pod],
+            ..Update::default()
+        };
+        merge(
+            &mut all,
+            Update {
+                now: 7,
+                nodes: vec![node("b", "2"), node("c", "1")],
+                gone: vec![RowKey::node("a"), RowKey::pod("d", "p")],
+                ..Update::default()
+            },
+        );
+        let names: Vec<_> =
+            all.nodes.iter().map(|n| (n.name.as_str(), n.version.as_str())).collect();
+        assert_eq!(names, [("b", "2"), ("c", "1")]);
+        assert_eq!((all.pods.len(), all.now), (0, 7));
+        merge(&mut all, Update { full: true, ..Update::default() });
+        assert!(all.nodes.is_empty());
+    }
+}

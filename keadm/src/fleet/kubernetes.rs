@@ -1,0 +1,357 @@
+//! The fleet from the Kubernetes API, where no status stream answers.
+//!
+//! Owns: how objects become rows there, and watches of them.
+//! Called by: `fleet.rs`, `get devicemodels`.
+//! Never: makes up what the API does not know: links, queues, hop times stay empty.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use api::status::objects;
+use api::status::row::{DeviceRow, Millis, RowKey, RowKind, TwinRow};
+use api::status::stream::Update;
+use futures::StreamExt;
+use futures::stream::{BoxStream, SelectAll};
+use k8s_openapi::api::core::v1::{Event, Node, Pod};
+use kube::api::{Api, DynamicObject, ListParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::runtime::watcher::{self, Event as Change};
+use kube::runtime::{WatchStreamExt, watcher::watcher};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::{Want, merge};
+use crate::cloud::Cloud;
+use crate::errors::{CommandError, Kind};
+
+/// What is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Nodes,
+    Pods,
+    Devices,
+    Statuses,
+    Events,
+}
+
+type Changes = SelectAll<BoxStream<'static, (Of, watcher::Result<Change<DynamicObject>>)>>;
+
+/// Lists, and then watches if that is wanted.
+pub struct Watching {
+    cloud: Cloud,
+    want: Want,
+    limit: Duration,
+    /// Names of the edge nodes: pods of others are not shown.
+    edges: Vec<String>,
+    devices: BTreeMap<String, (Value, Option<Value>)>,
+    changes: Option<Changes>,
+    waiting: VecDeque<Update>,
+}
+
+fn resource(of: Of) -> ApiResource {
+    let (group, version, kind, plural) = match of {
+        Of::Nodes => ("", "v1", "Node", "nodes"),
+        Of::Pods => ("", "v1", "Pod", "pods"),
+        Of::Events => ("", "v1", "Event", "events"),
+        Of::Devices => ("devices.kubeedge.io", "v1beta1", "Device", "devices"),
+        Of::Statuses => ("devices.kubeedge.io", "v1beta1", "DeviceStatus", "devicestatuses"),
+    };
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
+}
+
+fn now() -> Millis {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+fn name_of(object: &Value) -> String {
+    super::super::output::shape::full_name(object)
+}
+
+impl Watching {
+    /// Nothing is asked yet.
+    ///
+    /// # Errors
+    /// None so far; the first answer has them.
+    pub(super) async fn begin(
+        cloud: Cloud,
+        want: Want,
+        limit: Duration,
+    ) -> Result<Self, CommandError> {
+        Ok(Self {
+            cloud,
+            want,
+            limit,
+            edges: Vec::new(),
+            devices: BTreeMap::new(),
+            changes: None,
+            waiting: VecDeque::new(),
+        })
+    }
+
+    /// Its address.
+    pub fn server(&self) -> &str {
+        &self.cloud.server
+    }
+
+    async fn list(&self, of: Of) -> Result<Vec<Value>, CommandError> {
+        let resource = resource(of);
+        let mut params = ListParams::default();
+        if of == Of::Nodes {
+            params = params.labels("node-role.kubernetes.io/edge");
+        }
+        list(&self.cloud, &resource, params, self.limit).await
+    }
+
+    /// Everything.
+    ///
+    /// # Errors
+    /// What the API server says, or that it says nothing in time.
+    pub(super) async fn first(&mut self) -> Result<Update, CommandError> {
+        let devices = async {
+            match self.list(Of::Devices).await {
+                // Without KubeEdge's kinds there are no devices.
+                Err(e) if e.kind == Kind::NotFound => Ok((Vec::new(), Vec::new())),
+                Err(e) => Err(e),
+                Ok(devices) => Ok((devices, self.list(Of::Statuses).await.unwrap_or_default())),
+            }
+        };
+        let events =
+            async { if self.want.events { self.list(Of::Events).await } else { Ok(Vec::new()) } };
+        let (nodes, pods, (devices, statuses), events) =
+            tokio::try_join!(self.list(Of::Nodes), self.list(Of::Pods), devices, events)?;
+        let mut all = Update { now: now(), full: true, ..Update::default() };
+        for (of, objects) in [
+            (Of::Nodes, nodes),
+            (Of::Pods, pods),
+            (Of::Statuses, statuses),
+            (Of::Devices, devices),
+            (Of::Events, events),
+        ] {
+            for object in objects {
+                let update = self.told(of, object);
+                merge(&mut all, update);
+            }
+        }
+        all.events.sort_by_key(|event| event.at);
+        all.full = true;
+        if self.want.watch {
+            self.changes = Some(self.watch());
+        }
+        Ok(all)
+    }
+
+    fn watch(&self) -> Changes {
+        let mut kinds = vec![Of::Nodes, Of::Pods];
+        if !self.devices.is_empty() {
+            kinds.extend([Of::Devices, Of::Statuses]);
+        }
+        if self.want.events {
+            kinds.push(Of::Events);
+        }
+        let one = |of: Of| {
+            let api: Api<DynamicObject> = Api::all_with(self.cloud.client.clone(), &resource(of));
+            let mut config = watcher::Config::default();
+            if of == Of::Nodes {
+                config = config.labels("node-role.kubernetes.io/edge");
+            }
+            watcher(api, config).default_backoff().map(move |event| (of, event)).boxed()
+        };
+        futures::stream::select_all(kinds.into_iter().map(one))
+    }
+
+    /// The next change.
+    ///
+    /// # Errors
+    /// When the API server refuses. While it does not answer, it is asked again.
+    pub(super) async fn next(&mut self) -> Result<Update, CommandError> {
+        loop {
+            if let Some(update) = self.waiting.pop_front() {
+                return Ok(update);
+            }
+            let Some(changes) = &mut self.changes else {
+                // Nothing more will come; whoever waits has a limit of its own.
+                std::future::pending::<()>().await;
+                continue;
+            };
+            let Some((of, change)) = changes.next().await else {
+                return Err(CommandError::new(Kind::Failed, "the watches have ended"));
+            };
+            let (object, gone) = match change {
+                Ok(Change::Apply(object) | Change::InitApply(object)) => (object, false),
+                Ok(Change::Delete(object)) => (object, true),
+                Ok(Change::Init | Change::InitDone) => continue,
+                Err(watcher::Error::InitialListFailed(e) | watcher::Error::WatchStartFailed(e))
+                    if matches!(&e, kube::Error::Api(s) if matches!(s.code, 401 | 403)) =>
+                {
+                    return Err(self.cloud.error("watch the fleet", &e));
+                }
+                Err(_) => continue,
+            };
+            let Ok(object) = serde_json::to_value(object) else { continue };
+            let update = if gone { self.forgotten(of, &object) } else { self.told(of, object) };
+            self.waiting.push_back(Update { now: now(), ..update });
+        }
+    }
+
+    fn forgotten(&mut self, of: Of, object: &Value) -> Update {
+        let key = name_of(object);
+        let kind = match of {
+            Of::Nodes => RowKind::Node,
+            Of::Pods => RowKind::Pod,
+            Of::Devices => {
+                self.devices.remove(&key);
+                RowKind::Device
+            }
+            Of::Statuses | Of::Events => return Update::default(),
+        };
+        Update { gone: vec![RowKey { kind, key }], ..Update::default() }
+    }
+
+    /// An object as part of an update. What does not read as its kind is left out.
+    fn told(&mut self, of: Of, object: Value) -> Update {
+        let mut update = Update::default();
+        match of {
+            Of::Nodes => {
+                if let Ok(node) = serde_json::from_value::<Node>(object) {
+                    let row = objects::node(node);
+                    if !self.edges.contains(&row.name) {
+                        self.edges.push(row.name.clone());
+                    }
+                    update.nodes.push(row);
+                }
+            }
+            Of::Pods => {
+                if let Ok(pod) = serde_json::from_value::<Pod>(object) {
+                    let row = objects::pod(pod);
+                    if self.edges.contains(&row.node) {
+                        update.pods.push(row);
+                    }
+                }
+            }
+            Of::Devices => {
+                let entry = self.devices.entry(name_of(&object)).or_default();
+                entry.0 = object;
+                update.devices.push(device(&entry.0, entry.1.as_ref()));
+            }
+            Of::Statuses => {
+                let entry = self.devices.entry(name_of(&object)).or_default();
+                entry.1 = Some(object);
+                if entry.0.is_object() {
+                    update.devices.push(device(&entry.0, entry.1.as_ref()));
+                }
+            }
+            Of::Events => {
+                if let Ok(event) = serde_json::from_value::<Event>(object) {
+                    let node =
+                        event.source.as_ref().and_then(|s| s.host.clone()).unwrap_or_default();
+                    update.events.push(objects::event(&node, event, now()));
+                }
+            }
+        }
+        update
+    }
+}
+
+/// Lists objects of a kind.
+///
+/// # Errors
+/// What the API server says, or that it says nothing in time.
+pub(crate) async fn list(
+    cloud: &Cloud,
+    resource: &ApiResource,
+    params: ListParams,
+    limit: Duration,
+) -> Result<Vec<Value>, CommandError> {
+    let what = format!("list {}", resource.plural);
+    let api: Api<DynamicObject> = Api::all_with(cloud.client.clone(), resource);
+    match timeout(limit, api.list(&params)).await {
+        Ok(Ok(found)) => {
+            Ok(found.items.into_iter().filter_map(|o| serde_json::to_value(o).ok()).collect())
+        }
+        Ok(Err(e)) => Err(cloud.error(&what, &e)),
+        Err(_) => Err(CommandError::new(Kind::TimedOut, format!("cannot {what}"))
+            .because(format!(
+                "the API server at `{}` gave no answer within {} s",
+                cloud.server,
+                limit.as_secs()
+            ))
+            .hint("`--request-timeout` waits longer")),
+    }
+}
+
+fn text(value: &Value, pointer: &str) -> String {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn millis(value: &Value, pointer: &str) -> Option<Millis> {
+    let text = value.pointer(pointer)?.as_str()?;
+    Some(text.parse::<jiff::Timestamp>().ok()?.as_millisecond())
+}
+
+/// A device, with what its DeviceStatus says. Pure.
+fn device(device: &Value, status: Option<&Value>) -> DeviceRow {
+    let none = Value::Null;
+    let status = status.unwrap_or(&none);
+    let labels = serde_json::from_value(device["metadata"]["labels"].clone()).unwrap_or_default();
+    let reported = |property: &str| {
+        let twins = status["status"]["twins"].as_array().into_iter().flatten();
+        twins.filter(|twin| twin["propertyName"] == property).find_map(|twin| {
+            Some((twin.pointer("/reported/value")?.as_str()?.to_owned(), stamp(twin)))
+        })
+    };
+    let twins = device["spec"]["properties"].as_array().into_iter().flatten().map(|property| {
+        let name = text(property, "/name");
+        let (value, at) = reported(&name).unzip();
+        TwinRow {
+            desired: property.pointer("/desired/value").and_then(Value::as_str).map(str::to_owned),
+            desired_at: None,
+            reported: value,
+            reported_at: at.flatten(),
+            property: name,
+        }
+    });
+    DeviceRow {
+        namespace: text(device, "/metadata/namespace"),
+        name: text(device, "/metadata/name"),
+        node: text(device, "/spec/nodeName"),
+        model: text(device, "/spec/deviceModelRef/name"),
+        protocol: text(device, "/spec/protocol/protocolName"),
+        state: text(status, "/status/state"),
+        last_online: millis(status, "/status/lastOnlineTime"),
+        twins: twins.collect(),
+        labels,
+        created: millis(device, "/metadata/creationTimestamp"),
+        last_report: None,
+    }
+}
+
+/// KubeEdge writes milliseconds into the metadata of a twin.
+fn stamp(twin: &Value) -> Option<Millis> {
+    twin.pointer("/reported/metadata/timestamp")?.as_str()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_device_and_its_status_are_one_row() {
+        let object = json!({
+            "metadata": {"namespace": "default", "name": "thermo", "labels": {"room": "a"}},
+            "spec": {"nodeName": "edge-1", "deviceModelRef": {"name": "sensor"},
+                "protocol": {"protocolName": "modbus"},
+                "properties": [{"name": "target", "desired": {"value": "21"}}, {"name": "t"}]},
+        });
+        let status = json!({"status": {"state": "online", "twins": [
+            {"propertyName": "target",
+             "reported": {"value": "20", "metadata": {"timestamp": "1767323040000"}}},
+        ]}});
+        let row = device(&object, Some(&status));
+        assert_eq!((row.node.as_str(), row.model.as_str()), ("edge-1", "sensor"));
+        assert_eq!(row.twins[0].reported.as_deref(), Some("20"));
+        assert_eq!(row.twins[0].reported_at, Some(1_767_323_040_000));
+        assert!(!row.in_sync());
+        assert!(device(&object, None).twins[0].reported.is_none());
+    }
+}

@@ -1,0 +1,217 @@
+//! Objects onto standard output, in any form.
+//!
+//! Owns: the layout of tables, and how changes are written while watching.
+//! Called by: the commands that report objects.
+//! Never: shortens a cell in a pipe; on a terminal only as much as its width asks for.
+
+use std::io;
+
+use api::config::yaml;
+use api::printable::printable;
+use api::status::row::Millis;
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
+use serde_json::{Value, json};
+
+use super::shape::{self, Kind};
+use super::{Form, OutputArgs, table};
+use crate::printer::Printer;
+
+/// What happened to an object that is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It is there.
+    Added,
+    /// It is another.
+    Modified,
+    /// It is gone.
+    Deleted,
+}
+
+/// Writes objects of a kind.
+pub struct Writer<'a> {
+    printer: &'a Printer,
+    args: &'a OutputArgs,
+    kind: Kind,
+    namespaces: bool,
+    /// What is used, instead of what is.
+    used: bool,
+    /// Widths of the columns written so far, so that later rows line up.
+    widths: Vec<u16>,
+    titled: bool,
+}
+
+impl<'a> Writer<'a> {
+    /// Nothing is written yet. `namespaces`: objects of more than one may come.
+    pub fn new(printer: &'a Printer, args: &'a OutputArgs, kind: Kind, namespaces: bool) -> Self {
+        let (used, widths, titled) = (false, Vec::new(), args.no_headers);
+        Self { printer, args, kind, namespaces, used, widths, titled }
+    }
+
+    /// A writer whose tables show what is used.
+    pub fn used(printer: &'a Printer, args: &'a OutputArgs, kind: Kind, namespaces: bool) -> Self {
+        Self { used: true, ..Self::new(printer, args, kind, namespaces) }
+    }
+
+    /// All that there are. `one`: exactly one was asked for by name, which is no list.
+    ///
+    /// # Errors
+    /// When nobody reads any more.
+    pub fn all(&mut self, objects: &[Value], one: bool, now: Millis) -> io::Result<()> {
+        match (&self.args.output, objects) {
+            (Form::Json, [object]) if one => self.json(object),
+            (Form::Json, all) => self.json(&shape::list(all)),
+            (Form::Yaml, [object]) if one => self.yaml(object),
+            (Form::Yaml, all) => self.yaml(&shape::list(all)),
+            (Form::JsonPath(template), [object]) if one => {
+                self.printer.data(template.render(object))
+            }
+            (Form::JsonPath(template), all) => {
+                self.printer.data(template.render(&shape::list(all)))
+            }
+            (_, all) => self.rows(all, now),
+        }
+    }
+
+    /// One that has changed. Tables and names show those that are gone only by their absence.
+    ///
+    /// # Errors
+    /// When nobody reads any more.
+    pub fn changed(&mut self, change: Change, object: &Value, now: Millis) -> io::Result<()> {
+        match &self.args.output {
+            Form::JsonLines => {
+                let kind = match change {
+                    Change::Added => "ADDED",
+                    Change::Modified => "MODIFIED",
+                    Change::Deleted => "DELETED",
+                };
+                self.printer.data(json!({ "type": kind, "object": object }).to_string())
+            }
+            _ if change == Change::Deleted => Ok(()),
+            Form::Json => self.json(object),
+            Form::Yaml => {
+                self.printer.data("---")?;
+                self.yaml(object)
+            }
+            Form::JsonPath(template) => self.printer.data(template.render(object)),
+            _ => self.rows(std::slice::from_ref(object), now),
+        }
+    }
+
+    fn json(&self, value: &Value) -> io::Result<()> {
+        self.printer.data(serde_json::to_string_pretty(value).map_err(io::Error::other)?)
+    }
+
+    fn yaml(&self, value: &Value) -> io::Result<()> {
+        self.printer.data(yaml::write(value).map_err(io::Error::other)?.trim_end())
+    }
+
+    fn rows(&mut self, objects: &[Value], now: Millis) -> io::Result<()> {
+        match &self.args.output {
+            Form::Name => objects.iter().try_for_each(|object| {
+                let name = object["metadata"]["name"].as_str().unwrap_or_default();
+                self.printer.data(format!("{}/{name}", self.kind.singular()))
+            }),
+            Form::JsonLines => {
+                objects.iter().try_for_each(|object| self.printer.data(object.to_string()))
+            }
+            Form::CustomColumns(columns) => {
+                let titles: Vec<String> = columns.iter().map(|(title, _)| title.clone()).collect();
+                let cells = |object: &Value| {
+                    let all = columns.iter().map(|(_, path)| {
+                        let found: Vec<String> =
+                            path.values(object).into_iter().map(super::jsonpath::plain).collect();
+                        let text = found.join(",");
+                        if text.is_empty() { "<none>".to_owned() } else { text }
+                    });
+                    all.map(|text| printable(&text, usize::MAX).to_string()).collect::<Vec<_>>()
+                };
+                let rows = objects.iter().map(cells).collect();
+                self.table(&titles, rows)
+            }
+            form => {
+                let wide = matches!(form, Form::Table { wide: true });
+                let columns = if self.used {
+                    table::used(self.kind, self.namespaces)
+                } else {
+                    table::columns(self.kind, wide, self.namespaces)
+                };
+                let titles: Vec<String> = columns.iter().map(|c| c.title.to_owned()).collect();
+                let cells = |o: &Value| columns.iter().map(|c| c.cell(o, now)).collect::<Vec<_>>();
+                let rows = objects.iter().map(cells).collect();
+                self.table(&titles, rows)
+            }
+        }
+    }
+
+    fn table(&mut self, titles: &[String], rows: Vec<Vec<String>>) -> io::Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let titled = std::mem::replace(&mut self.titled, true);
+        let head = (!titled).then(|| titles.to_vec());
+        let all: Vec<Vec<String>> = head.into_iter().chain(rows).collect();
+        self.widths.resize(titles.len(), 0);
+        for row in &all {
+            for (width, cell) in self.widths.iter_mut().zip(row) {
+                let cells = unicode_width::UnicodeWidthStr::width(cell.as_str());
+                *width = (*width).max(u16::try_from(cells).unwrap_or(u16::MAX));
+            }
+        }
+        for line in lay_out(&all, &self.widths, self.printer.manner().columns) {
+            self.printer.data(line)?;
+        }
+        Ok(())
+    }
+}
+
+/// Lines of a table; `columns` is the width of the terminal, if there is one.
+pub fn lay_out(rows: &[Vec<String>], widths: &[u16], columns: Option<u16>) -> Vec<String> {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    match columns {
+        // What does not fit is shortened, so that a row stays a line.
+        Some(columns) => {
+            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns)
+        }
+        None => table.set_content_arrangement(ContentArrangement::Disabled),
+    };
+    for row in rows {
+        let mut row = comfy_table::Row::from(row.clone());
+        row.max_height(1);
+        table.add_row(row);
+    }
+    let last = widths.len().saturating_sub(1);
+    for (at, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, if at == last { 0 } else { 3 }));
+        let width = widths.get(at).copied().unwrap_or(0) + if at == last { 0 } else { 3 };
+        if columns.is_none() {
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width)));
+        }
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows() -> Vec<Vec<String>> {
+        [
+            ["NAME", "MESSAGE"],
+            ["edge-1", "a rather long text that does not fit into a narrow screen"],
+        ]
+        .map(|row| row.map(str::to_owned).to_vec())
+        .to_vec()
+    }
+
+    #[test]
+    fn a_table_in_a_pipe_is_never_shortened_and_on_a_terminal_fits() {
+        let whole = lay_out(&rows(), &[6, 57], None);
+        assert_eq!(whole[0], "NAME     MESSAGE");
+        assert!(whole[1].ends_with("narrow screen"), "{whole:?}");
+        let narrow = lay_out(&rows(), &[6, 57], Some(40));
+        assert_eq!(narrow.len(), 2, "{narrow:?}");
+        assert!(narrow.iter().all(|line| line.chars().count() <= 40), "{narrow:?}");
+        assert!(narrow[1].contains('…'), "{narrow:?}");
+    }
+}

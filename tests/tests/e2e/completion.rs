@@ -1,0 +1,89 @@
+//! Each completion script in its own shell. A shell that is not installed is said aloud.
+
+use std::process::{Command, Stdio};
+
+use tests::keadm::binary;
+
+/// Runs `program` in `shell`, with the folder of the binary in front of the PATH.
+fn run(shell: &str, arguments: &[&str], program: &str) -> Option<String> {
+    let path = binary();
+    let folder = path.parent().unwrap();
+    let output = Command::new(shell)
+        .args(arguments)
+        .arg(program)
+        .env("PATH", format!("{}:{}", folder.display(), std::env::var("PATH").unwrap()))
+        .env("KEADM_ROOT", "/nonexistent")
+        .env("HOME", "/nonexistent")
+        .env_remove("KUBECONFIG")
+        .env_remove("XDG_STATE_HOME")
+        .stdin(Stdio::null())
+        .output();
+    match output {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            eprintln!("SKIPPED: {shell} is not installed, its completion script was not loaded");
+            None
+        }
+        Err(e) => panic!("{shell}: {e}"),
+        Ok(output) => {
+            let (out, err) =
+                (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            assert!(output.status.success(), "{shell}: {}\n{out}\n{err}", output.status);
+            assert!(err.trim().is_empty(), "{shell} complains: {err}");
+            Some(out.into_owned())
+        }
+    }
+}
+
+#[test]
+fn bash_offers_commands_and_kinds() {
+    let program = r#"
+        source <(keadm completion bash)
+        complete -p keadm >/dev/null
+        offer() {
+            COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_TYPE=9; COMPREPLY=()
+            _clap_complete_keadm keadm "${@: -1}" "${@: -2:1}"
+            echo "${COMPREPLY[@]}"
+        }
+        offer keadm ge
+        offer keadm get no
+    "#;
+    let Some(out) = run("bash", &["--norc", "-c"], program) else { return };
+    let lines: Vec<&str> = out.lines().collect();
+    assert!(lines[0].contains("get") && lines[0].contains("gettoken"), "{out}");
+    assert!(lines[1].contains("nodes"), "{out}");
+}
+
+#[test]
+fn fish_offers_commands_and_kinds() {
+    let program = "keadm completion fish | source; complete -C 'keadm get no'";
+    let Some(out) = run("fish", &["--no-config", "-c"], program) else { return };
+    assert!(out.lines().any(|line| line.starts_with("nodes")), "{out}");
+}
+
+#[test]
+fn zsh_loads_the_script_and_asks_the_program() {
+    let program = r#"
+        autoload -Uz compinit && compinit -u -D
+        source <(keadm completion zsh)
+        print -r -- "${_comps[keadm]}"
+        KEADM_COMPLETE=zsh _CLAP_COMPLETE_INDEX=2 _CLAP_IFS=$'\n' keadm -- keadm get no
+    "#;
+    let Some(out) = run("zsh", &["-f", "-c"], program) else { return };
+    assert!(out.contains("_clap_dynamic_completer_keadm"), "{out}");
+    assert!(out.contains("nodes"), "{out}");
+}
+
+#[test]
+fn powershell_loads_the_script_where_it_is_installed() {
+    let program = "keadm completion powershell | Out-String | Invoke-Expression; \
+                   (TabExpansion2 'keadm get no' 12).CompletionMatches.CompletionText";
+    let Some(out) = run("pwsh", &["-NoProfile", "-Command"], program) else { return };
+    assert!(out.contains("nodes"), "{out}");
+}
+
+#[test]
+fn elvish_loads_the_script_where_it_is_installed() {
+    let program = "eval (keadm completion elvish | slurp); echo loaded";
+    let Some(out) = run("elvish", &["-norc", "-c"], program) else { return };
+    assert!(out.contains("loaded"), "{out}");
+}

@@ -1,0 +1,103 @@
+//! Looking at a fleet with commands: through the socket, through the cluster, at the edge alone.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tests::host::Host;
+use tests::keadm::command;
+use tests::wait;
+
+use super::{PATIENCE, Up};
+
+/// A command line; nothing of the environment names a cluster.
+fn look(host: &Host, line: &str, options: &[&str]) -> Command {
+    let mut command = command(host, line.split(' '));
+    command.args(options).env_remove("KEADM_STATUS").env("HOME", "/nonexistent");
+    command
+}
+
+fn text(output: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
+fn json(output: &Output) -> Value {
+    let (code, out, err) = text(output);
+    assert_eq!(code, 0, "{out}{err}");
+    serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}{err}"))
+}
+
+#[test]
+fn the_fleet_is_seen_in_all_forms_from_the_stream_the_cluster_and_the_edge() {
+    let (host, folder) = (Host::new(), tempfile::tempdir().unwrap());
+    let up = Up::start(&host, folder.path(), &[]);
+    let at = |file: &str| up.data.join(file).display().to_string();
+    let (cloud, edge) = (at("cloudcore-status.sock"), at("edgecore-status.sock"));
+    let run = |line: &str, options: &[&str]| look(&host, line, options).output().unwrap();
+
+    let stream = ["--endpoint", cloud.as_str()];
+    let node = json(&run("get node edge-1 -o json", &stream));
+    assert_eq!(node["kind"], "Node");
+    assert_eq!(node["status"]["ready"], "True");
+    assert_eq!(node["status"]["link"]["protocol"], "websocket");
+    let (code, out, err) = text(&run("get pods -A", &stream));
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.starts_with("NAMESPACE") && out.contains("Running"), "{out}");
+    let (_, out, _) = text(&run("get nodes -o jsonpath={.items[*].metadata.name}", &stream));
+    assert_eq!(out, "edge-1\n");
+    let (code, _, err) = text(&run("get pod nobody", &stream));
+    assert_eq!(code, 4, "{err}");
+    let (code, out, err) = text(&run("status --wait --timeout 60s", &stream));
+    assert_eq!(code, 0, "{out}{err}");
+    let (code, out, _) = text(&run("describe node edge-1", &stream));
+    assert!(code == 0 && out.contains("Round trip") && out.contains("LinkUp"), "{out}");
+
+    let (code, _, err) = text(&run("cordon edge-1", &stream));
+    assert_eq!(code, 0, "{err}");
+    wait::until("the node is cordoned", PATIENCE, || {
+        let node = json(&run("get node edge-1 -o json", &stream));
+        if node["spec"]["unschedulable"] == true { Ok(()) } else { Err(node.to_string()) }
+    });
+    let (code, _, err) = text(&run("drain edge-1", &stream));
+    assert_eq!(code, 2, "there is nobody to ask: {err}");
+    let (code, _, err) = text(&run("drain edge-1 --dry-run", &stream));
+    assert!(code == 0 && err.contains("would"), "{err}");
+    let (code, _, err) = text(&run("uncordon edge-1", &stream));
+    assert_eq!(code, 0, "{err}");
+
+    // From another machine there is only a kubeconfig; its client certificate opens the stream.
+    let config = up.kubeconfig();
+    let cluster = ["--kube-config", config.to_str().unwrap()];
+    let (code, out, err) = text(&run("status", &cluster));
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(
+        out.contains("the status stream of cloudcore") && out.contains("https://"),
+        "{out}{err}"
+    );
+    let models = json(&run("get devicemodels -A -o json", &cluster));
+    assert!(models["items"].is_array());
+
+    let local = ["--endpoint", edge.as_str()];
+    let node = json(&run("get node edge-1 -o json", &local));
+    assert!(node["status"]["link"].is_object(), "{node}");
+    wait::until("what the pod uses is measured", PATIENCE, || {
+        let (code, out, err) = text(&run("top pods -A", &local));
+        if code == 0 && out.lines().count() > 1 { Ok(()) } else { Err(format!("{out}{err}")) }
+    });
+    let (_, out, _) = text(&run("events -o jsonl", &local));
+    assert!(out.contains("LinkUp"), "{out}");
+    up.keadm.interrupt();
+}
+
+#[test]
+fn where_nobody_answers_it_says_where_was_looked_and_what_to_do() {
+    let host = Host::new();
+    for line in ["get nodes", "status", "events", "get nodes --local", "top nodes"] {
+        let root = Path::new("/nonexistent-root");
+        let output = look(&host, line, &["--root", root.to_str().unwrap()]).output().unwrap();
+        let (code, out, err) = text(&output);
+        assert_eq!((code, out.as_str()), (6, ""), "{line}: {err}");
+        assert!(err.contains("hint:"), "{line}: {err}");
+    }
+}
