@@ -139,11 +139,10 @@ fn slices(world: &World, service: &Value, pods: &[&Pod], plan: &mut Plan) {
         groups.insert("[]".into(), (Vec::new(), BTreeMap::new()));
     }
     let only_empty = groups.values().all(|(_, e)| e.is_empty());
-    for (key, (ports, mut wanted)) in groups {
-        let (mine, rest): (Vec<&Value>, Vec<&Value>) = old.iter().partition(|s| {
-            let have = s["ports"].as_array().cloned().unwrap_or_default();
-            Value::from(have).to_string() == key
-        });
+    for (ports, mut wanted) in groups.into_values() {
+        let (mine, rest): (Vec<&Value>, Vec<&Value>) = old
+            .iter()
+            .partition(|s| s["ports"].as_array().map_or(ports.is_empty(), |have| *have == ports));
         old = rest;
         let mut kept: Vec<(&Value, Vec<Value>)> = Vec::new();
         for slice in mine {
