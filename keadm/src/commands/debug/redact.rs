@@ -124,7 +124,7 @@ fn is_token(word: &str) -> bool {
     };
     parts.len() >= 3
         && parts.iter().any(|part| part.starts_with("eyJ"))
-        && parts.iter().all(|p| base64(&p))
+        && parts.iter().all(base64)
 }
 
 #[cfg(test)]
