@@ -288,19 +288,8 @@ fn unpack(archive: &Path, next: &Path) -> Result<Contents> {
             std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string)
         ))
     })?;
-    leap(&path).map_err(database(&path))?;
+    log::leap(&path, LEAP).map_err(database(&path))?;
     Ok(contents)
-}
-
-/// Makes every revision that somebody may remember too old.
-fn leap(path: &Path) -> rusqlite::Result<()> {
-    let db = Connection::open(path)?;
-    db.execute(
-        "INSERT OR REPLACE INTO meta (name, value) SELECT 'compacted', max(\
-         coalesce((SELECT max(revision) FROM log), 0), coalesce((SELECT value FROM meta WHERE name = 'compacted'), 0)) + ?1",
-        [LEAP],
-    )?;
-    Ok(())
 }
 
 /// Exchanges the folders; both names are there at every moment.

@@ -228,7 +228,7 @@ kind: CronJob
 metadata: {name: tick}
 spec:
   schedule: '@every 1s'
-  successfulJobsHistoryLimit: 1
+  successfulJobsHistoryLimit: 100
   jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: c, image: busybox}]}}}}
 ";
     c.apply(cron).await;

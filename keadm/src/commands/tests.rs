@@ -103,7 +103,8 @@ fn every_command_keeps_the_rules_that_can_be_checked() {
         }
         let has = |long: &str| arguments.iter().any(|a| a.get_long() == Some(long));
         let reports = ["get", "describe", "status", "top", "events", "check", "version", "list"];
-        if reports.contains(&command.get_name()) {
+        // What is wrong with a file is said as an error is; its exit code is the answer.
+        if reports.contains(&command.get_name()) && path != "keadm config check" {
             assert!(has("output"), "`{path}` reports and has no `--output`");
         }
         // Whoever destroys asks, and can be told not to ask.

@@ -78,10 +78,9 @@ impl UnixSocket {
             return Err(std::io::Error::other("the path names no folder"));
         };
         std::fs::create_dir_all(folder)?;
-        // Through the folder's descriptor, so that the longer name has room, too.
+        // Through the folder's descriptor, so that the temporary name always has room.
         let open = std::fs::File::open(folder)?;
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}", std::process::id()));
+        let name = format!(".{}-{}.sock", std::process::id(), descriptor(&open));
         let temporary = folder.join(&name);
         let short = Path::new("/proc/self/fd").join(descriptor(&open)).join(&name);
         match std::fs::remove_file(&temporary) {

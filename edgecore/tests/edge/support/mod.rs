@@ -426,6 +426,8 @@ pub(crate) fn config(cloud: &Cloud, folder: &Path) -> EdgeCoreConfig {
     let kubelet = &mut edged.tailored_kubelet_config;
     kubelet.static_pod_path = folder.join("manifests");
     kubelet.pod_logs_dir = folder.join("logs");
+    config.modules.event_bus.enable = false;
+    config.modules.device_twin.dmi_sock_path = folder.join("dmi.sock");
     config
 }
 

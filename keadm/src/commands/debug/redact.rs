@@ -122,9 +122,7 @@ fn is_token(word: &str) -> bool {
         part.len() >= 10
             && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'='))
     };
-    parts.len() >= 3
-        && parts.iter().any(|part| part.starts_with("eyJ"))
-        && parts.iter().all(base64)
+    parts.len() >= 3 && parts.iter().any(|part| part.starts_with("eyJ")) && parts.iter().all(base64)
 }
 
 #[cfg(test)]
