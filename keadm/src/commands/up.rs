@@ -4,6 +4,8 @@
 
 mod background;
 #[cfg(feature = "edge")]
+mod device;
+#[cfg(feature = "edge")]
 mod edge;
 mod parts;
 mod sample;
@@ -155,6 +157,7 @@ async fn start(up: &Up, parts: &mut Parts, progress: &Progress) -> Result<(), Co
         one("node", progress, |step| sample::node_ready(up, parts, step)).await?;
         if up.sample {
             one("sample", progress, |step| sample::running(up, parts, step)).await?;
+            one("device", progress, |step| device::reporting(up, parts, step)).await?;
         }
     }
     what_next(up, parts, progress).await;

@@ -27,6 +27,11 @@ fn folder(up: &Up) -> Utf8PathBuf {
     up.dir.join("edgecore")
 }
 
+/// Where mappers find edgecore, and nothing else is.
+pub(super) fn dmi_folder(up: &Up) -> Utf8PathBuf {
+    folder(up).join("dmi")
+}
+
 async fn open(up: &Up) -> Result<Containers, CommandError> {
     crate::containers::embedded(&folder(up).join("containers")).await
 }
@@ -75,7 +80,7 @@ fn yaml(up: &Up) -> Result<Document<EdgeCoreConfig>, CommandError> {
         document.set_value("modules.edgeStream.tlsTunnelCertFile", at("server.crt"))?;
         document.set_value("modules.edgeStream.tlsTunnelPrivateKeyFile", at("server.key"))?;
         document.set_value("database.dataSource", at("edgecore.db"))?;
-        document.set_value("modules.deviceTwin.dmiSockPath", at("dmi"))?;
+        document.set_value("modules.deviceTwin.dmiSockPath", dmi_folder(up).into_string())?;
         // The built-in broker: there may be no other on the machine.
         document.set_value("modules.eventBus.mqttMode", 0)?;
         let kubelet = |key: &str| format!("modules.edged.tailoredKubeletConfig.{key}");

@@ -149,6 +149,8 @@ pub(super) async fn table(parts: &Parts) -> Vec<String> {
         let name = format!("{namespace}/{}", metadata.name.as_deref().unwrap_or(""));
         lines.push(format!("pod   {name:<32} {}", phase(&pod)));
     }
+    #[cfg(feature = "edge")]
+    lines.extend(super::device::line(cloud).await);
     if !lines.is_empty() {
         lines.push(String::new());
     }

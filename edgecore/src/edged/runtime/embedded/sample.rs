@@ -29,7 +29,7 @@ pub const IMAGE: &str = concat!("keadm.local/sample:", env!("CARGO_PKG_VERSION")
 pub const COMMAND: &str = "sample-workload";
 
 /// Where the program is in the image.
-const PROGRAM: &str = "/bin/keadm";
+pub const PROGRAM: &str = "/bin/keadm";
 
 /// How often the workload says that it lives.
 const PERIOD: Duration = Duration::from_secs(5);
