@@ -56,7 +56,7 @@ pub(super) async fn line(cloud: &Cloud) -> Option<String> {
     let statuses: Api<DeviceStatus> = Api::namespaced(cloud.client.clone(), NAMESPACE);
     let status = statuses.get_opt(NAME).await.ok()??;
     let temperature = temperature(&status)?;
-    Some(format!("device {:<31} temperature {temperature} C", format!("{NAMESPACE}/{NAME}")))
+    Some(format!("device  {:<30} temperature {temperature} C", format!("{NAMESPACE}/{NAME}")))
 }
 
 async fn ensure<K>(cloud: &Cloud, name: &str, object: Value) -> Result<(), CommandError>

@@ -141,13 +141,13 @@ pub(super) async fn table(parts: &Parts) -> Vec<String> {
     let mut lines = Vec::new();
     for node in nodes.into_iter().flatten() {
         let name = node.metadata.name.clone().unwrap_or_default();
-        lines.push(format!("node  {name:<32} {}", if ready(&node) { "Ready" } else { "NotReady" }));
+        lines.push(format!("node    {name:<30} {}", if ready(&node) { "Ready" } else { "NotReady" }));
     }
     for pod in pods.into_iter().flatten() {
         let metadata = &pod.metadata;
         let namespace = metadata.namespace.as_deref().unwrap_or("");
         let name = format!("{namespace}/{}", metadata.name.as_deref().unwrap_or(""));
-        lines.push(format!("pod   {name:<32} {}", phase(&pod)));
+        lines.push(format!("pod     {name:<30} {}", phase(&pod)));
     }
     #[cfg(feature = "edge")]
     lines.extend(super::device::line(cloud).await);
