@@ -141,7 +141,10 @@ pub(super) async fn table(parts: &Parts) -> Vec<String> {
     let mut lines = Vec::new();
     for node in nodes.into_iter().flatten() {
         let name = node.metadata.name.clone().unwrap_or_default();
-        lines.push(format!("node    {name:<30} {}", if ready(&node) { "Ready" } else { "NotReady" }));
+        lines.push(format!(
+            "node    {name:<30} {}",
+            if ready(&node) { "Ready" } else { "NotReady" }
+        ));
     }
     for pod in pods.into_iter().flatten() {
         let metadata = &pod.metadata;
