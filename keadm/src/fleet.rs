@@ -17,7 +17,9 @@ use api::status::stream::{Request, Update};
 use camino::Utf8PathBuf;
 
 use crate::context::Context;
-use crate::errors::{CommandError, Kind};
+use crate::errors::CommandError;
+#[cfg(feature = "cloud")]
+use crate::errors::Kind;
 
 pub use find::{EDGE_SOCKET, Endpoint, endpoint};
 #[cfg(feature = "cloud")]
@@ -100,6 +102,10 @@ impl Fleet {
     /// # Errors
     /// When nobody does.
     pub async fn open(args: &FleetArgs, want: Want, cx: &Context) -> Result<Self, CommandError> {
+        #[cfg_attr(
+            not(feature = "cloud"),
+            expect(clippy::infallible_destructuring_match, reason = "with `cloud` there are two")
+        )]
         let mut reader = match find::stream(args, cx).await? {
             find::Found::Stream(reader) => reader,
             #[cfg(feature = "cloud")]
