@@ -171,7 +171,8 @@ fn check(
     for side in [&change.expected, &change.actual] {
         let Some(value) = side.as_ref().and_then(|s| s.value.as_deref()) else { continue };
         let value_fault = |why: String| Fault::Value { property: property.to_owned(), why };
-        is_value(value).map_err(value_fault)?;
+        let is_text = schema.is_some_and(|s| s.is_text(property));
+        is_value(value, is_text).map_err(value_fault)?;
         is_of_type(value_type, value, property)?;
         if let Some(schema) = schema {
             schema.check(property, value).map_err(value_fault)?;
@@ -188,11 +189,13 @@ fn is_plain(c: char) -> bool {
     c.is_ascii_alphanumeric() || "-_.,:/@#".contains(c)
 }
 
-fn is_value(text: &str) -> Result<(), String> {
+fn is_value(text: &str, is_text: bool) -> Result<(), String> {
     if text.len() > MAX_VALUE {
         return Err(format!("it has {} bytes, {MAX_VALUE} are the limit", text.len()));
     }
-    match text.chars().find(|c| !is_plain(*c)) {
+    let wrong = |c: &char| if is_text { c.is_control() } else { !is_plain(*c) };
+    match text.chars().find(wrong) {
+        Some(c) if is_text => Err(format!("it has the control character `{}`", c.escape_debug())),
         Some(c) => Err(format!(
             "it has the character `{}`; letters, digits and `-_.,:/@#` can be in it",
             c.escape_debug()

@@ -469,3 +469,6 @@ fn object_changed(state: &mut State, change: DeviceChange) -> Vec<Effect> {
 #[cfg(test)]
 #[path = "mod_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+mod golden_tests;

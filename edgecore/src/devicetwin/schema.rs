@@ -33,6 +33,12 @@ impl Schema {
         self.0.contains_key(property)
     }
 
+    /// Whether the model says that the property is text. Such a value may have any character that can
+    /// be seen, where the published rules have letters, digits and few more.
+    pub(super) fn is_text(&self, property: &str) -> bool {
+        matches!(self.0.get(property), Some(Some(PropertyType::String | PropertyType::Bytes)))
+    }
+
     /// Whether a value is of the property's type; says what is wrong if it is not.
     pub(super) fn check(&self, property: &str, value: &str) -> Result<(), String> {
         let Some(Some(value_type)) = self.0.get(property) else { return Ok(()) };
@@ -75,6 +81,7 @@ mod tests {
             let why = schema.check(property, value).unwrap_err();
             assert!(why.contains(value) && why.contains("DeviceModel"), "{why}");
         }
+        assert!(schema.is_text("s") && !schema.is_text("n") && !schema.is_text("extra"));
         assert!(schema.has("extra") && !schema.has("other"));
         assert_eq!(Schema::of(own.iter(), None), None);
     }

@@ -155,9 +155,15 @@ impl State {
         effects
     }
 
-    /// Whether a mapper of `protocol` speaks for a device. `None`: there is no such device here.
+    /// The protocol of a device, its own or its model's. `None`: there is no such device here.
     pub(super) fn protocol_of(&self, id: &DeviceId) -> Option<&str> {
-        self.wanted.get(id).map(|w| w.protocol.as_str())
+        let wanted = self.wanted.get(id)?;
+        if !wanted.protocol.is_empty() {
+            return Some(&wanted.protocol);
+        }
+        let name = wanted.model.clone();
+        let model = name.and_then(|name| self.models.get(&(id.namespace.clone(), name)));
+        Some(model.and_then(|m| m.spec.protocol.as_deref()).unwrap_or_default())
     }
 
     pub(super) fn touch(&mut self, id: &DeviceId) {

@@ -267,13 +267,20 @@ fn a_model_says_which_properties_there_are() {
         "without its model nothing is known for sure"
     );
     let model = serde_json::from_value(
-        json!({"metadata": {}, "spec": {"properties": [{"name": "t", "type": "INT"}]}}),
+        json!({"metadata": {}, "spec": {"properties": [{"name": "t", "type": "INT"},
+            {"name": "label", "type": "STRING"}]}}),
     )
     .unwrap();
     state.model("default".parse().unwrap(), "m".into(), Some(model));
-    for (property, value, ok) in
-        [("t", "5", true), ("t", "five", false), ("x", "1", false), ("u", "any", true)]
-    {
+    for (property, value, ok) in [
+        ("t", "5", true),
+        ("t", "five", false),
+        ("x", "1", false),
+        ("u", "any", true),
+        ("u", "any text", false),
+        ("label", "any text, also 21 °C + more=", true),
+        ("label", "a\u{1b}[2J", false),
+    ] {
         assert_eq!(report(&mut state, property, value).is_ok(), ok, "{property}={value}");
     }
     state.model("default".parse().unwrap(), "m".into(), None);

@@ -53,7 +53,7 @@ pub(super) struct External {
 
 /// Why a connection failed.
 #[derive(Debug, thiserror::Error)]
-enum Lost {
+pub(super) enum Lost {
     #[error("cannot connect")]
     Dial(#[source] io::Error),
     #[error("TLS cannot be used")]
@@ -86,7 +86,7 @@ impl External {
         (!host.is_empty()).then(|| (host.to_owned(), port))
     }
 
-    async fn dial(&self, client_id: &str) -> Result<Socket, Lost> {
+    pub(super) async fn dial(&self, client_id: &str) -> Result<Socket, Lost> {
         let dialled = tokio::time::timeout(WITHIN, self.stream());
         let stream = dialled.await.map_err(|_| Lost::Silent)??;
         let mut socket = Framed::new(stream, codec());
@@ -116,9 +116,13 @@ impl External {
         let Some(files) = &self.tls else { return Ok(Box::new(stream)) };
         // Read at each connection: certificates are renewed.
         let roots = tls::roots(tls::load_certificates(&files.tls_mqtt_ca_file)?)?;
-        let identity =
-            tls::Identity::from_files(&files.tls_mqtt_cert_file, &files.tls_mqtt_private_key_file)?;
-        let config = tls::client_config(ServerTrust::Roots(roots), Some(&identity), &[])?;
+        // Brokers that ask for a password often ask for no certificate.
+        let (certificate, key) = (&files.tls_mqtt_cert_file, &files.tls_mqtt_private_key_file);
+        let identity = match (certificate.as_os_str().is_empty(), key.as_os_str().is_empty()) {
+            (true, true) => None,
+            _ => Some(tls::Identity::from_files(certificate, key)?),
+        };
+        let config = tls::client_config(ServerTrust::Roots(roots), identity.as_ref(), &[])?;
         let name = ServerName::try_from(self.host.clone())
             .map_err(|_| Lost::Refused("its name cannot be in a certificate"))?;
         let connector = TlsConnector::from(Arc::new(config));
@@ -126,10 +130,10 @@ impl External {
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-type Socket = Framed<Box<dyn Stream>, Codec>;
+pub(super) type Socket = Framed<Box<dyn Stream>, Codec>;
 
 async fn send(socket: &mut Socket, packet: Packet) -> Result<(), Lost> {
     Ok(tokio::time::timeout(WITHIN, socket.send(packet)).await.map_err(|_| Lost::Silent)??)

@@ -41,11 +41,19 @@ struct Edge {
 
 /// The device twin and the event bus, as `app.rs` puts them together.
 async fn edge(folder: &Path, mode: u8, external: u16) -> Edge {
+    edge_with(folder, settings(mode, external)).await
+}
+
+fn settings(mode: u8, external: u16) -> config::EventBus {
     let mut settings = EdgeCoreConfig::default_for(&Host::default()).modules.event_bus;
     settings.mqtt_mode = mode;
     settings.mqtt_server_internal = "tcp://127.0.0.1:1".to_owned();
     settings.mqtt_server_external = format!("tcp://127.0.0.1:{external}");
-    if mode <= 1 {
+    settings
+}
+
+async fn edge_with(folder: &Path, mut settings: config::EventBus) -> Edge {
+    if settings.mqtt_mode <= 1 {
         // Port 0 is refused in a configuration; a free one is found so.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         settings.mqtt_server_internal = format!("tcp://{free}");
@@ -118,9 +126,13 @@ struct Client(Framed<TcpStream, Codec>);
 
 impl Client {
     async fn connect(to: SocketAddr, name: &str, clean: bool) -> (Self, bool) {
-        let mut client = Self::raw(to).await;
         let mut connect = Connect::new(name);
         connect.clean_session = clean;
+        Self::connect_with(to, connect).await
+    }
+
+    async fn connect_with(to: SocketAddr, connect: Connect) -> (Self, bool) {
+        let mut client = Self::raw(to).await;
         client.send(Packet::Connect(connect)).await;
         let Some(Packet::ConnAck(ack)) = client.next().await else { panic!("no CONNACK") };
         (client, ack.session_present)
@@ -298,6 +310,11 @@ async fn who_breaks_the_protocol_is_cut_off_and_the_others_go_on() {
     edge.stop().await;
 }
 
+fn free_port() -> u16 {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().port()
+}
+
 /// mosquitto on a port of this machine, if it is installed.
 struct Mosquitto {
     process: Child,
@@ -306,10 +323,7 @@ struct Mosquitto {
 
 impl Mosquitto {
     fn start(folder: &Path, more: &str) -> Option<Self> {
-        let port = {
-            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            free.local_addr().unwrap().port()
-        };
+        let port = free_port();
         let config = folder.join(format!("mosquitto-{port}.conf"));
         let text = format!("listener {port} 127.0.0.1\nuser root\n{more}\n");
         std::fs::write(&config, text).unwrap();
@@ -398,4 +412,98 @@ async fn an_external_broker_is_used_found_again_after_it_was_away_and_both_broke
     let (mut client, _) = Client::connect(again.address(), "device", true).await;
     report_until_told(&edge, &mut client, "23").await;
     edge.stop().await;
+}
+
+/// A CA and what it has signed, in files: `ca.crt`, `broker.crt`, `edge.crt`, and their keys.
+fn certificates(folder: &Path) {
+    let named = |name: &str, host: &[&str]| {
+        let hosts: Vec<String> = host.iter().map(|h| (*h).to_owned()).collect();
+        let mut params = rcgen::CertificateParams::new(hosts).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params
+    };
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = named("ca", &[]);
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    std::fs::write(folder.join("ca.crt"), params.self_signed(&key).unwrap().pem()).unwrap();
+    let ca = rcgen::Issuer::new(params, key);
+    for (name, host) in [("broker", "127.0.0.1"), ("edge", "edge-1")] {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = named(name, &[host]).signed_by(&key, &ca).unwrap();
+        std::fs::write(folder.join(format!("{name}.crt")), certificate.pem()).unwrap();
+        std::fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_external_broker_is_reached_by_tls_with_a_certificate_and_a_password() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name);
+    certificates(dir.path());
+    let passwords = file("passwords");
+    let made = Command::new("mosquitto_passwd")
+        .args(["-b", "-c", passwords.to_str().unwrap(), "edge", "pa ss"])
+        .status();
+    // Devices come by a listener without TLS, the edge by one that asks for a certificate too.
+    let (devices, of_ca) = (free_port(), free_port());
+    let more = format!(
+        "cafile {ca}\ncertfile {crt}\nkeyfile {key}\nrequire_certificate true\n\
+         listener {of_ca} 127.0.0.1\ncafile {ca}\ncertfile {crt}\nkeyfile {key}\n\
+         listener {devices} 127.0.0.1\nallow_anonymous false\npassword_file {passwords}",
+        ca = file("ca.crt").display(),
+        crt = file("broker.crt").display(),
+        key = file("broker.key").display(),
+        passwords = passwords.display(),
+    );
+    let Some(broker) = Mosquitto::start(dir.path(), &more) else { return };
+    assert!(made.unwrap().success(), "mosquitto_passwd");
+    broker.until_up().await;
+
+    let mut settings = settings(2, broker.port);
+    settings.mqtt_server_external = format!("ssl://127.0.0.1:{}", broker.port);
+    (settings.mqtt_username, settings.mqtt_password) = ("edge".into(), "pa ss".to_owned().into());
+    settings.tls.enable = true;
+    settings.tls.tls_mqtt_ca_file = file("ca.crt");
+    settings.tls.tls_mqtt_cert_file = file("edge.crt");
+    settings.tls.tls_mqtt_private_key_file = file("edge.key");
+    let external = External {
+        host: "127.0.0.1".into(),
+        port: broker.port,
+        username: "edge".into(),
+        password: "pa ss".to_owned().into(),
+        tls: Some(settings.tls.clone()),
+    };
+    let edge = edge_with(dir.path(), settings).await;
+    edge.device("a", "20").await;
+    let mut login = Connect::new("device");
+    login.set_login("edge", "pa ss");
+    let (mut client, _) = Client::connect_with(([127, 0, 0, 1], devices).into(), login).await;
+    client.subscribe(&format!("{UPDATE}/result"), QoS::AtLeastOnce).await;
+    report_until_told(&edge, &mut client, "21").await;
+    assert_eq!(client.message().await.0, format!("{UPDATE}/result"));
+    edge.stop().await;
+
+    let why = async |external: &External| match external.dial("other").await {
+        Ok(_) => "connected".to_owned(),
+        Err(why) => service::error_chain(&why),
+    };
+    let without = |mut external: External| {
+        let tls = external.tls.as_mut().unwrap();
+        tls.tls_mqtt_cert_file.clear();
+        tls.tls_mqtt_private_key_file.clear();
+        external
+    };
+    let wrong = External { password: "no".to_owned().into(), ..external.clone() };
+    let refused = why(&wrong).await;
+    assert!(refused.contains("not authorized") || refused.contains("password"), "{refused}");
+    assert_ne!(why(&without(external.clone())).await, "connected", "it asks for a certificate");
+    let password_only = without(External { port: of_ca, ..external.clone() });
+    assert_eq!(why(&password_only).await, "connected");
+    let mut stranger = external.clone();
+    let other = tempfile::tempdir().unwrap();
+    certificates(other.path());
+    stranger.tls.as_mut().unwrap().tls_mqtt_ca_file = other.path().join("ca.crt");
+    let refused = why(&stranger).await;
+    assert!(refused.contains("certificate"), "{refused}");
 }

@@ -27,7 +27,7 @@ pub(super) fn device(
     let spec = &device.spec;
     let model_properties = model.map(|m| m.spec.properties.as_slice()).unwrap_or_default();
     let protocol = spec.protocol.as_ref();
-    let protocol_name = protocol.and_then(|p| p.protocol_name.clone());
+    let protocol_name = self::protocol(spec, model).map(str::to_owned);
     let config = over(
         model.and_then(|m| m.spec.protocol_config_data.as_ref()),
         protocol.and_then(|p| p.config_data.as_ref()),
@@ -54,6 +54,16 @@ pub(super) fn device(
         }),
         status: Some(status(device)),
     }
+}
+
+/// The protocol of a device: its own, or that of its model.
+pub(super) fn protocol<'a>(
+    own: &'a devices::DeviceSpec,
+    model: Option<&'a devices::DeviceModel>,
+) -> Option<&'a str> {
+    let own = own.protocol.as_ref().and_then(|p| p.protocol_name.as_deref());
+    let of_model = || model.and_then(|m| m.spec.protocol.as_deref());
+    own.filter(|p| !p.is_empty()).or_else(of_model).filter(|p| !p.is_empty())
 }
 
 /// How the device's state is reported.

@@ -2,13 +2,15 @@
 //!
 //! Owns: the gRPC channel to the mapper's socket, and the catalog of what the mapper knows.
 //! Called by: `mod.rs` spawns one task per mapper.
-//! Never: believes that a mapper which was away still knows anything.
+//! Never: believes that a mapper which was away still knows anything, or that one which can be
+//! dialled is alive: the kernel takes connections for a process that hangs.
 //!
 //! ```text
-//! dial ─► tell what differs ─► wait for a change ─┐
-//!  ▲            ▲                                 │
-//!  │            └─────────────────────────────────┤
-//!  └── back off ◄── connection lost, call failed ─┘   away for long: its devices become `unknown`
+//! dial ─► tell what differs ─► wait for a change, look now and then ─┐
+//!  ▲            ▲                                                    │
+//!  │            └────────────────────────────────────────────────────┤
+//!  └── back off ◄────────────── connection lost, call not answered ──┘
+//!                               away for long: its devices become `unknown`
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +51,9 @@ const AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(
 const CALL: Duration = Duration::from_secs(10);
 /// A mapper may be away so long, a restart for example, before its devices become `unknown`.
 const AWAY: Duration = Duration::from_secs(10);
+/// A mapper that was told nothing for so long is asked for a device, to see whether it answers. Not
+/// with pings of HTTP/2, for which a server written in Go would end the connection.
+pub(super) const LOOK: Duration = Duration::from_secs(20);
 
 /// A mapper's task.
 pub(super) struct Mapper {
@@ -57,6 +62,17 @@ pub(super) struct Mapper {
     pub(super) shared: Arc<Shared>,
     /// What it was given when it registered; empty if it asked for nothing.
     pub(super) told: Catalog,
+    /// How long it may be told nothing before it is looked at: [`LOOK`].
+    pub(super) look: Duration,
+}
+
+/// A connection to a mapper.
+struct Connection {
+    client: DeviceMapperServiceClient<Channel>,
+    /// Cancelled when it ends.
+    lost: CancellationToken,
+    /// Whether any call was answered, be it with an error.
+    answered: bool,
 }
 
 /// Why a connection is of no more use.
@@ -82,22 +98,26 @@ impl Mapper {
             match dial(&self.info.address).await {
                 Ok((client, lost, listener)) => {
                     tracing::info!(mapper = self.info.name, "reached");
-                    tries = 0;
                     self.registry().reached(&self.info.name, &self.place.end, listener);
-                    let why = self.serve(client, lost, &mut told, fresh).await;
+                    let mut connection = Connection { client, lost, answered: false };
+                    let why = self.serve(&mut connection, &mut told, fresh).await;
                     self.registry().reached(&self.info.name, &self.place.end, None);
-                    match why {
+                    let hangs = match why {
                         Lost::End => return,
                         Lost::Closed => {
                             tracing::warn!(mapper = self.info.name, "the mapper is gone");
+                            false
                         }
-                        Lost::Call(status) => tracing::warn!(
-                            mapper = self.info.name,
-                            "the mapper does not answer: {}",
-                            status.message()
-                        ),
+                        Lost::Call(status) => {
+                            let (mapper, why) = (&self.info.name, status.message());
+                            tracing::warn!(mapper, "the mapper does not answer: {why}");
+                            !connection.answered
+                        }
+                    };
+                    // One that takes connections and answers nothing is as far away as before.
+                    if !hangs {
+                        (tries, away_since) = (0, Some(Instant::now()));
                     }
-                    away_since = Some(Instant::now());
                     // Whoever listens there next has to be told everything.
                     (told, fresh) = (Catalog::default(), false);
                 }
@@ -123,13 +143,7 @@ impl Mapper {
     }
 
     /// Tells the mapper what differs, whenever something does.
-    async fn serve(
-        &self,
-        mut client: DeviceMapperServiceClient<Channel>,
-        lost: CancellationToken,
-        told: &mut Catalog,
-        fresh: bool,
-    ) -> Lost {
+    async fn serve(&self, to: &mut Connection, told: &mut Catalog, fresh: bool) -> Lost {
         let mut refused = 0;
         // A mapper that was running all the time has the devices, perhaps as they were: it is told
         // each as new, which it may ignore, and then as changed.
@@ -144,7 +158,7 @@ impl Mapper {
                         steps.extend(updates);
                     }
                     tracing::debug!(mapper = self.info.name, steps = steps.len(), "to tell");
-                    match self.tell(&mut client, &lost, told, steps).await {
+                    match self.tell(to, told, steps).await {
                         Ok(true) => refused = 0,
                         Ok(false) => {
                             again = Some(AGAIN.next_delay(refused));
@@ -166,18 +180,41 @@ impl Mapper {
             };
             tokio::select! {
                 () = self.place.end.cancelled() => return Lost::End,
-                () = lost.cancelled() => return Lost::Closed,
+                () = to.lost.cancelled() => return Lost::Closed,
                 () = self.place.changed.notified() => {}
                 () = retry => {}
+                () = tokio::time::sleep(self.look) => {
+                    if let Some(why) = self.look_at(to, told).await {
+                        return why;
+                    }
+                }
             }
+        }
+    }
+
+    /// Asks for a device that the mapper has; what it answers does not matter.
+    async fn look_at(&self, to: &mut Connection, told: &Catalog) -> Option<Lost> {
+        // Without a device it is of no importance to anybody.
+        let (device_namespace, device_name) = told.devices.keys().next()?.clone();
+        let asked = pb::GetDeviceRequest { device_name, device_namespace };
+        let answer = tokio::select! {
+            () = self.place.end.cancelled() => return Some(Lost::End),
+            () = to.lost.cancelled() => return Some(Lost::Closed),
+            answer = tokio::time::timeout(CALL, to.client.get_device(asked)) => answer,
+        };
+        match answered(answer) {
+            Ok(_) => {
+                to.answered = true;
+                None
+            }
+            Err(why) => Some(why),
         }
     }
 
     /// Carries out the steps; says whether the mapper took all of them.
     async fn tell(
         &self,
-        client: &mut DeviceMapperServiceClient<Channel>,
-        lost: &CancellationToken,
+        to: &mut Connection,
         told: &mut Catalog,
         steps: Vec<Step>,
     ) -> Result<bool, Lost> {
@@ -185,17 +222,16 @@ impl Mapper {
         for step in steps {
             let result = tokio::select! {
                 () = self.place.end.cancelled() => return Err(Lost::End),
-                () = lost.cancelled() => return Err(Lost::Closed),
-                result = tokio::time::timeout(CALL, call(client, &step)) => result,
+                () = to.lost.cancelled() => return Err(Lost::Closed),
+                result = tokio::time::timeout(CALL, call(&mut to.client, &step)) => result,
             };
-            match result {
-                Ok(Ok(())) => told.done(step),
-                Ok(Err(status)) if matches!(status.code(), Code::Unavailable | Code::Cancelled) => {
-                    return Err(Lost::Call(status));
-                }
+            let answer = answered(result)?;
+            to.answered = true;
+            match answer {
+                Ok(()) => told.done(step),
                 // What it does not have need not be removed from it.
-                Ok(Err(status)) if status.code() == Code::Unimplemented => told.done(step),
-                Ok(Err(status)) => {
+                Err(status) if status.code() == Code::Unimplemented => told.done(step),
+                Err(status) => {
                     all = false;
                     tracing::warn!(
                         mapper = self.info.name,
@@ -207,7 +243,6 @@ impl Mapper {
                         told.done(step);
                     }
                 }
-                Err(_) => return Err(Lost::Call(tonic::Status::deadline_exceeded("no answer"))),
             }
         }
         Ok(all)
@@ -232,6 +267,19 @@ impl Mapper {
             // Refused only if the device has gone meanwhile.
             let _ = self.shared.devices.mapper(id, protocols, says).await;
         }
+    }
+}
+
+/// What a mapper answered, be it an error; an error of ours if it did not.
+fn answered<T>(
+    result: Result<Result<T, tonic::Status>, tokio::time::error::Elapsed>,
+) -> Result<Result<T, tonic::Status>, Lost> {
+    match result {
+        Ok(Err(status)) if matches!(status.code(), Code::Unavailable | Code::Cancelled) => {
+            Err(Lost::Call(status))
+        }
+        Ok(answer) => Ok(answer),
+        Err(_) => Err(Lost::Call(tonic::Status::deadline_exceeded("no answer"))),
     }
 }
 
@@ -288,15 +336,14 @@ pub(super) async fn wanted(store: &Store, protocol: &str) -> Result<Catalog, Sto
     let mut catalog = Catalog::default();
     for (key, text) in devices {
         let Ok(device) = serde_json::from_str::<devices::Device>(&text) else { continue };
-        let of = device.spec.protocol.as_ref().and_then(|p| p.protocol_name.as_deref());
         let Ok(ObjectKey { namespace: Some(namespace), name, .. }) = key.parse() else { continue };
-        if of != Some(protocol) {
-            continue;
-        }
         let model_name =
             device.spec.device_model_ref.as_ref().and_then(|r| r.name.clone()).unwrap_or_default();
         let model_key = ObjectKey::new(namespace.clone(), Kind::DeviceModel, &model_name);
         let model = models.get(&model_key.to_string());
+        if convert::protocol(&device.spec, model) != Some(protocol) {
+            continue;
+        }
         if let Some(model) = model {
             let told = convert::model(namespace.as_str(), &model_name, model);
             catalog.models.insert((namespace.to_string(), model_name), told);
@@ -324,7 +371,7 @@ async fn dial(
             taken.map(TokioIo::new).ok_or_else(gone)
         }
     });
-    let endpoint = Endpoint::from_static("http://mapper").timeout(CALL);
+    let endpoint = Endpoint::from_static("http://mapper");
     let channel = endpoint.connect_with_connector(connector).await.map_err(io::Error::other)?;
     Ok((DeviceMapperServiceClient::new(channel), lost, listener))
 }

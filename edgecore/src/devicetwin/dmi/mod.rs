@@ -81,12 +81,14 @@ pub(super) struct DmiService {
     pub(super) shared: Arc<Shared>,
     pub(super) tasks: TaskTracker,
     pub(super) stopping: CancellationToken,
+    pub(super) look: Duration,
 }
 
 /// DMI with its socket open.
 pub(crate) struct Dmi {
     listener: UnixListener,
     path: PathBuf,
+    look: Duration,
 }
 
 impl Dmi {
@@ -112,7 +114,7 @@ impl Dmi {
         }
         let listener = UnixListener::bind(path).map_err(failed)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-        Ok(Self { listener, path: path.to_owned() })
+        Ok(Self { listener, path: path.to_owned(), look: mapper::LOOK })
     }
 
     /// Serves mappers until `stopping`. Those that are known from before are dialled at once.
@@ -129,7 +131,8 @@ impl Dmi {
         let counters = Arc::clone(&devices.counters);
         let shared = Arc::new(Shared { store, devices, registry, counters });
         let tasks = TaskTracker::new();
-        let service = DmiService { shared, tasks: tasks.clone(), stopping: stopping.clone() };
+        let (stop, look) = (stopping.clone(), self.look);
+        let service = DmiService { shared, tasks: tasks.clone(), stopping: stop, look };
         service.known_mappers().await;
         let listener = self.listener;
         let incoming = futures::stream::unfold(listener, async |listener| {
@@ -177,7 +180,7 @@ impl DmiService {
             let registry = &self.shared.registry;
             let Some(place) = registry.register(&info, None, &self.stopping) else { return };
             let shared = Arc::clone(&self.shared);
-            let mapper = Mapper { info, place, shared, told: Catalog::default() };
+            let mapper = Mapper { info, place, shared, told: Catalog::default(), look: self.look };
             self.tasks.spawn(mapper.run());
         }
     }

@@ -64,7 +64,8 @@ impl DeviceManagerService for DmiService {
             model_list: know.models.values().cloned().collect(),
             device_list: know.devices.values().cloned().collect(),
         };
-        let mapper = Mapper { info, place, shared: Arc::clone(&self.shared), told: know };
+        let (shared, look) = (Arc::clone(&self.shared), self.look);
+        let mapper = Mapper { info, place, shared, told: know, look };
         self.tasks.spawn(mapper.run());
         Ok(Response::new(answer))
     }

@@ -20,6 +20,9 @@ use crate::edgehub::ToCloud;
 use crate::edgehub::link::LinkState;
 use crate::metamanager::apply::DeviceChange;
 
+#[path = "golden_tests.rs"]
+mod golden;
+
 const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Edge {
@@ -32,6 +35,10 @@ struct Edge {
 }
 
 fn edge(folder: &Path) -> Edge {
+    edge_that_looks(folder, mapper::LOOK)
+}
+
+fn edge_that_looks(folder: &Path, look: Duration) -> Edge {
     let store = Store::open(&folder.join("edgecore.db")).unwrap();
     let to_cloud = ToCloud::new(store.clone(), Arc::new(Notify::new()));
     let node = "edge-1".parse().unwrap();
@@ -39,7 +46,8 @@ fn edge(folder: &Path) -> Edge {
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let (link_sender, link) = watch::channel(LinkState::default());
     tasks.spawn(twin.run(link, stop.clone()));
-    let dmi = Dmi::bind(&folder.join("dmi.sock")).unwrap();
+    let mut dmi = Dmi::bind(&folder.join("dmi.sock")).unwrap();
+    dmi.look = look;
     tasks.spawn(dmi.run(store.clone(), devices.clone(), stop.clone()));
     Edge { folder: folder.to_owned(), store, devices, stop, tasks, _link: link_sender }
 }
@@ -267,6 +275,25 @@ async fn a_mapper_gets_its_devices_and_each_change_of_them_and_nothing_of_others
 }
 
 #[tokio::test]
+async fn a_device_that_names_no_protocol_has_that_of_its_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let edge = edge(dir.path());
+    edge.push("default/devicemodel/m", Some(json!({"spec": {"protocol": "modbus"}}))).await;
+    let spec = json!({"nodeName": "edge-1", "deviceModelRef": {"name": "m"},
+        "properties": [{"name": "t"}]});
+    edge.push("default/device/a", Some(json!({"metadata": {}, "spec": spec}))).await;
+    let socket = dir.path().join("mapper.sock");
+    let fake = mapper(&socket);
+    let mut client = edge.client().await;
+    let answer = client.mapper_register(registration(&socket, true)).await.unwrap().into_inner();
+    let given = answer.device_list[0].spec.as_ref().unwrap();
+    assert_eq!(given.protocol.as_ref().unwrap().protocol_name, "modbus");
+    client.report_device_status(report("a", "5")).await.unwrap();
+    fake.die();
+    edge.stop().await;
+}
+
+#[tokio::test]
 async fn a_mapper_that_was_away_is_told_everything_again_also_by_a_new_edgecore() {
     let dir = tempfile::tempdir().unwrap();
     let first = edge(dir.path());
@@ -290,6 +317,39 @@ async fn a_mapper_that_was_away_is_told_everything_again_also_by_a_new_edgecore(
     assert_eq!(again.told(2).await, ["model m", "register a=2"]);
     again.die();
     second.stop().await;
+}
+
+/// Takes connections and answers nothing, as a process that hangs.
+fn hang(path: &Path) -> std::os::unix::net::UnixListener {
+    let _ = fs::remove_file(path);
+    std::os::unix::net::UnixListener::bind(path).unwrap()
+}
+
+#[tokio::test]
+async fn a_mapper_that_hangs_is_noticed_without_a_call_and_told_everything_once_it_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let edge = edge_that_looks(dir.path(), Duration::from_millis(200));
+    edge.push("default/devicemodel/m", model()).await;
+    edge.push("default/device/a", device("modbus", "1")).await;
+    let socket = dir.path().join("mapper.sock");
+    let hung = hang(&socket);
+    let mut client = edge.client().await;
+    client.mapper_register(registration(&socket, true)).await.unwrap();
+    let id = "default/a".parse().unwrap();
+    let end = tokio::time::Instant::now() + 2 * PATIENCE;
+    loop {
+        let stored = edge.store.write(crate::devicetwin::store::load).await.unwrap();
+        if stored.devices.get(&id).is_some_and(|d| d.state == "unknown") {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < end, "nobody notices");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    drop(hung);
+    let mut fake = mapper(&socket);
+    assert_eq!(fake.told(3).await, ["model m", "register a=1", "update a=1"]);
+    fake.die();
+    edge.stop().await;
 }
 
 #[tokio::test]
