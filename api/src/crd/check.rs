@@ -7,6 +7,9 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use serde_json::Value;
+
+use super::AnyObject;
 use super::devices::{
     AccessMode, Device, DeviceModel, DeviceProperty, ModelProperty, PropertyType, ProtocolConfig,
 };
@@ -159,6 +162,11 @@ pub fn device(
             "spec.protocol",
             &mut wrong,
         );
+        let unchanged = old.is_some_and(|old| old.spec.protocol == spec.protocol);
+        if !unchanged && let Some(own) = &spec.protocol {
+            let of_model = model.spec.protocol_config_data.as_ref();
+            settings(own.config_data.as_ref(), of_model, "spec.protocol", &mut wrong);
+        }
     }
     for (at, property) in spec.properties.iter().enumerate() {
         let unchanged = old.is_some_and(|old| old.spec.properties.contains(property));
@@ -209,6 +217,46 @@ fn against_model(
         && let Err(right) = desired(of_model, value)
     {
         wrong.push(Complaint::new(format!("{field}.desired.value"), value, right));
+    }
+    if let (Some(own), Some(of_model)) = (&property.visitors, &of_model.visitors) {
+        let (own, of_model) = (own.config_data.as_ref(), of_model.config_data.as_ref());
+        settings(own, of_model, &format!("{field}.visitors"), wrong);
+    }
+}
+
+/// A device's settings lie over those of its model, so one of another type than there would be a
+/// surprise to the mapper. Settings that the model does not have are the mapper's business.
+fn settings(
+    own: Option<&AnyObject>,
+    of_model: Option<&AnyObject>,
+    field: &str,
+    wrong: &mut Vec<Complaint>,
+) {
+    let (Some(own), Some(of_model)) = (own, of_model) else { return };
+    for (key, value) in own {
+        let Some(wanted) = of_model.get(key) else { continue };
+        let (Some(found), Some(right)) = (type_of(value), type_of(wanted)) else { continue };
+        if found != right {
+            let text: String = wanted.to_string().chars().take(64).collect();
+            let right = format!("must be {right}, as it is in the model: {text}");
+            wrong.push(Complaint::new(format!("{field}.configData.{key}"), text_of(value), right));
+        }
+    }
+}
+
+/// A text without its quotes: the complaint puts its own around it.
+fn text_of(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn type_of(value: &Value) -> Option<&'static str> {
+    match value {
+        Value::Null => None,
+        Value::Bool(_) => Some("true or false"),
+        Value::Number(_) => Some("a number"),
+        Value::String(_) => Some("a text"),
+        Value::Array(_) => Some("a list"),
+        Value::Object(_) => Some("an object"),
     }
 }
 
@@ -333,6 +381,35 @@ mod tests {
         );
         let without = said(&device(&device_, None, None));
         assert!(without.iter().all(|w| !w.contains("model")), "{without:?}");
+    }
+
+    #[test]
+    fn settings_are_of_the_types_that_the_model_has() {
+        let model: DeviceModel = serde_json::from_value(json!({"spec": {"protocol": "modbus",
+            "protocolConfigData": {"port": 502, "tls": false}, "properties": [
+            {"name": "t", "visitors": {"configData": {"offset": 2, "register": "Coil"}}},
+            {"name": "u"}]}}))
+        .unwrap();
+        let with_settings = |port: Value, offset: Value| {
+            with(json!({"protocol": {"configData": {"port": port, "own": [1]}},
+                "properties": [
+                    {"name": "t", "visitors": {"configData": {"offset": offset, "limit": 1}}},
+                    {"name": "u", "visitors": {"configData": {"offset": "any"}}}]}))
+        };
+        let good = with_settings(json!(1502), json!(null));
+        assert_eq!(said(&device(&good, Some(&model), None)), [""; 0]);
+        let bad = with_settings(json!("1502"), json!("two"));
+        let wrong = said(&device(&bad, Some(&model), None));
+        assert_eq!(
+            wrong,
+            [
+                "spec.protocol.configData.port: Invalid value: \"1502\": must be a number, \
+                 as it is in the model: 502",
+                "spec.properties[0].visitors.configData.offset: Invalid value: \"two\": \
+                 must be a number, as it is in the model: 2",
+            ]
+        );
+        assert_eq!(said(&device(&bad, Some(&model), Some(&bad))), [""; 0], "it stood there");
     }
 
     #[test]

@@ -16,6 +16,7 @@ custom_resource! {
 }
 
 impl Definition for Device {
+    const SHORT_NAMES: &'static [&'static str] = &["dev"];
     const OLD_VERSION: Option<&'static str> = Some("v1alpha2");
     const COLUMNS: &'static [(&'static str, &'static str, &'static str)] = &[
         ("Node", "string", ".spec.nodeName"),
@@ -31,6 +32,7 @@ custom_resource! {
 }
 
 impl Definition for DeviceModel {
+    const SHORT_NAMES: &'static [&'static str] = &["devmodel"];
     const OLD_VERSION: Option<&'static str> = Some("v1alpha2");
     const COLUMNS: &'static [(&'static str, &'static str, &'static str)] =
         &[("Protocol", "string", ".spec.protocol")];
@@ -43,6 +45,7 @@ custom_resource! {
 }
 
 impl Definition for DeviceStatus {
+    const SHORT_NAMES: &'static [&'static str] = &["devstatus"];
     const OLD_VERSION: Option<&'static str> = Some("v1alpha2");
     const COLUMNS: &'static [(&'static str, &'static str, &'static str)] =
         &[("State", "string", ".status.state"), ("Last Online", "date", ".status.lastOnlineTime")];

@@ -40,7 +40,8 @@ fn the_manifests_on_disk_are_fresh() {
     assert_eq!(on_disk, wanted, "a file too many, or too few");
 }
 
-/// Kind, plural, short names, scope, served versions (stored first), status subresource.
+/// Kind, plural, short names (those of devices are our own), scope, served versions (stored first),
+/// status subresource.
 #[test]
 fn each_kind_is_named_and_served_as_in_the_original() {
     let rows: Vec<_> = all()
@@ -64,9 +65,9 @@ fn each_kind_is_named_and_served_as_in_the_original() {
     assert_eq!(
         rows,
         [
-            "Device devices.devices.kubeedge.io [] Namespaced v1beta1,v1alpha2 false",
-            "DeviceModel devicemodels.devices.kubeedge.io [] Namespaced v1beta1,v1alpha2 false",
-            "DeviceStatus devicestatuses.devices.kubeedge.io [] Namespaced v1beta1,v1alpha2 false",
+            "Device devices.devices.kubeedge.io [\"dev\"] Namespaced v1beta1,v1alpha2 false",
+            "DeviceModel devicemodels.devices.kubeedge.io [\"devmodel\"] Namespaced v1beta1,v1alpha2 false",
+            "DeviceStatus devicestatuses.devices.kubeedge.io [\"devstatus\"] Namespaced v1beta1,v1alpha2 false",
             "ObjectSync objectsyncs.reliablesyncs.kubeedge.io [] Namespaced v1alpha1 true",
             "ClusterObjectSync clusterobjectsyncs.reliablesyncs.kubeedge.io [] Cluster v1alpha1 true",
             "Rule rules.rules.kubeedge.io [] Namespaced v1 false",

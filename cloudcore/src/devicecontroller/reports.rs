@@ -23,6 +23,8 @@ use crate::cloudhub::registry::Origin;
 pub const EVERY: Duration = Duration::from_secs(1);
 /// After a failed write.
 const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+/// The type of a property that the edge has deleted.
+const DELETED: &str = "deleted";
 /// Properties of one device.
 pub const PROPERTIES: usize = 512;
 /// Bytes of names, values and metadata of one device; an object may have three times this.
@@ -330,6 +332,13 @@ impl Entry {
             return;
         }
         let type_ = twin.metadata.as_ref().and_then(|m| m.type_.as_deref());
+        if type_ == Some(DELETED) {
+            self.twins.remove(&name);
+            if let Some(version) = twin.actual_version {
+                self.versions.insert(name, (version, 0));
+            }
+            return;
+        }
         let entry = self.twins.entry(name.clone()).or_default();
         entry.property_name.clone_from(&name);
         if let Some(actual) = property(twin.actual.as_ref(), type_) {

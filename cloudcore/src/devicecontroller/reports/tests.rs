@@ -180,6 +180,24 @@ async fn a_property_that_is_null_is_gone_and_the_wanted_value_is_shown_as_seen()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_property_that_the_edge_marks_as_deleted_is_gone_until_it_is_reported_anew() {
+    let now = Instant::now();
+    let mut reports = reports(now);
+    reports.twins(&key(), one("t", twin("1", 10, 1)), confirm("a"), now).unwrap();
+    let mark = MsgTwin {
+        metadata: Some(TypeMetadata { type_: Some("deleted".to_owned()) }),
+        actual_version: Some(TwinVersion { cloud: 0, edge: 2 }),
+        ..MsgTwin::default()
+    };
+    reports.twins(&key(), one("t", mark.clone()), confirm("b"), now).unwrap();
+    assert_eq!(said(&reports, "t"), None);
+    assert!(reports.status(&key()).unwrap().twins.is_empty());
+    reports.twins(&key(), one("t", twin("2", 20, 3)), confirm("c"), now).unwrap();
+    reports.twins(&key(), one("t", mark), confirm("d"), now).unwrap();
+    assert_eq!(said(&reports, "t").as_deref(), Some("2"), "the mark was said again late");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_state_is_one_of_the_known_and_offline_keeps_the_last_time() {
     let now = Instant::now();
     let mut reports = reports(now);

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use api::config::{CloudCoreConfig, ConfigErrors, Document};
+use cloudcore::admission::{Certificate, Reach, Settings};
 use control_plane::ControlPlane;
 use parking_lot::Mutex;
 use service::{CancellationToken, Readiness, Service};
@@ -178,6 +179,12 @@ pub(super) async fn cloudcore(up: &Up, parts: &mut Parts, step: Step) -> Outcome
     let options = cloudcore::Options {
         client: Some((watching.client, parts.ca_pem.clone())),
         status_socket: Some(up.dir.join(crate::commands::STATUS_SOCKET).into()),
+        // Only the control plane of this process calls it, so any port will do.
+        admission: Some(Settings {
+            listen: ([127, 0, 0, 1], 0).into(),
+            reach: Reach::Host("127.0.0.1".to_owned()),
+            certificate: Certificate::Own,
+        }),
         ..cloudcore::Options::default()
     };
     let mut svc = Service::new("cloudcore");
