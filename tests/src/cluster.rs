@@ -13,8 +13,10 @@ use std::time::Duration;
 
 use api::config::cloudcore::CloudCoreConfig;
 use api::config::{Document, Host};
+use cloudcore::admission::{Certificate, Reach, Settings};
 use control_plane::ControlPlane;
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -83,6 +85,7 @@ pub struct Cluster {
     hub: Target,
     https: SocketAddr,
     token: String,
+    admission: bool,
     edges: Vec<Edge>,
 }
 
@@ -92,6 +95,25 @@ impl Cluster {
     /// # Panics
     /// When something does not start.
     pub async fn start(nodes: &[&str]) -> Self {
+        Self::build(nodes, false).await
+    }
+
+    /// The same, and cloudcore serves the admission webhook and has registered it.
+    ///
+    /// # Panics
+    /// When something does not start.
+    pub async fn start_with_admission(nodes: &[&str]) -> Self {
+        let cluster = Self::build(nodes, true).await;
+        let hooks: Api<MutatingWebhookConfiguration> = Api::all(cluster.client.clone());
+        // The last one of three.
+        eventually("the webhook to be registered", PATIENCE, async || {
+            hooks.get("mutate-offlinemigration").await.map(drop).map_err(|e| e.to_string())
+        })
+        .await;
+        cluster
+    }
+
+    async fn build(nodes: &[&str], admission: bool) -> Self {
         // The programs do this in `main`; another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
@@ -110,6 +132,7 @@ impl Cluster {
             hub: Target::new(nowhere),
             https: nowhere,
             token: String::new(),
+            admission,
             edges: Vec::new(),
         };
         cluster.start_cloudcore().await;
@@ -128,7 +151,12 @@ impl Cluster {
     /// When it does not start.
     pub async fn start_cloudcore(&mut self) {
         let client = Some((self.client.clone(), self.ca_pem.clone()));
-        let options = cloudcore::Options { client, ..cloudcore::Options::default() };
+        let admission = self.admission.then(|| Settings {
+            listen: ([127, 0, 0, 1], 0).into(),
+            reach: Reach::Host("127.0.0.1".to_owned()),
+            certificate: Certificate::Own,
+        });
+        let options = cloudcore::Options { client, admission, ..cloudcore::Options::default() };
         let app = cloudcore::CloudCore::build(cloud_config(), options).await.unwrap();
         let addresses = app.addresses();
         let token = cloudcore::cloudhub::secrets::stored_token(app.api()).await.unwrap();

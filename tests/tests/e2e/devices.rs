@@ -1,5 +1,8 @@
 //! A device, from what is desired in the cloud to what it reports, and back.
 
+use std::path::Path;
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 use tests::host::{Host, Pair};
 use tests::keadm::{Running, command};
@@ -113,4 +116,149 @@ fn a_value_desired_while_the_edge_is_cut_off_is_reported_when_it_is_back() {
     level("42");
     kubectl.run(&["delete", "device", "hall"]);
     kubectl.until_gone(&["devicestatus", "hall"], PATIENCE);
+}
+
+/// The blocks of a page of the documentation that are manifests.
+fn manifests(page: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("docs").join(page);
+    let text = std::fs::read_to_string(path).unwrap();
+    let blocks = text.split("```").skip(1).step_by(2);
+    blocks.filter_map(|b| b.strip_prefix("yaml\n")).map(str::to_owned).collect()
+}
+
+/// Programs of the package mosquitto-clients.
+fn mosquitto(host: &Host, program: &str, args: &[&str]) -> std::process::Command {
+    let mut command = host.command(program);
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A subscription that stands. Into a file it would say what it heard only at its end, hence `stdbuf`.
+fn subscribe(host: &Host, topic: &str, log: &Path) -> Running {
+    let args = ["-oL", "mosquitto_sub", "-d", "-W", "120", "-t", topic];
+    let mut running = Running::start(mosquitto(host, "stdbuf", &args), log);
+    running.until_said("Subscribed", PATIENCE);
+    running
+}
+
+/// Publishes until what it says has arrived: nobody tells when the subscription stands.
+fn publish_until(host: &Host, port: &str, topic: &str, payload: &str, arrived: impl Fn() -> bool) {
+    wait::until("what a device publishes", PATIENCE, || {
+        let args = ["-p", port, "-q", "1", "-t", topic, "-m", payload];
+        let out = mosquitto(host, "mosquitto_pub", &args).output().unwrap();
+        if out.status.success() && arrived() {
+            return Ok(());
+        }
+        Err(String::from_utf8_lossy(&out.stderr).into_owned())
+    });
+}
+
+#[test]
+fn the_manifests_of_the_documentation_apply_under_the_eyes_of_the_webhook_and_work() {
+    let (host, folder) = (Host::new(), tempfile::tempdir().unwrap());
+    let up = Up::start(&host, folder.path(), &[]);
+    let kubectl = up.kubectl(&host);
+    let (devices, mappers) = (manifests("devices.md"), manifests("mappers.md"));
+    assert!(!devices.is_empty() && !mappers.is_empty());
+    for manifest in devices.iter().chain(&mappers) {
+        kubectl.apply(manifest);
+    }
+    // As devices.md says it.
+    let is_refused = || {
+        let wrong = devices[0].replace("value: \"21\"", "value: \"35\"");
+        let out = kubectl.output(&["apply", "-f", "-"], &wrong);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        let words =
+            "spec.properties[1].desired.value: Invalid value: \"35\": must be from 5 to 30 C";
+        assert!(!out.status.success() && said.contains(words), "{said}");
+    };
+    is_refused();
+    // The same from a program of its own, which takes the place of the one that `up` has.
+    let kubeconfig = up.kubeconfig();
+    let mut webhook = vec!["admission", "--kube-config", kubeconfig.to_str().unwrap()];
+    webhook.extend(["--address", "127.0.0.1", "--advertise", "127.0.0.1", "--port", "9443"]);
+    let webhook = Running::start(command(&host, webhook), &folder.path().join("admission.log"));
+    let last = ["mutatingwebhookconfiguration", "mutate-offlinemigration"];
+    let url = "https://127.0.0.1:9443/offlinemigration";
+    kubectl.until(&last, "/webhooks/0/clientConfig/url", url, PATIENCE);
+    is_refused();
+    assert_eq!(webhook.interrupt().code(), Some(0));
+    // As mappers.md says it: the sample mapper, which runs already, plays the room.
+    wait::until("the room to obey", PATIENCE, || {
+        match ["light", "visitors", "temperature"].map(|p| reported(&kubectl, "room", p)) {
+            [Some(light), Some(_), Some(_)] if light == "true" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    let shown = kubectl.run(&["get", "devices,devicemodels,devicestatuses"]);
+    assert!(shown.contains("PROTOCOL") && shown.contains("LAST ONLINE"), "{shown}");
+    // And a device of MQTT, at the broker of edgecore's own.
+    let lamp = json!({"apiVersion": "devices.kubeedge.io/v1beta1", "kind": "Device",
+        "metadata": {"name": "lamp.of-1.namespace"}, "spec": {"nodeName": "edge-1",
+            "properties": [{"name": "on", "desired": {"value": "true"}}]}});
+    let lamp = lamp.to_string();
+    kubectl.apply(&lamp);
+    kubectl.run(&["create", "namespace", "other"]);
+    kubectl.run_with(&["apply", "-n", "other", "-f", "-"], &lamp);
+    let topic = "$hw/events/device/default/lamp.of-1.namespace/twin/update";
+    let on = r#"{"event_id":"1","timestamp":0,"twin":{"on":{"actual":{"value":"true"}}}}"#;
+    publish_until(&host, "1884", topic, on, || {
+        reported(&kubectl, "lamp.of-1.namespace", "on").is_some()
+    });
+    wait::until("the status of its namesake", PATIENCE, || {
+        let other = kubectl.get(&["devicestatus", "lamp.of-1.namespace", "-n", "other"])?;
+        assert_eq!(other.pointer("/status/twins/0"), None, "{other:#}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_device_behind_mosquitto_and_the_cloud_agree_again_after_a_cut() {
+    let (pair, folder) = (Pair::new(), tempfile::tempdir().unwrap());
+    let token = cloud(&pair);
+    join(&pair, &token);
+    let kubectl = kubectl(&pair);
+    // edgecore looks for an external broker at this port unless told otherwise.
+    let broker = mosquitto(&pair.edge, "mosquitto", &["-p", "1883"]);
+    let _broker = Running::start(broker, &folder.path().join("mosquitto.log"));
+    let device = |desired: &str| {
+        json!({"apiVersion": "devices.kubeedge.io/v1beta1", "kind": "Device",
+            "metadata": {"name": "lamp"}, "spec": {"nodeName": "edge-2",
+                "properties": [{"name": "level", "desired": {"value": desired}}]}})
+        .to_string()
+    };
+    kubectl.apply(&device("1"));
+    let topic = "$hw/events/device/default/lamp/twin/update";
+    let level = |value: u32| {
+        let actual = json!({"value": value.to_string()});
+        json!({"event_id": "e", "timestamp": 0, "twin": {"level": {"actual": actual}}}).to_string()
+    };
+    let is = |value: &str| reported(&kubectl, "lamp", "level").as_deref() == Some(value);
+    publish_until(&pair.edge, "1883", topic, &level(1), || is("1"));
+
+    pair.cut();
+    let result = format!("{topic}/result");
+    let mut listening = subscribe(&pair.edge, &result, &folder.path().join("results"));
+    for value in [2, 3] {
+        let args = ["-q", "1", "-t", topic, "-m", &level(value)];
+        let out = mosquitto(&pair.edge, "mosquitto_pub", &args).output().unwrap();
+        assert!(out.status.success(), "{out:?}");
+    }
+    listening.until_said("\"twin\":{\"level\"", PATIENCE);
+    kubectl.apply(&device("7"));
+    assert!(is("1"), "the link is cut");
+    let delta = format!("{topic}/delta");
+    let mut listening = subscribe(&pair.edge, &delta, &folder.path().join("deltas"));
+    pair.mend();
+    listening.until_said("\"delta\":{\"level\":\"7\"}", PATIENCE);
+    wait::until("the last value from before the line was mended", PATIENCE, || {
+        if is("3") { Ok(()) } else { Err(format!("{:?}", reported(&kubectl, "lamp", "level"))) }
+    });
+    publish_until(&pair.edge, "1883", topic, &level(7), || is("7"));
+    let (code, out, err) = set(
+        &pair.cloud,
+        "/etc/kubeedge/config/admin.kubeconfig",
+        &["lamp", "level=7", "--wait", "--timeout", "10"],
+    );
+    assert_eq!(code, Some(0), "{out}{err}");
 }
