@@ -8,7 +8,7 @@ use kube::Client;
 use kube::api::{Api, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 use serde_json::{Value, json};
-use tests::host::EDGE_ADDRESS;
+use tests::host::{EDGE_ADDRESS, Host};
 use tests::keadm::{Running, command, rss_kib};
 use tokio::sync::mpsc;
 
@@ -23,23 +23,30 @@ pub(super) const GROUP: Group =
 /// cloudcore writes the status of a device at most once a second.
 const BETWEEN: Duration = Duration::from_millis(1300);
 const MANY: usize = 1000;
+/// Their reports.
+const EACH_SECOND: f64 = 2000.0;
 
 fn figures() -> Vec<Figure> {
-    let settings =
-        "modules.eventBus.mqttMode=0,modules.eventBus.mqttServerInternal=tcp://0.0.0.0:1884";
+    // And as many reports to the cloud as there are devices, as docs/mappers.md says.
+    let settings = "modules.eventBus.mqttMode=0,\
+        modules.eventBus.mqttServerInternal=tcp://0.0.0.0:1884,\
+        modules.edgeHub.messageQPS=1000,modules.edgeHub.messageBurst=1000";
     let site = Site::with(GROUP.name, &["--set", settings]);
     let reported = site.scene(&["report", "20"]);
     let log = tempfile::NamedTempFile::new().unwrap();
     let _mapper = Running::start(command(&site.pair.edge, ["mapper", "--simulate"]), log.path());
     let desired = site.scene(&["desired", "20"]);
-    let (mut memory, mut cpu) = (Vec::new(), Vec::new());
+    let (mut memory, mut cpu, mut taken) = (Vec::new(), Vec::new(), Vec::new());
     site.seconds_until(&["load"], || {
         let pid = site.edgecore();
         pause(Duration::from_secs(5));
         for _ in 0..10 {
+            let reports = updates(&site.pair.edge);
             let (from, before) = (Instant::now(), cpu_seconds(pid));
             pause(Duration::from_secs(1));
-            cpu.push((cpu_seconds(pid) - before) / from.elapsed().as_secs_f64());
+            let seconds = from.elapsed().as_secs_f64();
+            cpu.push((cpu_seconds(pid) - before) / seconds);
+            taken.push(EACH_SECOND * seconds / (updates(&site.pair.edge) - reports));
             #[expect(clippy::cast_precision_loss, reason = "MiB")]
             memory.push(rss_kib(pid) as f64 / 1024.0);
         }
@@ -81,7 +88,24 @@ fn figures() -> Vec<Figure> {
             cpu,
             "user and system time, ten times a second",
         ),
+        figure(
+            "the same: time in which it takes 2,000 reports",
+            Unit::Seconds,
+            1.05,
+            taken,
+            "from its counter devicetwin_updates_total, ten times; more than a second: it does not keep up",
+        ),
     ]
+}
+
+/// The reports that edgecore has taken so far.
+fn updates(edge: &Host) -> f64 {
+    let ask = "exec 3<>/dev/tcp/127.0.0.1/9092; \
+        printf 'GET /metrics HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\\r\\n' >&3; cat <&3";
+    let out = edge.command("bash").args(["-c", ask]).output().unwrap();
+    let text = String::from_utf8(out.stdout).unwrap();
+    let line = text.lines().find(|l| l.starts_with("devicetwin_updates_total")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 /// User and system time of a process so far.
