@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use api::names::{Kind, ObjectKey};
 use api::raw::RawJson;
+use futures::AsyncBufRead;
 use http::{Method, Request, header};
 use kube::Client;
 use serde::Deserialize;
@@ -285,6 +286,21 @@ impl ApiServer {
             Patch::Merge => "application/merge-patch+json",
         };
         self.call(Method::PATCH, path, Some(content), patch).await
+    }
+
+    /// Reads what is no JSON and may not end, such as a log.
+    ///
+    /// # Errors
+    /// When the server refuses or does not answer.
+    pub async fn stream(&self, path: &Path) -> Result<impl AsyncBufRead + use<>, ApiError> {
+        let request = Request::get(path.0.as_str()).body(Vec::new());
+        let request = request.map_err(|_| ApiError::NoPath(path.0.clone()))?;
+        match tokio::time::timeout(LIMIT, self.client.request_stream(request)).await {
+            Err(_) => Err(ApiError::Unreachable(format!("no answer within {} s", LIMIT.as_secs()))),
+            Ok(Err(kube::Error::Api(status))) => Err(ApiError::Refused(status)),
+            Ok(Err(error)) => Err(ApiError::Unreachable(service::error_chain(&error))),
+            Ok(Ok(body)) => Ok(body),
+        }
     }
 
     /// Deletes, with DeleteOptions or null.

@@ -59,6 +59,9 @@ pub fn rbac() -> Vec<Value> {
             "rules": [
                 rule("", &["nodes", "pods"], &WRITE),
                 rule("", &["nodes/status", "pods/status"], &["get", "update", "patch"]),
+                // What readers of its status stream may ask for on this machine.
+                rule("", &["pods/eviction"], &["create"]),
+                rule("", &["pods/log"], &["get"]),
                 rule("", &["configmaps", "secrets", "services", "endpoints", "serviceaccounts",
                     "persistentvolumes", "persistentvolumeclaims", "namespaces"], &READ),
                 rule("", &["namespaces"], &["create"]),

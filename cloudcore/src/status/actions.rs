@@ -1,7 +1,7 @@
 //! What a reader may ask for, carried out at the API server.
 //!
 //! Owns: the list of requests that are answered here.
-//! Called by: `server.rs`, one task per request.
+//! Called by: `server.rs`, one task per request; the dashboard itself, where there is no stream.
 //! Never: believes a name; `Path` refuses what is none.
 
 use api::config::yaml;
@@ -9,27 +9,42 @@ use api::names::Kind;
 use api::raw::RawJson;
 use api::status::row::{RowKey, RowKind};
 use api::status::stream::Request;
+use futures::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::logs;
 use crate::apiserver::{ApiError, ApiServer, Patch, Path};
 
-/// The requests that are answered here, as `hello` names them.
-pub(super) const REQUESTS: [&str; 4] = ["yaml", "cordon", "drain", "deletePod"];
+/// A device that somebody else has changed meanwhile is read so often.
+const CONFLICTS: u32 = 4;
 
-/// Carries one out; the answer, or why there is none.
-pub(super) async fn answer(api: &ApiServer, request: Request) -> Result<String, String> {
+/// The requests that are answered here, as `hello` names them.
+pub const REQUESTS: [&str; 6] = ["yaml", "cordon", "drain", "deletePod", "setDesired", "logs"];
+
+/// Takes the next lines of a log; false once nobody wants more.
+pub type Lines<'a> = &'a (dyn Fn(Vec<String>) -> BoxFuture<'static, bool> + Send + Sync);
+
+/// Carries one out; the answer, or why there is none. Lines of a log go to `lines` before that.
+///
+/// # Errors
+/// What the API server said, in words.
+pub async fn answer(api: &ApiServer, request: Request, lines: Lines<'_>) -> Result<String, String> {
     let outcome = match request {
         Request::Yaml { key } => show(api, &key).await,
         Request::Cordon { node, on } => cordon(api, &node, on).await,
         Request::Drain { node } => drain(api, &node).await,
         Request::DeletePod { namespace, pod } => delete(api, &namespace, &pod).await,
-        Request::Logs { .. } => return Err("cloudcore does not serve logs here".to_owned()),
-        Request::RestartPod { .. } => {
-            return Err("cloudcore cannot restart the containers of a pod".to_owned());
+        Request::Logs { namespace, pod, container, follow, tail } => {
+            logs::read(api, &namespace, &pod, &logs::Part { container, follow, tail }, lines).await
         }
-        Request::SetDesired { .. } => {
-            return Err("cloudcore does not set desired values here".to_owned());
+        Request::RestartPod { .. } => {
+            return Err("nothing on the way to an edge restarts the containers of a pod; delete \
+                        the pod, and its controller makes another"
+                .to_owned());
+        }
+        Request::SetDesired { namespace, device, property, value } => {
+            return desire(api, &namespace, &device, &property, &value).await;
         }
     };
     outcome.map_err(|e| e.to_string())
@@ -39,8 +54,12 @@ fn node_path(node: &str) -> Result<Path, ApiError> {
     Path::collection(&Kind::Node, None)?.named(node)
 }
 
-fn pod_path(namespace: &str, pod: &str) -> Result<Path, ApiError> {
+pub(super) fn pod_path(namespace: &str, pod: &str) -> Result<Path, ApiError> {
     Path::collection(&Kind::Pod, Some(namespace))?.named(pod)
+}
+
+fn device_path(namespace: &str, device: &str) -> Result<Path, ApiError> {
+    Path::of("devices.kubeedge.io/v1beta1", "devices", Some(namespace))?.named(device)
 }
 
 async fn show(api: &ApiServer, key: &RowKey) -> Result<String, ApiError> {
@@ -48,9 +67,7 @@ async fn show(api: &ApiServer, key: &RowKey) -> Result<String, ApiError> {
     let path = match key.kind {
         RowKind::Node => node_path(name)?,
         RowKind::Pod => pod_path(namespace, name)?,
-        RowKind::Device => {
-            Path::of("devices.kubeedge.io/v1beta1", "devices", Some(namespace))?.named(name)?
-        }
+        RowKind::Device => device_path(namespace, name)?,
     };
     let mut object: Value = read(&api.get(&path).await?)?;
     if let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -77,6 +94,43 @@ async fn cordon(api: &ApiServer, node: &str, on: bool) -> Result<String, ApiErro
 async fn delete(api: &ApiServer, namespace: &str, pod: &str) -> Result<String, ApiError> {
     api.delete(&pod_path(namespace, pod)?, &RawJson::null()).await?;
     Ok(format!("pod {namespace}/{pod} is being deleted"))
+}
+
+/// The list of properties can only be replaced as a whole; the version that was read goes with it,
+/// so that nobody's change in between is lost.
+async fn desire(
+    api: &ApiServer,
+    namespace: &str,
+    device: &str,
+    property: &str,
+    value: &str,
+) -> Result<String, String> {
+    let said = |e: ApiError| e.to_string();
+    let path = device_path(namespace, device).map_err(said)?;
+    let mut last = String::new();
+    for _ in 0..CONFLICTS {
+        let object: Value = api.get(&path).await.and_then(|text| read(&text)).map_err(said)?;
+        let mut properties = object["spec"]["properties"].clone();
+        let named = |p: &&mut Value| p["name"] == property;
+        let all = properties.as_array_mut().into_iter().flatten();
+        let Some(found) = all.into_iter().find(named) else {
+            return Err(format!("device {namespace}/{device} has no property `{property}`"));
+        };
+        // What else is said of the wish, such as its metadata, stays.
+        found["desired"]["value"] = json!(value);
+        let version = &object["metadata"]["resourceVersion"];
+        let patch = body(&json!({
+            "metadata": { "resourceVersion": version }, "spec": { "properties": properties },
+        }));
+        match api.patch(&path, Patch::Merge, &patch).await {
+            Ok(_) => {
+                return Ok(format!("{property} of device {namespace}/{device} shall be {value}"));
+            }
+            Err(error) if error.is_conflict() => last = error.to_string(),
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Err(last)
 }
 
 #[derive(Deserialize)]

@@ -11,8 +11,9 @@
 //! Never: waits, or keeps a queue for a reader; a reader has a cursor.
 
 mod access;
-mod actions;
+pub mod actions;
 mod devices;
+mod logs;
 mod objects;
 mod publish;
 pub(crate) mod remote;
@@ -408,7 +409,7 @@ impl Status {
     }
 
     /// What changed since a cursor.
-    fn since(&self, cursor: Cursor) -> (Changes, Cursor) {
+    pub fn since(&self, cursor: Cursor) -> (Changes, Cursor) {
         let mut table = self.table.lock();
         let Table { board, hot, dirty, .. } = &mut *table;
         let mut late: Vec<(Millis, NodeName)> = dirty.drain().map(|(n, at)| (at, n)).collect();

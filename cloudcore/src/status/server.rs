@@ -10,8 +10,9 @@ use std::sync::atomic::Ordering;
 
 use api::status::reader::{Look, Reader as Told};
 use api::status::stream::{
-    Done, FromReader, Hello, MAX_REQUEST, MAX_UPDATE, Request, ToReader, VERSION,
+    Done, FromReader, Hello, LogLines, MAX_REQUEST, MAX_UPDATE, Request, ToReader, VERSION,
 };
+use futures::future::BoxFuture;
 use service::CancellationToken;
 use service::stream::{Feed, Heard, Job, Pace, Sizes, SocketError, UnixSocket};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -111,11 +112,16 @@ impl Reader {
         }
     }
 
-    fn begin(&self, id: u64, request: Request) -> Job {
-        let (api, access) = (self.api.clone(), self.access.clone());
+    fn begin(&self, id: u64, request: Request, say: &mpsc::Sender<String>) -> Job {
+        let (api, access, say) = (self.api.clone(), self.access.clone(), say.clone());
         Box::pin(async move {
+            // A reader that takes no line keeps the log waiting, and nothing else.
+            let lines = move |lines| -> BoxFuture<'static, bool> {
+                let (say, text) = (say.clone(), write(&ToReader::Log(LogLines { id, lines })));
+                Box::pin(async move { say.send(text).await.is_ok() })
+            };
             let outcome = match access.may(&api, &request).await {
-                Ok(()) => actions::answer(&api, request).await,
+                Ok(()) => actions::answer(&api, request, &lines).await,
                 Err(refusal) => Err(refusal),
             };
             write(&ToReader::Done(match outcome {
@@ -152,14 +158,14 @@ impl Feed for Reader {
         updates.into_iter().map(|update| write(&ToReader::Update(Box::new(update)))).collect()
     }
 
-    fn heard(&mut self, text: &str, _: &mpsc::Sender<String>) -> Result<Heard, String> {
+    fn heard(&mut self, text: &str, say: &mpsc::Sender<String>) -> Result<Heard, String> {
         Ok(match FromReader::read(text)? {
             Ok(FromReader::Flow { on }) => {
                 self.set_flow(on);
                 Heard::Nothing
             }
             Ok(FromReader::Request { id, request }) => {
-                Heard::Begin { id, job: self.begin(id, request) }
+                Heard::Begin { id, job: self.begin(id, request, say) }
             }
             Ok(FromReader::Stop { id }) => Heard::Stop { id },
             Err(unknown) => Heard::Say(write(&ToReader::Done(unknown))),

@@ -255,6 +255,82 @@ async fn requests_are_answered_and_those_of_a_later_version_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_log_comes_in_lines_and_ends_with_an_answer() {
+    let status = Arc::new(Status::new(Metrics::default()));
+    let mut socket = reader(&status, json!("ready\u{1b}[2J"), 64 << 10).await;
+    update(&mut socket).await;
+    let logs = |pod: &str| Request::Logs {
+        namespace: "default".into(),
+        pod: pod.into(),
+        container: String::new(),
+        follow: false,
+        tail: Some(10),
+    };
+    say(&mut socket, &FromReader::Request { id: 3, request: logs("web") }).await;
+    let ToReader::Log(log) = next(&mut socket).await else { panic!("no log") };
+    assert_eq!((log.id, log.lines.len()), (3, 1));
+    assert!(log.lines[0].starts_with("\"ready"), "{log:?}");
+    let ToReader::Done(done) = next(&mut socket).await else { panic!("no answer") };
+    assert_eq!((done.id, done.error.as_str()), (3, ""));
+    say(&mut socket, &FromReader::Request { id: 4, request: logs("../secrets") }).await;
+    let ToReader::Done(done) = next(&mut socket).await else { panic!("no answer") };
+    assert!(done.error.contains("has no path in the API"), "{done:?}");
+}
+
+#[tokio::test]
+async fn a_desired_value_is_set_and_nothing_else_of_the_device_changes() {
+    let device = json!({
+        "metadata": {"name": "thermo", "namespace": "default", "resourceVersion": "7"},
+        "spec": {"properties": [
+            {"name": "other", "reportCycle": 5},
+            {"name": "target", "desired": {"value": "20", "metadata": {"a": "b"}}},
+        ]},
+    });
+    let patches = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&patches);
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let (seen, device) = (Arc::clone(&seen), device.clone());
+        async move {
+            let (head, body) = request.into_parts();
+            // Somebody else was faster the first time.
+            let conflict = head.method == http::Method::PATCH && seen.lock().is_empty();
+            if head.method == http::Method::PATCH {
+                let body = body.collect_bytes().await.unwrap();
+                seen.lock().push(serde_json::from_slice::<Value>(&body).unwrap());
+            }
+            let (code, answer) = if conflict {
+                let status = json!({"kind": "Status", "status": "Failure", "message": "conflict",
+                    "reason": "Conflict", "code": 409, "metadata": {}});
+                (409, status)
+            } else {
+                (200, device)
+            };
+            let body = kube::client::Body::from(answer.to_string().into_bytes());
+            let answer = http::Response::builder().status(code).body(body).unwrap();
+            Ok::<_, std::convert::Infallible>(answer)
+        }
+    });
+    let api = ApiServer::new(kube::Client::new(service, "default"), Metrics::default());
+    let set = |property: &str| Request::SetDesired {
+        namespace: "default".into(),
+        device: "thermo".into(),
+        property: property.into(),
+        value: "21".into(),
+    };
+    let nobody = |_: Vec<String>| -> futures::future::BoxFuture<'static, bool> { unreachable!() };
+    let said = super::actions::answer(&api, set("target"), &nobody).await.unwrap();
+    assert_eq!(said, "target of device default/thermo shall be 21");
+    let patches = patches.lock().clone();
+    assert_eq!(patches.len(), 2, "the conflict is no failure");
+    assert_eq!(patches[1]["metadata"]["resourceVersion"], "7");
+    let wanted = json!({"value": "21", "metadata": {"a": "b"}});
+    assert_eq!(patches[1]["spec"]["properties"][1]["desired"], wanted);
+    assert_eq!(patches[1]["spec"]["properties"][0], json!({"name": "other", "reportCycle": 5}));
+    let refused = super::actions::answer(&api, set("nothing"), &nobody).await.unwrap_err();
+    assert!(refused.contains("has no property `nothing`"), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn nonsense_and_what_is_too_large_end_the_stream_with_a_reason() {
     let status = Arc::new(Status::new(Metrics::default()));
     for (text, why) in [
