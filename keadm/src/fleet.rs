@@ -21,6 +21,8 @@ use crate::errors::CommandError;
 #[cfg(feature = "cloud")]
 use crate::errors::Kind;
 
+#[cfg(all(feature = "cloud", feature = "dashboard"))]
+pub(crate) use find::without_stream;
 pub use find::{EDGE_SOCKET, Endpoint, endpoint};
 #[cfg(feature = "cloud")]
 pub(crate) use kubernetes::list;
@@ -131,6 +133,20 @@ impl Fleet {
             reader.flow().await?;
         }
         Ok(Self::Stream(reader))
+    }
+
+    /// What a cluster's API server has.
+    ///
+    /// # Errors
+    /// None so far; the first answer has them.
+    #[cfg(all(feature = "cloud", feature = "dashboard"))]
+    pub(crate) async fn of_cluster(
+        cloud: crate::cloud::Cloud,
+        want: Want,
+        limit: Duration,
+    ) -> Result<Self, CommandError> {
+        let watching = kubernetes::Watching::begin(cloud, want, limit).await?;
+        Ok(Self::Kubernetes(Box::new(watching)))
     }
 
     /// Everything.

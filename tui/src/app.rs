@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::conn::{self, Endpoint, StreamEvent};
-use crate::record::{self, Line, Recorder};
+use crate::record::{self, Recorder};
 use crate::state::{Replay, State};
 use crate::term::Guard;
 use crate::update::{Effect, Event, Steer, update};
@@ -20,6 +20,30 @@ use crate::view::{self, styles::Look};
 
 /// The shortest time between two drawings: 30 a second at most.
 const FRAME: Duration = Duration::from_millis(33);
+
+/// Where rows come from.
+#[derive(Debug)]
+pub enum Source {
+    /// A status stream.
+    Stream(Endpoint),
+    /// Somebody who tells the same as a stream would.
+    Feed(Feed),
+    /// A recording.
+    Recording(PathBuf),
+}
+
+/// Rows from elsewhere.
+#[derive(Debug)]
+pub struct Feed {
+    /// Where they come from, for the header.
+    pub name: String,
+    /// What a stream would bring, beginning with a hello.
+    pub events: mpsc::Receiver<StreamEvent>,
+    /// What is asked of it.
+    pub requests: mpsc::Sender<FromReader>,
+    /// Whether it knows of links, queues and messages.
+    pub knows_links: bool,
+}
 
 /// How the dashboard is to be.
 #[derive(Debug, Clone, Default)]
@@ -30,8 +54,6 @@ pub struct Options {
     pub mouse: bool,
     /// Write the stream to this file.
     pub record: Option<PathBuf>,
-    /// Play this file instead of a stream.
-    pub replay: Option<PathBuf>,
     /// Leave when this is cancelled (SIGTERM, or the end of what is watched).
     pub stop: CancellationToken,
 }
@@ -70,45 +92,55 @@ struct Wires {
     position: mpsc::Receiver<Replay>,
     requests: mpsc::Sender<FromReader>,
     steer: mpsc::Sender<Steer>,
-    task: tokio::task::JoinHandle<()>,
+    task: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Drop for Wires {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 
-fn connect(endpoint: Option<Endpoint>, replay: Option<Vec<Line>>) -> Wires {
+fn connect(source: Source) -> Result<(Wires, String), Error> {
     let (events_in, events) = mpsc::channel(64); // full: the connection waits
     let (requests, requests_out) = mpsc::channel(64); // full: the request is refused
     let (position_in, position) = mpsc::channel(1); // full: the replay waits
     let (steer, steer_out) = mpsc::channel(16); // full: the key is lost
-    let task = match (replay, endpoint) {
-        (Some(lines), _) => {
-            tokio::spawn(conn::replay::run(lines, events_in, steer_out, position_in))
+    let mut wires = Wires { events, position, requests, steer, task: None };
+    let name = match source {
+        Source::Recording(path) => {
+            let name = format!("replay of {}", path.display());
+            let lines = record::read(&path).map_err(|source| Error::Replay { path, source })?;
+            let replay = conn::replay::run(lines, events_in, steer_out, position_in);
+            wires.task = Some(tokio::spawn(replay));
+            name
         }
-        (None, Some(endpoint)) => tokio::spawn(conn::run(endpoint, events_in, requests_out)),
-        (None, None) => tokio::spawn(std::future::pending()),
+        Source::Stream(endpoint) => {
+            let name = endpoint.to_string();
+            wires.task = Some(tokio::spawn(conn::run(endpoint, events_in, requests_out)));
+            name
+        }
+        Source::Feed(feed) => {
+            (wires.events, wires.requests) = (feed.events, feed.requests);
+            feed.name
+        }
     };
-    Wires { events, position, requests, steer, task }
+    Ok((wires, name))
 }
 
-/// Shows the dashboard until the user leaves it. `endpoint` may be `None` with a replay only.
+/// Shows the dashboard until the user leaves it.
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn run(endpoint: Option<Endpoint>, options: Options) -> Result<(), Error> {
+pub async fn run(source: Source, options: Options) -> Result<(), Error> {
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return Err(Error::NoTerminal);
     }
-    let replay = options
-        .replay
-        .as_ref()
-        .map(|path| {
-            record::read(path).map_err(|source| Error::Replay { path: path.clone(), source })
-        })
-        .transpose()?;
+    let recording = matches!(source, Source::Recording(_));
+    let knows_links = !matches!(&source, Source::Feed(feed) if !feed.knows_links);
+    let (wires, name) = connect(source)?;
     let recorder = options
         .record
         .as_ref()
@@ -116,19 +148,19 @@ pub async fn run(endpoint: Option<Endpoint>, options: Options) -> Result<(), Err
             Recorder::create(path).map_err(|source| Error::Record { path: path.clone(), source })
         })
         .transpose()?;
-    let source = match (&options.replay, &endpoint) {
-        (Some(path), _) => format!("replay of {}", path.display()),
-        (None, Some(endpoint)) => endpoint.to_string(),
-        (None, None) => String::from("-"),
-    };
     let mut app = App {
-        state: State::new(&source, now()),
-        wires: connect(endpoint, replay),
+        state: State::new(&name, now()),
+        wires,
         recorder,
         began: Instant::now(),
         look: options.look,
         guard: Guard::enter(options.mouse).map_err(Error::Terminal)?,
     };
+    app.state.knows_links = knows_links;
+    if recording {
+        let begins = Replay { at: 0, end: 0, speed: 1.0, paused: false };
+        update(&mut app.state, Event::Replay(begins));
+    }
     if let Ok(size) = app.guard.terminal().size() {
         update(&mut app.state, Event::Resize { height: size.height });
     }
@@ -175,7 +207,11 @@ impl App {
                     self.state.dirty = false;
                     drawn = Instant::now();
                     let (state, look) = (&self.state, &self.look);
-                    self.guard.terminal().draw(|frame| view::draw(state, look, frame))?;
+                    let mut furthest = 0;
+                    self.guard
+                        .terminal()
+                        .draw(|frame| furthest = view::draw_all(state, look, frame))?;
+                    update(&mut self.state, Event::Drawn { furthest });
                     continue;
                 }
             };

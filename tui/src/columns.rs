@@ -25,7 +25,7 @@ const fn col(title: &'static str, width: u16, wide: bool) -> Column {
 const NODES: &[Column] = &[
     col("NODE", 14, false),
     col("STATUS", 14, false),
-    col("LINK", 11, false),
+    col("LINK", 10, false),
     col("REPORT", 7, false),
     col("RTT", 6, false),
     col("SENT", 6, false),
@@ -35,13 +35,13 @@ const NODES: &[Column] = &[
     col("MEMORY", 8, true),
     col("CERT", 6, true),
     col("ADDRESS", 15, true),
-    col("VERSION", 16, true),
+    col("VERSION", 25, true),
     col("RUNTIME", 18, true),
     col("AGE", 6, false),
 ];
 
 const PODS: &[Column] = &[
-    col("POD", 16, false),
+    col("POD", 14, false),
     col("NAMESPACE", 11, false),
     col("READY", 5, false),
     col("STATUS", 17, false),
@@ -108,10 +108,13 @@ fn number(n: impl TryInto<i64>) -> Option<i64> {
     Some(n.try_into().unwrap_or(i64::MAX))
 }
 
-fn node_line(e: &Entry<NodeRow>, now: Millis, mark: Option<Mark>) -> Line {
+fn node_line(e: &Entry<NodeRow>, now: Millis, mark: Option<Mark>, knows_links: bool) -> Line {
     let n = &e.row;
     let (status, health) = rows::node_status(n);
-    let (link, link_health) = rows::node_link(n, now);
+    let (link, link_health) = match knows_links {
+        true => rows::node_link(n, now),
+        false => ("-".to_owned(), Health::Good),
+    };
     let rtt = n.link.as_ref().and_then(|l| l.round_trip_us);
     let cert = n.link.as_ref().and_then(|l| l.certificate_expires);
     let usage = n.usage.unwrap_or_default();
@@ -122,9 +125,9 @@ fn node_line(e: &Entry<NodeRow>, now: Millis, mark: Option<Mark>) -> Line {
         link,
         rows::age(n.last_report, now),
         rtt.map_or_else(|| "-".to_owned(), |us| rows::micros(us.cast_signed())),
-        n.queue.sent.to_string(),
-        (n.queue.unacknowledged + n.queue.waiting).to_string(),
-        n.queue.dropped.to_string(),
+        dash(knows_links, n.queue.sent.to_string()),
+        dash(knows_links, (n.queue.unacknowledged + n.queue.waiting).to_string()),
+        dash(knows_links, n.queue.dropped.to_string()),
         dash(n.usage.is_some(), format!("{}m", usage.cpu_millis)),
         dash(n.usage.is_some(), rows::bytes(usage.memory)),
         cert.map_or_else(|| "-".to_owned(), |at| rows::span(at - now)),
@@ -228,7 +231,9 @@ fn device_line(e: &Entry<DeviceRow>, now: Millis, mark: Option<Mark>) -> Line {
 pub fn line(state: &State, screen: Screen, key: &str) -> Option<Line> {
     let (now, ours) = (state.server_now(), state.shown_now());
     match screen {
-        Screen::Nodes => state.nodes.get(key).map(|e| node_line(e, now, e.fresh(ours))),
+        Screen::Nodes => {
+            state.nodes.get(key).map(|e| node_line(e, now, e.fresh(ours), state.knows_links))
+        }
         Screen::Pods => state.pods.get(key).map(|e| pod_line(e, now, e.fresh(ours))),
         Screen::Devices => state.devices.get(key).map(|e| device_line(e, now, e.fresh(ours))),
         _ => None,

@@ -84,7 +84,9 @@ pub enum Action {
 pub enum Place {
     /// On a screen.
     On(Screen),
-    /// In details, YAML or help.
+    /// In the details of a row of a screen.
+    Detail(Screen),
+    /// In YAML or help.
     Reading,
     /// In a log.
     Log,
@@ -96,6 +98,7 @@ enum When {
     Always,
     Tables,
     Rows,
+    Row,
     Only(Screen),
     Log,
     Replay,
@@ -146,8 +149,8 @@ const TABLE: &[Binding] = &[
     bind(&[Char('S')], "S", "turn the order round", When::Rows, Action::SortReverse),
     bind(&[Char('w')], "w", "more columns", When::Rows, Action::Wide),
     bind(&[Char(' ')], "Space", "hold the screen still", When::Always, Action::Pause),
-    bind(&[Char('y')], "y", "YAML", When::Rows, Action::Yaml),
-    bind(&[Char('c')], "c", "copy the name", When::Rows, Action::Copy),
+    bind(&[Char('y')], "y", "YAML", When::Row, Action::Yaml),
+    bind(&[Char('c')], "c", "copy the name", When::Row, Action::Copy),
     bind(&[Char('l')], "l", "log", When::Only(Screen::Pods), Action::Logs),
     bind(&[Char('d')], "d", "delete the pod", When::Only(Screen::Pods), Action::Delete),
     bind(&[Char('r')], "r", "restart the pod", When::Only(Screen::Pods), Action::Restart),
@@ -169,8 +172,9 @@ fn holds(when: When, place: Place, replay: bool) -> bool {
     match (when, place) {
         (When::Always, _) => true,
         (When::Tables, Place::On(s)) => s != Screen::Overview,
-        (When::Rows, Place::On(s)) => s.rows().is_some(),
-        (When::Only(screen), Place::On(s)) => s == screen,
+        (When::Rows | When::Row, Place::On(s)) => s.rows().is_some(),
+        (When::Row, Place::Detail(_)) => true,
+        (When::Only(screen), Place::On(s) | Place::Detail(s)) => s == screen,
         (When::Log, Place::Log) => true,
         (When::Replay, _) => replay,
         _ => false,
@@ -277,6 +281,7 @@ mod tests {
     fn a_key_does_one_thing_at_a_place() {
         let places =
             [Place::Reading, Place::Log].into_iter().chain(Screen::ALL.into_iter().map(Place::On));
+        let places = places.chain(Screen::ALL.into_iter().map(Place::Detail));
         for place in places {
             for replay in [false, true] {
                 let mut seen = Vec::new();
@@ -295,6 +300,8 @@ mod tests {
         let on = |s| lookup(key('d'), Place::On(s), false);
         assert_eq!(on(Screen::Pods), Some(Action::Delete));
         assert_eq!(on(Screen::Nodes), None);
+        let detail = lookup(key('d'), Place::Detail(Screen::Pods), false);
+        assert_eq!(detail, Some(Action::Delete), "in its details too");
         assert_eq!(lookup(key('3'), Place::On(Screen::Pods), false), Some(Action::Namespace(3)));
         assert_eq!(lookup(key('3'), Place::Log, false), None);
     }

@@ -12,6 +12,7 @@ pub mod columns;
 pub mod conn;
 pub mod keys;
 pub mod palette;
+pub mod picture;
 pub mod record;
 pub mod rows;
 pub mod state;
@@ -19,5 +20,5 @@ pub mod term;
 pub mod update;
 pub mod view;
 
-pub use app::{Error, Options, run};
-pub use conn::{Endpoint, Token};
+pub use app::{Error, Feed, Options, Source, run};
+pub use conn::{Endpoint, StreamEvent, Token};

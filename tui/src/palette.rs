@@ -118,6 +118,9 @@ pub fn parse(state: &State, text: &str) -> Result<Option<Command>, String> {
     if let Some((_, action, _)) = words(state).into_iter().find(|(w, ..)| w.starts_with(screen)) {
         return Ok(Some(Command::Do(action)));
     }
+    if screen == "approve" {
+        return Err("no upgrade waits for a yes: this version upgrades no nodes".to_owned());
+    }
     if WORDS.iter().any(|(w, _)| *w == screen) {
         return Err(format!("`{screen}` does nothing here"));
     }
@@ -138,6 +141,7 @@ mod tests {
         assert_eq!(go(&state, "ns all"), Command::Namespace(None));
         assert_eq!(go(&state, "ns web"), Command::Namespace(Some("web".to_owned())));
         assert_eq!(parse(&state, "cordon").unwrap_err(), "`cordon` does nothing here");
+        assert!(parse(&state, "approve").unwrap_err().contains("upgrades no nodes"));
         assert_eq!(parse(&state, "sort age").unwrap_err(), "this screen has no columns");
         assert_eq!(parse(&state, "xyz").unwrap_err(), "no `xyz`; Tab shows what there is");
         state.screen = Screen::Nodes;

@@ -1,20 +1,29 @@
-//! The terminal: raw mode and back, also on panic.
+//! The terminal: raw mode and back on every way out, also on panic.
 //!
-//! `ratatui::try_init` installs a panic hook that restores the terminal; [`Guard`] restores it on
-//! every other way out.
+//! Owns: what was switched on. A panic of any thread switches it off before it says what it has to
+//! say; so do the signals, which end [`crate::run`].
 
 use std::io::{self, Write};
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossterm::event::{
     DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture,
 };
 use crossterm::execute;
+use crossterm::terminal::{
+    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
 use ratatui::DefaultTerminal;
+use ratatui::backend::CrosstermBackend;
+
+/// The terminal is ours.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+static HOOK: Once = Once::new();
 
 /// A terminal in raw mode on the alternate screen; as it was when dropped.
 pub struct Guard {
     terminal: DefaultTerminal,
-    mouse: bool,
 }
 
 impl Guard {
@@ -23,12 +32,19 @@ impl Guard {
     /// # Errors
     /// When there is no terminal.
     pub fn enter(mouse: bool) -> io::Result<Self> {
-        let terminal = ratatui::try_init()?;
-        execute!(io::stdout(), EnableBracketedPaste)?;
-        if mouse {
-            execute!(io::stdout(), EnableMouseCapture)?;
+        HOOK.call_once(|| {
+            let before = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |panic| {
+                restore();
+                before(panic);
+            }));
+        });
+        TAKEN.store(true, Ordering::SeqCst);
+        let taken = take(mouse);
+        if taken.is_err() {
+            restore();
         }
-        Ok(Self { terminal, mouse })
+        taken
     }
 
     /// To draw on.
@@ -49,12 +65,29 @@ impl Guard {
     }
 }
 
+fn take(mouse: bool) -> io::Result<Guard> {
+    enable_raw_mode()?;
+    execute!(io::stdout(), EnterAlternateScreen, EnableBracketedPaste)?;
+    if mouse {
+        execute!(io::stdout(), EnableMouseCapture)?;
+    }
+    let terminal = ratatui::Terminal::new(CrosstermBackend::new(io::stdout()))?;
+    Ok(Guard { terminal })
+}
+
+/// Switches everything off that may have been switched on; once.
+fn restore() {
+    if TAKEN.swap(false, Ordering::SeqCst) {
+        // A terminal that is gone needs none of it.
+        let mut out = io::stdout();
+        let _ = execute!(out, DisableMouseCapture, DisableBracketedPaste, LeaveAlternateScreen);
+        let _ = execute!(out, crossterm::cursor::Show);
+        let _ = disable_raw_mode();
+    }
+}
+
 impl Drop for Guard {
     fn drop(&mut self) {
-        if self.mouse {
-            let _ = execute!(io::stdout(), DisableMouseCapture);
-        }
-        let _ = execute!(io::stdout(), DisableBracketedPaste);
-        ratatui::restore();
+        restore();
     }
 }

@@ -1,8 +1,10 @@
 //! (State, Event) to Effects: the only place that changes the state. Pure.
 
 use api::status::row::{Millis, RowKey, RowKind};
-use api::status::stream::{Request, ToReader};
-use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseEvent, MouseEventKind};
+use api::status::stream::{Hello, Request, ToReader, VERSION};
+use crossterm::event::{
+    KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
+};
 
 use crate::keys::{self, Action, Place};
 use crate::palette;
@@ -10,6 +12,10 @@ use crate::state::{Confirm, Layer, Link, Logs, Prompt, Purpose, Replay, Screen, 
 
 /// Lines of a log that are asked for first.
 const LOG_TAIL: u32 = 1000;
+/// A line that the user writes has about so many bytes.
+const PROMPT: usize = 256;
+/// Clocks that differ by less are not worth a word, in milliseconds.
+const CLOCK: Millis = 5_000;
 
 /// What happened.
 #[derive(Debug)]
@@ -33,6 +39,11 @@ pub enum Event {
     Message(Box<ToReader>),
     /// The stream is lost.
     Lost(String),
+    /// The screen has been drawn; how far what lies on top can be scrolled.
+    Drawn {
+        /// So many lines.
+        furthest: usize,
+    },
     /// Where a replay stands.
     Replay(Replay),
     /// A recording could not be written.
@@ -84,6 +95,17 @@ pub fn update(state: &mut State, event: Event) -> Vec<Effect> {
 fn react(state: &mut State, event: Event) -> Vec<Effect> {
     match event {
         Event::Clock(now) => {
+            if let Some(replay) = state.replay {
+                // The clock of a recording goes as fast as it is played.
+                let speed = if replay.paused { 0.0 } else { replay.speed };
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_precision_loss,
+                    reason = "milliseconds between two events"
+                )]
+                let ahead = ((now - state.now) as f64 * (speed - 1.0)) as i64;
+                state.skew += ahead;
+            }
             state.now = now;
             Vec::new()
         }
@@ -98,9 +120,11 @@ fn react(state: &mut State, event: Event) -> Vec<Effect> {
             Vec::new()
         }
         Event::Paste(text) => {
-            if let Some(prompt) = &mut state.prompt {
-                prompt.text.extend(text.chars().filter(|c| !c.is_control()).take(256));
-                state.dirty = true;
+            if let Some(mut prompt) = state.prompt.take() {
+                let room = PROMPT.saturating_sub(prompt.text.len());
+                let text = text.chars().filter(|c| !c.is_control());
+                prompt.text.extend(text.take(room));
+                written(state, prompt);
             }
             Vec::new()
         }
@@ -112,6 +136,10 @@ fn react(state: &mut State, event: Event) -> Vec<Effect> {
                 *old = crate::rows::clean(&why);
             }
             state.dirty = true;
+            Vec::new()
+        }
+        Event::Drawn { furthest } => {
+            state.furthest = furthest;
             Vec::new()
         }
         Event::Replay(replay) => {
@@ -135,8 +163,9 @@ fn react(state: &mut State, event: Event) -> Vec<Effect> {
 fn message_came(state: &mut State, message: ToReader) -> Vec<Effect> {
     match message {
         ToReader::Hello(hello) => {
-            state.skew = hello.now - state.now;
+            state.skew = hello.now.saturating_sub(state.now);
             state.link = Link::Live;
+            greet(state, &hello);
             state.hello = Some(hello);
             state.loading = true;
             state.dirty = true;
@@ -158,6 +187,24 @@ fn message_came(state: &mut State, message: ToReader) -> Vec<Effect> {
         ToReader::Unknown => {}
     }
     Vec::new()
+}
+
+/// What the user must know about who serves, before believing what is shown.
+fn greet(state: &mut State, hello: &Hello) {
+    // A recording is of another time.
+    let skew = if state.replay.is_some() { 0 } else { state.skew };
+    if hello.version > VERSION {
+        let text = format!(
+            "the server speaks version {} of the stream, this program {VERSION}: what is new in it is not shown",
+            hello.version
+        );
+        state.say(text, true);
+    } else if skew.abs() >= CLOCK {
+        let way = if skew > 0 { "ahead of" } else { "behind" };
+        let by = crate::rows::span(skew.abs());
+        state
+            .say(format!("the server's clock is {by} {way} this one; ages are by its clock"), true);
+    }
 }
 
 fn request_done(state: &mut State, done: api::status::stream::Done) {
@@ -183,20 +230,65 @@ fn request_done(state: &mut State, done: api::status::stream::Done) {
 }
 
 fn mouse_did(state: &mut State, mouse: MouseEvent) -> Vec<Effect> {
-    let by = match mouse.kind {
-        MouseEventKind::ScrollDown => 3,
-        MouseEventKind::ScrollUp => -3,
+    let action = match mouse.kind {
+        MouseEventKind::ScrollDown => Action::Down(3),
+        MouseEventKind::ScrollUp => Action::Down(-3),
+        MouseEventKind::Down(MouseButton::Left) => return clicked(state, mouse.column, mouse.row),
         _ => return Vec::new(),
     };
     state.dirty = true;
-    act(state, Action::Down(by))
+    act(state, action)
+}
+
+/// On a tab: goes there. On a row: chooses it, and opens it if it is chosen already.
+fn clicked(state: &mut State, column: u16, row: u16) -> Vec<Effect> {
+    if state.confirm.is_some() || state.prompt.is_some() {
+        return Vec::new();
+    }
+    state.dirty = true;
+    if row == 1 {
+        let mut left = usize::from(column);
+        for screen in Screen::ALL {
+            // A space or a bracket on each side.
+            let width = state.tab(screen).len() + 2;
+            if left < width {
+                return go(state, screen);
+            }
+            left -= width;
+        }
+        return Vec::new();
+    }
+    // Above the rows are the header, the tabs and the headings.
+    let Some(line) = usize::from(row).checked_sub(3).filter(|line| *line < state.page) else {
+        return Vec::new();
+    };
+    let at = state.table().first + line;
+    if state.layers.is_empty() && state.screen.rows().is_some() && at < state.order.len() {
+        if state.table().position(&state.order) == Some(at) && state.table().chosen.is_some() {
+            return act(state, Action::Open);
+        }
+        let order = std::mem::take(&mut state.order);
+        state.table_mut().choose(&order, at);
+        state.order = order;
+    }
+    Vec::new()
 }
 
 /// Where the next key is pressed.
 pub fn place(state: &State) -> Place {
-    match state.layers.last() {
+    place_below(state, state.layers.last())
+}
+
+/// Where keys are pressed that are not for the help.
+pub fn place_of_help(state: &State) -> Place {
+    place_below(state, state.layers.iter().rev().find(|l| !matches!(l, Layer::Help { .. })))
+}
+
+fn place_below(state: &State, layer: Option<&Layer>) -> Place {
+    match layer {
         None => Place::On(state.screen),
         Some(Layer::Logs(_)) => Place::Log,
+        Some(Layer::Detail { .. }) => Place::Detail(state.screen),
         Some(_) => Place::Reading,
     }
 }
@@ -242,25 +334,36 @@ fn prompt_key(state: &mut State, key: KeyEvent) -> Vec<Effect> {
             prompt.text.pop();
         }
         KeyCode::Char('u') if key.modifiers.contains(KeyModifiers::CONTROL) => prompt.text.clear(),
-        KeyCode::Tab if prompt.purpose == Purpose::Command => {
-            if let Some(first) = palette::candidates(state, &prompt.text).into_iter().next() {
-                prompt.text = first.text;
+        KeyCode::Tab => match &prompt.purpose {
+            Purpose::Command => {
+                if let Some(first) = palette::candidates(state, &prompt.text).into_iter().next() {
+                    prompt.text = first.text;
+                }
             }
-        }
-        KeyCode::Char(c) if !c.is_control() && prompt.text.len() < 256 => prompt.text.push(c),
+            Purpose::Desired { device } => prompt.text = next_property(state, device, &prompt.text),
+            _ => {}
+        },
+        KeyCode::Char(c) if !c.is_control() && prompt.text.len() < PROMPT => prompt.text.push(c),
         _ => {}
     }
+    written(state, prompt);
+    Vec::new()
+}
+
+/// The line has another text: what shows it at once is brought up to date.
+fn written(state: &mut State, prompt: Prompt) {
+    state.dirty = true;
     match prompt.purpose {
         Purpose::Filter => state.table_mut().filter.clone_from(&prompt.text),
         Purpose::Search => {
             if let Some(Layer::Logs(logs)) = state.layers.last_mut() {
                 logs.search.clone_from(&prompt.text);
+                logs.hit = None;
             }
         }
         _ => {}
     }
     state.prompt = Some(prompt);
-    Vec::new()
 }
 
 fn prompt_done(state: &mut State, prompt: Prompt) -> Vec<Effect> {
@@ -271,9 +374,17 @@ fn prompt_done(state: &mut State, prompt: Prompt) -> Vec<Effect> {
             Vec::new()
         }
         Purpose::Command => command(state, prompt.text.trim()),
-        Purpose::Desired { device, property } => {
+        Purpose::Desired { device } => {
             let Some((namespace, name)) = device.key.split_once('/') else { return Vec::new() };
-            let value = prompt.text;
+            let known = state.devices.get(&device.key).map(|e| &e.row.twins);
+            let has =
+                |property: &str| known.is_some_and(|t| t.iter().any(|t| t.property == property));
+            let Some((property, value)) = prompt.text.split_once('=').filter(|(p, _)| has(p))
+            else {
+                state.say("write PROPERTY=VALUE; Tab shows the properties", true);
+                return Vec::new();
+            };
+            let (property, value) = (property.to_owned(), value.to_owned());
             state.confirm = Some(Confirm {
                 question: format!("set {property} of device {} to {value}?", device.key),
                 command: format!("keadm device set -n {namespace} {name} {property}={value}"),
@@ -348,6 +459,7 @@ fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Bottom => scroll(state, isize::MAX / 2),
         Action::Open => {
             if let Some(key) = chosen(state) {
+                state.table_mut().chosen = Some(key.key.clone());
                 state.layers.push(Layer::Detail { key, scroll: 0 });
             }
         }
@@ -431,18 +543,22 @@ fn turn(state: &mut State, by: usize) -> Vec<Effect> {
 }
 
 fn scroll(state: &mut State, by: isize) {
+    let furthest = state.furthest;
+    // A frame around it takes a line more than the headings of a table.
+    let page = state.page.saturating_sub(1).max(1);
     match state.layers.last_mut() {
         Some(
             Layer::Detail { scroll, .. } | Layer::Help { scroll } | Layer::Yaml { scroll, .. },
         ) => {
-            *scroll = scroll.saturating_add_signed(by).min(100_000);
+            *scroll = (*scroll).min(furthest).saturating_add_signed(by).min(furthest);
         }
         Some(Layer::Logs(logs)) => {
-            let end = logs.lines.len();
-            let from = if logs.follow { end } else { logs.top };
-            logs.top = from.saturating_add_signed(by).min(end.saturating_sub(1));
-            logs.follow = by > 0 && logs.top + 1 >= end;
+            let end = logs.lines.len().saturating_sub(page);
+            let from = if logs.follow { end } else { logs.top.min(end) };
+            logs.top = from.saturating_add_signed(by).min(end);
+            logs.follow = by > 0 && logs.top == end && logs.ended.is_none();
         }
+        None if matches!(state.screen, Screen::Flow | Screen::Events) => scroll_lines(state, by),
         None => {
             let order = std::mem::take(&mut state.order);
             state.table_mut().step(&order, by);
@@ -451,22 +567,46 @@ fn scroll(state: &mut State, by: isize) {
     }
 }
 
+/// Back into older events and messages, or forward again.
+fn scroll_lines(state: &mut State, by: isize) {
+    // Events have the newest line on top, messages at the bottom.
+    let (older, lines) = match state.screen {
+        Screen::Events => (by, state.shown_events().count()),
+        _ => (by.saturating_neg(), state.shown_messages().count()),
+    };
+    // A table has headings and no frame; these have a frame, and messages headings as well.
+    let less = if state.screen == Screen::Events { 1 } else { 2 };
+    let most = lines.saturating_sub(state.page.saturating_sub(less));
+    let table = state.table_mut();
+    table.at = table.at.saturating_add_signed(older).min(most);
+}
+
+/// To the next line of a log that has what is searched for, or the one before; beyond the last one
+/// comes the first.
 fn hit(state: &mut State, forward: bool) {
+    let page = state.page.saturating_sub(1).max(1);
     let Some(Layer::Logs(logs)) = state.layers.last_mut() else { return };
     if logs.search.is_empty() {
         return;
     }
-    let needle = logs.search.to_lowercase();
-    let matches = |i: &usize| logs.lines[*i].to_lowercase().contains(&needle);
-    let found = if forward {
-        (logs.top + 1..logs.lines.len()).find(matches)
-    } else {
-        (0..logs.top.min(logs.lines.len())).rev().find(matches)
+    let needle = logs.search.to_ascii_lowercase();
+    let matches = |i: &usize| logs.lines[*i].to_ascii_lowercase().contains(&needle);
+    let lines = logs.lines.len();
+    let end = lines.saturating_sub(page);
+    let at = logs.hit.unwrap_or(if logs.follow { end } else { logs.top }).min(lines);
+    let found = match (forward, logs.hit) {
+        (true, None) => (at..lines).chain(0..at).find(matches),
+        (true, Some(_)) => (at + 1..lines).chain(0..lines.min(at + 1)).find(matches),
+        (false, _) => (0..at).rev().chain((at..lines).rev()).find(matches),
     };
     match found {
         Some(line) => {
             logs.follow = false;
-            logs.top = line;
+            logs.hit = Some(line);
+            // On the screen already: then it stays where it is.
+            if !(logs.top..logs.top + page).contains(&line) || logs.top > end {
+                logs.top = line.min(end);
+            }
         }
         None => {
             let text = format!("`{}` not found", logs.search);
@@ -486,6 +626,13 @@ fn namespace(state: &mut State, n: u8) {
 
 /// The chosen row of the present table.
 pub fn chosen(state: &State) -> Option<RowKey> {
+    let detail = |layer: &Layer| match layer {
+        Layer::Detail { key, .. } => Some(key.clone()),
+        _ => None,
+    };
+    if let Some(key) = state.layers.iter().rev().find_map(detail) {
+        return Some(key);
+    }
     let kind = state.screen.rows()?;
     let at = state.table().position(&state.order)?;
     Some(RowKey { kind, key: state.order.key(at)?.to_owned() })
@@ -569,7 +716,13 @@ fn ask(state: &mut State, action: Action) {
     if state.can(verb) {
         state.confirm = Some(Confirm { question, command, request });
     } else {
-        refuse(state, verb);
+        let doing = match action {
+            Action::Delete => "deleting a pod",
+            Action::Restart => "restarting a pod",
+            Action::Drain => "draining a node",
+            _ => "cordoning a node",
+        };
+        refuse(state, doing);
     }
 }
 
@@ -582,16 +735,24 @@ fn edit(state: &mut State) {
         refuse(state, "setting desired values");
         return;
     }
-    let twin = state.devices.get(&key.key).and_then(|e| {
-        e.row.twins.iter().find(|t| t.desired.is_some()).or_else(|| e.row.twins.first()).cloned()
-    });
-    match twin {
-        Some(t) => {
-            state.prompt = Some(Prompt {
-                text: t.desired.unwrap_or_default(),
-                purpose: Purpose::Desired { device: key, property: t.property },
-            });
-        }
-        None => state.say("this device has no properties", true),
+    let text = next_property(state, &key, "");
+    if text.is_empty() {
+        state.say("this device has no property that the cloud sets", true);
+    } else {
+        state.prompt = Some(Prompt { text, purpose: Purpose::Desired { device: key } });
     }
+}
+
+/// `property=desired` of the property after the one that is written; those that have a desired value
+/// come first. Empty if there is none.
+fn next_property(state: &State, device: &RowKey, written: &str) -> String {
+    let Some(entry) = state.devices.get(&device.key) else { return String::new() };
+    let mut twins: Vec<_> = entry.row.twins.iter().collect();
+    twins.sort_by_key(|t| t.desired.is_none());
+    let now = written.split('=').next().unwrap_or_default();
+    let at = twins.iter().position(|t| t.property == now);
+    let next = at.map_or(0, |at| (at + 1) % twins.len().max(1));
+    twins.get(next).map_or_else(String::new, |t| {
+        format!("{}={}", t.property, t.desired.as_deref().unwrap_or_default())
+    })
 }

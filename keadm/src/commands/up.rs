@@ -9,6 +9,8 @@ mod device;
 mod edge;
 mod parts;
 mod sample;
+#[cfg(feature = "dashboard")]
+mod terminal;
 
 use std::time::Duration;
 
@@ -64,6 +66,9 @@ pub struct UpArgs {
     #[arg(long, hide = true)]
     background: bool,
 }
+
+/// What a terminal is told at the end.
+const STOPS: &str = "Ctrl-C stops everything.";
 
 /// What is to be done, as all parts see it.
 struct Up {
@@ -161,6 +166,10 @@ async fn start(up: &Up, parts: &mut Parts, progress: &Progress) -> Result<(), Co
         }
     }
     what_next(up, parts, progress).await;
+    #[cfg(feature = "dashboard")]
+    if terminal::has_a_user(up) {
+        terminal::enter_opens_the_dashboard(up).await;
+    }
     std::future::pending().await
 }
 
@@ -178,7 +187,11 @@ async fn what_next(up: &Up, parts: &Parts, progress: &Progress) {
         up.cx.printer.say(&line);
     }
     say_next(up, &next, progress.elapsed());
-    up.cx.printer.say("Ctrl-C stops everything.");
+    #[cfg(feature = "dashboard")]
+    let hint = if terminal::has_a_user(up) { terminal::HINT } else { STOPS };
+    #[cfg(not(feature = "dashboard"))]
+    let hint = STOPS;
+    up.cx.printer.say(hint);
     progress.ready(&next);
 }
 

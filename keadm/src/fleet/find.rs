@@ -268,6 +268,18 @@ async fn through_cluster(args: &FleetArgs, cx: &Context) -> Result<Found, Comman
     }
 }
 
+/// The cluster of the kubeconfig, and why there is no stream, where only the cluster answers.
+#[cfg(all(feature = "cloud", feature = "dashboard"))]
+pub(crate) async fn without_stream(
+    args: &FleetArgs,
+    cx: &Context,
+) -> Option<(crate::cloud::Cloud, String)> {
+    match stream(args, cx).await {
+        Ok(Found::Kubernetes(cloud, why)) => Some((*cloud, why)),
+        Ok(Found::Stream(_)) | Err(_) => None,
+    }
+}
+
 /// The stream's endpoint for the dashboard, which connects by itself.
 ///
 /// # Errors

@@ -93,32 +93,25 @@ impl Watching {
         &self.cloud.server
     }
 
-    async fn list(&self, of: Of) -> Result<Vec<Value>, CommandError> {
-        let resource = resource(of);
-        let mut params = ListParams::default();
-        if of == Of::Nodes {
-            params = params.labels("node-role.kubernetes.io/edge");
-        }
-        list(&self.cloud, &resource, params, self.limit).await
-    }
-
     /// Everything.
     ///
     /// # Errors
     /// What the API server says, or that it says nothing in time.
     pub(super) async fn first(&mut self) -> Result<Update, CommandError> {
+        // Not through `self`: its watches are no business of another thread.
+        let (cloud, limit, with_events) = (&self.cloud, self.limit, self.want.events);
+        let all_of = |of: Of| list_of(cloud, of, limit);
         let devices = async {
-            match self.list(Of::Devices).await {
+            match all_of(Of::Devices).await {
                 // Without KubeEdge's kinds there are no devices.
                 Err(e) if e.kind == Kind::NotFound => Ok((Vec::new(), Vec::new())),
                 Err(e) => Err(e),
-                Ok(devices) => Ok((devices, self.list(Of::Statuses).await.unwrap_or_default())),
+                Ok(devices) => Ok((devices, all_of(Of::Statuses).await.unwrap_or_default())),
             }
         };
-        let events =
-            async { if self.want.events { self.list(Of::Events).await } else { Ok(Vec::new()) } };
+        let events = async { if with_events { all_of(Of::Events).await } else { Ok(Vec::new()) } };
         let (nodes, pods, (devices, statuses), events) =
-            tokio::try_join!(self.list(Of::Nodes), self.list(Of::Pods), devices, events)?;
+            tokio::try_join!(all_of(Of::Nodes), all_of(Of::Pods), devices, events)?;
         let mut all = Update { now: now(), full: true, ..Update::default() };
         for (of, objects) in [
             (Of::Nodes, nodes),
@@ -250,6 +243,16 @@ impl Watching {
         }
         update
     }
+}
+
+/// Lists what is watched.
+async fn list_of(cloud: &Cloud, of: Of, limit: Duration) -> Result<Vec<Value>, CommandError> {
+    let resource = resource(of);
+    let mut params = ListParams::default();
+    if of == Of::Nodes {
+        params = params.labels("node-role.kubernetes.io/edge");
+    }
+    list(cloud, &resource, params, limit).await
 }
 
 /// Lists objects of a kind.

@@ -3,6 +3,7 @@
 //! Changed by `update.rs` alone; drawn by `view`.
 
 mod held;
+pub mod history;
 pub mod order;
 pub mod table;
 
@@ -13,6 +14,7 @@ use api::status::row::{DeviceRow, EventRow, MessageRow, Millis, NodeRow, PodRow,
 use api::status::stream::{Behind, Hello, Totals, Update};
 
 use self::held::Held;
+use self::history::{Sample, sample_device, sample_node, sample_pod};
 use self::order::{Order, Spec};
 use self::table::{Sort, Table};
 
@@ -22,8 +24,10 @@ const EVENTS: usize = 512;
 const MESSAGES: usize = 4096;
 /// Lines of a log that are kept.
 const LOG_LINES: usize = 20_000;
-/// Samples of a sparkline.
+/// Samples of the rates, one a second.
 pub const SAMPLES: usize = 120;
+/// Samples of all rows together. With more rows each remembers fewer.
+const ALL_SAMPLES: usize = 200_000;
 /// For how long a row is marked as new, changed or gone, in milliseconds.
 pub const MARK: Millis = 2_000;
 
@@ -114,31 +118,8 @@ pub struct Entry<T> {
     pub mark: Mark,
     /// When, on our clock. 0 for rows of the first update.
     pub marked: Millis,
-    /// Values for sparklines, oldest first.
+    /// What it was before, oldest first.
     pub history: VecDeque<Sample>,
-}
-
-/// One sample of a row's history.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Sample {
-    /// When, on our clock.
-    pub at: Millis,
-    /// What was true then: `up`, `down`, `Running` ..
-    pub state: String,
-    /// Thousandths of a core.
-    pub cpu: u64,
-    /// Bytes of memory.
-    pub memory: u64,
-    /// Restarts, or the value of the first numeric property of a device.
-    pub value: u64,
-}
-
-impl Sample {
-    /// Whether it says the same at another time.
-    fn says(&self, other: &Self) -> bool {
-        (&self.state, self.cpu, self.memory, self.value)
-            == (&other.state, other.cpu, other.memory, other.value)
-    }
 }
 
 impl<T> Entry<T> {
@@ -195,6 +176,8 @@ pub struct Logs {
     pub follow: bool,
     /// First line shown, when not following.
     pub top: usize,
+    /// The line that the search has found.
+    pub hit: Option<usize>,
     /// What is searched for.
     pub search: String,
 }
@@ -207,6 +190,7 @@ impl Logs {
                 self.lines.pop_front();
                 self.dropped += 1;
                 self.top = self.top.saturating_sub(1);
+                self.hit = self.hit.and_then(|hit| hit.checked_sub(1));
             }
             self.lines.push_back(crate::rows::clean(&line));
         }
@@ -231,12 +215,10 @@ pub enum Purpose {
     Command,
     /// A search in a log.
     Search,
-    /// The desired value of a property.
+    /// `property=value`: a desired value.
     Desired {
         /// Of which device.
         device: RowKey,
-        /// Which property.
-        property: String,
     },
 }
 
@@ -290,6 +272,8 @@ pub struct State {
     pub hello: Option<Hello>,
     /// Where it comes from, for the header.
     pub source: String,
+    /// Whether that knows of links, queues and messages: the Kubernetes API does not.
+    pub knows_links: bool,
     /// Nodes by name.
     pub nodes: BTreeMap<String, Entry<NodeRow>>,
     /// Pods by `namespace/name`.
@@ -332,6 +316,8 @@ pub struct State {
     touched: Vec<String>,
     /// Lines of a table that fit on the screen.
     pub page: usize,
+    /// How far what lies on top can be scrolled, as it was last drawn.
+    pub furthest: usize,
     /// More columns.
     pub wide: bool,
     /// The replay, if it is one.
@@ -358,6 +344,7 @@ impl State {
             link: Link::Connecting,
             hello: None,
             source: source.to_owned(),
+            knows_links: true,
             nodes: BTreeMap::new(),
             pods: BTreeMap::new(),
             devices: BTreeMap::new(),
@@ -379,6 +366,7 @@ impl State {
             order: Order::default(),
             touched: Vec::new(),
             page: 20,
+            furthest: 0,
             wide: false,
             replay: None,
             last_request: 0,
@@ -437,10 +425,12 @@ impl State {
             order.rebuild(spec, rows.into_iter());
             self.touched.clear();
         }
+        let page = self.page;
         let table = self.table_mut();
         if let Some(at) = table.chosen.as_ref().and_then(|key| order.find(key)) {
             table.at = at;
         }
+        table.keep_in_sight(&order, page);
         self.order = order;
     }
 
@@ -515,20 +505,24 @@ impl State {
             }
         }
         let now = self.now;
+        let rows = self.nodes.len() + self.pods.len() + self.devices.len();
+        let keep = (ALL_SAMPLES / rows.max(1)).clamp(4, SAMPLES);
+        let mark = Marking { marked, keep };
         for row in update.nodes {
             self.touch(RowKind::Node, &row.name);
-            put(&mut self.nodes, row.name.clone(), sample_node(&row, now), row, marked);
+            put(&mut self.nodes, row.name.clone(), sample_node(&row, now), row, mark);
         }
         for row in update.pods {
             let key = format!("{}/{}", row.namespace, row.name);
             self.touch(RowKind::Pod, &key);
-            put(&mut self.pods, key, sample_pod(&row, now), row, marked);
+            put(&mut self.pods, key, sample_pod(&row, now), row, mark);
         }
         for row in update.devices {
             let key = format!("{}/{}", row.namespace, row.name);
             self.touch(RowKind::Device, &key);
-            put(&mut self.devices, key, sample_device(&row, now), row, marked);
+            put(&mut self.devices, key, sample_device(&row, now), row, mark);
         }
+        self.lines_came(&update.events, &update.messages);
         extend(&mut self.events, update.events, EVENTS);
         extend(&mut self.messages, update.messages, MESSAGES);
         self.totals = update.totals;
@@ -536,6 +530,43 @@ impl State {
             self.missed_messages += behind.missed_messages;
             self.behind = Some((behind, self.now));
         }
+    }
+
+    /// Whoever has scrolled back goes on seeing the same lines.
+    fn lines_came(&mut self, events: &[EventRow], messages: &[MessageRow]) {
+        for screen in [Screen::Events, Screen::Flow] {
+            let Some(table) = self.tables.get_mut(screen.name()) else { continue };
+            if table.at > 0 {
+                let filter = &table.filter;
+                table.at += match screen {
+                    Screen::Events => events.iter().filter(|e| event_passes(filter, e)).count(),
+                    _ => messages.iter().filter(|m| message_passes(filter, m)).count(),
+                };
+            }
+        }
+    }
+
+    /// The events that pass the filter, newest first.
+    pub fn shown_events(&self) -> impl Iterator<Item = &EventRow> {
+        let filter = &self.tables[Screen::Events.name()].filter;
+        self.events.iter().rev().filter(move |e| event_passes(filter, e))
+    }
+
+    /// The messages that pass the filter, newest first.
+    pub fn shown_messages(&self) -> impl Iterator<Item = &MessageRow> {
+        let filter = &self.tables[Screen::Flow.name()].filter;
+        self.messages.iter().rev().filter(move |m| message_passes(filter, m))
+    }
+
+    /// What the tab of a screen says.
+    pub fn tab(&self, screen: Screen) -> String {
+        let count = match screen {
+            Screen::Nodes => self.nodes.len(),
+            Screen::Pods => self.pods.len(),
+            Screen::Devices => self.devices.len(),
+            _ => return screen.name().to_owned(),
+        };
+        format!("{} {count}", screen.name())
     }
 
     /// A second has passed: takes a sample of the rates, lets go of rows that are gone.
@@ -575,6 +606,16 @@ impl State {
     }
 }
 
+fn event_passes(filter: &str, e: &EventRow) -> bool {
+    let texts = [&e.reason, &e.object, &e.node, &e.message];
+    table::passes(filter, texts.map(String::as_str), &BTreeMap::new())
+}
+
+fn message_passes(filter: &str, m: &MessageRow) -> bool {
+    let texts = [&m.node, &m.kind, &m.object, &m.outcome];
+    table::passes(filter, texts.map(String::as_str), &BTreeMap::new())
+}
+
 /// Removes rows that have been gone for a moment; returns their keys.
 fn let_go<T>(rows: &mut BTreeMap<String, Entry<T>>, now: Millis) -> Vec<String> {
     let over = |e: &Entry<T>| e.mark == Mark::Gone && now - e.marked >= MARK;
@@ -593,12 +634,21 @@ fn mark_gone<T>(rows: &mut BTreeMap<String, Entry<T>>, key: &str, now: Millis) {
     }
 }
 
+/// How a row that came is remembered.
+#[derive(Debug, Clone, Copy)]
+struct Marking {
+    /// When it was marked; 0 for the first update.
+    marked: Millis,
+    /// So many samples.
+    keep: usize,
+}
+
 fn put<T: PartialEq>(
     rows: &mut BTreeMap<String, Entry<T>>,
     key: String,
-    sample: Sample,
+    mut sample: Sample,
     row: T,
-    marked: Millis,
+    Marking { marked, keep }: Marking,
 ) {
     match rows.get_mut(&key) {
         Some(entry) => {
@@ -613,8 +663,11 @@ fn put<T: PartialEq>(
             if same {
                 return;
             }
-            if entry.history.len() == SAMPLES {
+            while entry.history.len() >= keep {
                 entry.history.pop_front();
+            }
+            if let Some(last) = entry.history.back() {
+                sample.share(last);
             }
             entry.history.push_back(sample);
         }
@@ -629,35 +682,4 @@ fn extend<T>(to: &mut VecDeque<T>, new: Vec<T>, limit: usize) {
     to.extend(new);
     let over = to.len().saturating_sub(limit);
     to.drain(..over);
-}
-
-fn sample_node(row: &NodeRow, at: Millis) -> Sample {
-    let usage = row.usage.unwrap_or_default();
-    let link = if row.link.is_some() { "up" } else { "down" };
-    let (status, _) = crate::rows::node_status(row);
-    Sample {
-        at,
-        state: format!("{link}, {status}"),
-        cpu: usage.cpu_millis,
-        memory: usage.memory,
-        value: row.queue.dropped,
-    }
-}
-
-fn sample_pod(row: &PodRow, at: Millis) -> Sample {
-    let usage = row.usage.unwrap_or_default();
-    Sample {
-        at,
-        state: row.status.clone(),
-        cpu: usage.cpu_millis,
-        memory: usage.memory,
-        value: u64::from(row.restarts),
-    }
-}
-
-fn sample_device(row: &DeviceRow, at: Millis) -> Sample {
-    let number = row.twins.iter().find_map(|t| t.reported.as_ref()?.parse::<f64>().ok());
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "for a sparkline")]
-    let value = (number.unwrap_or(0.0).clamp(0.0, 1e12) * 100.0) as u64;
-    Sample { at, state: row.state.clone(), value, ..Sample::default() }
 }

@@ -21,8 +21,10 @@ pub struct Table {
     pub filter: String,
     /// Key of the chosen row.
     pub chosen: Option<String>,
-    /// Where it was, for when it is gone.
+    /// Where it was, for when it is gone. Of events and messages: lines scrolled back.
     pub at: usize,
+    /// The first row on the screen.
+    pub first: usize,
 }
 
 impl Table {
@@ -49,6 +51,13 @@ impl Table {
         let Some(last) = order.len().checked_sub(1) else { return };
         self.at = at.min(last);
         self.chosen = order.key(self.at).map(str::to_owned);
+    }
+
+    /// Moves the part that is shown no further than it takes to have the chosen row in it.
+    pub fn keep_in_sight(&mut self, order: &Order, page: usize) {
+        let at = self.position(order).unwrap_or(0);
+        let last = order.len().saturating_sub(page);
+        self.first = self.first.clamp(at.saturating_sub(page.saturating_sub(1)), at).min(last);
     }
 
     /// Sorts by a column; by the same one again: the other way round.
@@ -105,6 +114,18 @@ mod tests {
         assert_eq!(t.chosen.as_deref(), Some("c"));
         t.step(&order(&["a", "b", "c"]), -100);
         assert_eq!(t.chosen.as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn the_screen_moves_no_further_than_the_cursor_pushes_it() {
+        let order = order(&["a", "b", "c", "d", "e", "f"]);
+        let mut t = Table::default();
+        let mut go = |at| {
+            t.choose(&order, at);
+            t.keep_in_sight(&order, 3);
+            t.first
+        };
+        assert_eq!([0, 2, 3, 1, 5, 4, 0].map(&mut go), [0, 0, 1, 1, 3, 3, 0]);
     }
 
     #[test]

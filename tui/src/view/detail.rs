@@ -1,18 +1,21 @@
 //! Everything about one row.
 
-use api::status::row::{DeviceRow, Millis, NodeRow, PodRow, RowKey, RowKind};
+use std::collections::VecDeque;
+
+use api::status::row::{DeviceRow, EventRow, Millis, NodeRow, PodRow, RowKey, RowKind, Usage};
 use jiff::tz::TimeZone;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
 use crate::rows::{self, clean};
-use crate::state::{Entry, Sample, State};
+use crate::state::history::{self, Sample};
+use crate::state::{Entry, State};
 
 use super::styles::{Look, sparkline};
 use super::text;
 
-/// Draws the details of a row.
+/// Draws the details of a row; how far they can be scrolled.
 pub fn draw(
     state: &State,
     look: &Look,
@@ -20,14 +23,20 @@ pub fn draw(
     area: Rect,
     key: &RowKey,
     scroll: usize,
-) {
+) -> usize {
     let now = state.server_now();
-    let clock = &Clock { now, zone: &state.zone };
-    let width = usize::from(area.width).saturating_sub(24).min(120);
+    let width = usize::from(area.width).saturating_sub(38).min(120);
+    let clock = &Clock {
+        now,
+        ours: state.shown_now(),
+        zone: &state.zone,
+        width,
+        knows_links: state.knows_links,
+    };
     let mut lines = match key.kind {
-        RowKind::Node => state.nodes.get(&key.key).map(|e| node(look, e, clock, width)),
-        RowKind::Pod => state.pods.get(&key.key).map(|e| pod(look, e, clock, width)),
-        RowKind::Device => state.devices.get(&key.key).map(|e| device(look, e, clock, width)),
+        RowKind::Node => state.nodes.get(&key.key).map(|e| node(look, e, clock)),
+        RowKind::Pod => state.pods.get(&key.key).map(|e| pod(look, e, clock)),
+        RowKind::Device => state.devices.get(&key.key).map(|e| device(look, e, clock)),
     }
     .unwrap_or_else(|| vec![Line::from("it is gone").style(look.faint())]);
     let kind = match key.kind {
@@ -36,29 +45,43 @@ pub fn draw(
         RowKind::Device => "device",
     };
     if key.kind == RowKind::Node {
-        lines.push(heading(look, "pods"));
-        for e in state.pods.values().filter(|e| e.row.node == key.key) {
-            let p = &e.row;
-            let health = rows::pod_health(p);
-            lines.push(Line::from(vec![
-                Span::from(format!("  {} ", look.sign(health))).style(look.health(health)),
-                Span::from(format!(
-                    "{}/{}  {}",
-                    clean(&p.namespace),
-                    clean(&p.name),
-                    clean(&p.status)
-                )),
-            ]));
-        }
+        lines.extend(runs_on(state, look, &key.key));
     }
     lines.push(heading(look, "events"));
     let about = format!("{kind}/{}", key.key);
-    for event in state.events.iter().rev().filter(|e| {
+    let of = |e: &&EventRow| {
         e.object == about || e.object == key.key || (key.kind == RowKind::Node && e.node == key.key)
-    }) {
-        lines.push(text::event_line(look, event, now));
+    };
+    let before = lines.len();
+    lines.extend(state.events.iter().rev().filter(of).map(|e| text::event_line(look, e, now)));
+    if lines.len() == before {
+        lines.push(Line::from("  none of late").style(look.faint()));
     }
-    text::scrolled(look, frame, area, &format!("{kind} {}", key.key), lines, scroll);
+    text::scrolled(look, frame, area, &format!("{kind} {}", key.key), lines, scroll)
+}
+
+/// The pods and devices of a node.
+fn runs_on(state: &State, look: &Look, node: &str) -> Vec<Line<'static>> {
+    let line = |health, text: String| {
+        Line::from(vec![
+            Span::from(format!("  {} ", look.sign(health))).style(look.health(health)),
+            Span::from(text),
+        ])
+    };
+    let pods = state.pods.values().map(|e| &e.row).filter(|p| p.node == node).map(|p| {
+        let text = format!("{}/{}  {}", clean(&p.namespace), clean(&p.name), clean(&p.status));
+        line(rows::pod_health(p), text)
+    });
+    let devices = state.devices.values().map(|e| &e.row).filter(|d| d.node == node).map(|d| {
+        let twins = d.twins.iter().map(|t| format!("{}={}", clean(&t.property), rows::twin(t)));
+        let twins = twins.collect::<Vec<_>>().join(" ");
+        line(rows::device_health(d), format!("{}/{}  {twins}", clean(&d.namespace), clean(&d.name)))
+    });
+    let mut lines = vec![heading(look, "pods")];
+    lines.extend(pods);
+    lines.push(heading(look, "devices"));
+    lines.extend(devices);
+    lines
 }
 
 fn heading(look: &Look, title: &str) -> Line<'static> {
@@ -70,10 +93,16 @@ fn field(name: &str, value: impl Into<String>) -> Line<'static> {
     Line::from(format!("  {name:<18} {}", if value.is_empty() { "-".to_owned() } else { value }))
 }
 
-/// The clock that times are shown by.
+/// The clocks that times are shown by, and how wide time is drawn.
 struct Clock<'a> {
+    /// The server's.
     now: Millis,
+    /// Ours, which histories are by.
+    ours: Millis,
     zone: &'a TimeZone,
+    width: usize,
+    /// Whether there is anything to say of links.
+    knows_links: bool,
 }
 
 fn time(at: Option<Millis>, clock: &Clock<'_>) -> String {
@@ -90,42 +119,75 @@ fn time(at: Option<Millis>, clock: &Clock<'_>) -> String {
 }
 
 fn labels(look: &Look, labels: &std::collections::BTreeMap<String, String>) -> Vec<Line<'static>> {
+    if labels.is_empty() {
+        return Vec::new();
+    }
     let mut lines = vec![heading(look, "labels")];
     lines.extend(labels.iter().map(|(k, v)| Line::from(format!("  {}={}", clean(k), clean(v)))));
     lines
 }
 
-fn graph(look: &Look, name: &str, values: Vec<u64>, width: usize, shown: String) -> Line<'static> {
+/// A value over time, with what it is now.
+fn graph(
+    look: &Look,
+    name: &str,
+    history: &VecDeque<Sample>,
+    clock: &Clock<'_>,
+    value: impl Fn(&Sample) -> i64,
+    shown: String,
+) -> Line<'static> {
+    let values = history::series(history, clock.ours, clock.width, value);
     Line::from(vec![
-        Span::from(format!("  {name:<10} ")),
-        Span::from(sparkline(look, values, width)).style(look.line()),
+        Span::from(format!("  {name:<18} ")),
+        Span::from(sparkline(look, &values, clock.width)).style(look.line()),
         Span::from(format!(" {shown}")),
     ])
 }
 
-fn timeline<'a>(
+fn usage(
     look: &Look,
-    history: impl Iterator<Item = &'a Sample>,
-    now: Millis,
+    history: &VecDeque<Sample>,
+    clock: &Clock<'_>,
+    usage: Option<Usage>,
 ) -> Vec<Line<'static>> {
-    let mut lines = vec![heading(look, "recent history")];
-    let mut last = String::new();
-    let mut steps = Vec::new();
-    for sample in history {
-        if sample.state != last {
-            steps.push(format!(
-                "  {:>6} ago  {}",
-                rows::span(now - sample.at),
-                clean(&sample.state)
-            ));
-            last.clone_from(&sample.state);
-        }
-    }
-    lines.extend(steps.into_iter().rev().take(12).map(Line::from));
-    lines
+    let Some(u) = usage else { return Vec::new() };
+    let of = |used: String, all: u64, text: String| {
+        if all == 0 { used } else { format!("{used} of {text}") }
+    };
+    let cpu = of(
+        format!("{}m", u.cpu_millis),
+        u.cpu_capacity_millis,
+        format!("{}m", u.cpu_capacity_millis),
+    );
+    let memory = of(rows::bytes(u.memory), u.memory_capacity, rows::bytes(u.memory_capacity));
+    let bytes = |s: &Sample| s.memory.cast_signed();
+    vec![
+        graph(look, "cpu", history, clock, |s| i64::from(s.cpu), cpu),
+        graph(look, "memory", history, clock, bytes, memory),
+    ]
 }
 
-fn node(look: &Look, e: &Entry<NodeRow>, clock: &Clock<'_>, width: usize) -> Vec<Line<'static>> {
+/// The heading of what is remembered, with how far back that goes.
+fn remembered(look: &Look, history: &VecDeque<Sample>, clock: &Clock<'_>) -> Line<'static> {
+    let since = history.front().map_or(0, |first| clock.ours - first.at);
+    heading(look, &format!("the last {}", rows::span(since)))
+}
+
+/// What it was when, the newest first.
+fn timeline(history: &VecDeque<Sample>, clock: &Clock<'_>) -> Vec<Line<'static>> {
+    let mut steps: Vec<Line<'static>> = Vec::new();
+    let mut last = "";
+    for sample in history.iter().filter(|s| !s.state.is_empty()) {
+        if *sample.state != *last {
+            let ago = rows::span(clock.ours - sample.at);
+            steps.push(Line::from(format!("  {ago:>6} ago  {}", clean(&sample.state))));
+            last = &sample.state;
+        }
+    }
+    steps.into_iter().rev().take(12).collect()
+}
+
+fn node(look: &Look, e: &Entry<NodeRow>, clock: &Clock<'_>) -> Vec<Line<'static>> {
     let now = clock.now;
     let n = &e.row;
     let (status, _) = rows::node_status(n);
@@ -139,9 +201,17 @@ fn node(look: &Look, e: &Entry<NodeRow>, clock: &Clock<'_>, width: usize) -> Vec
         field("runtime", clean(&n.runtime)),
         field("platform", clean(&n.platform)),
         field("created", time(n.created, clock)),
-        heading(look, "link"),
-        field("link", link),
     ];
+    if !clock.knows_links {
+        lines.push(field("last report", time(n.last_report, clock)));
+        lines.push(field("lease renewed", time(n.lease_renewed, clock)));
+        lines.push(remembered(look, &e.history, clock));
+        lines.extend(usage(look, &e.history, clock, n.usage));
+        lines.extend(timeline(&e.history, clock));
+        lines.extend(labels(look, &n.labels));
+        return lines;
+    }
+    lines.extend([heading(look, "link"), field("link", link)]);
     match &n.link {
         Some(l) => {
             lines.push(field("since", time(Some(l.since), clock)));
@@ -167,20 +237,17 @@ fn node(look: &Look, e: &Entry<NodeRow>, clock: &Clock<'_>, width: usize) -> Vec
         field("sent, received", format!("{}, {}", q.sent, q.received)),
         field("dropped", q.dropped.to_string()),
     ]);
-    if let Some(u) = n.usage {
-        lines.push(heading(look, "use"));
-        let cpu = e.history.iter().map(|s| s.cpu).collect();
-        lines.push(graph(look, "cpu", cpu, width, format!("{}m", u.cpu_millis)));
-        let memory = e.history.iter().map(|s| s.memory).collect();
-        lines.push(graph(look, "memory", memory, width, rows::bytes(u.memory)));
-    }
-    lines.extend(timeline(look, e.history.iter(), now));
+    lines.push(remembered(look, &e.history, clock));
+    let up = if n.link.is_some() { "up" } else { "down" };
+    // Down is a low line and not none: nothing is known of the time before.
+    lines.push(graph(look, "link", &e.history, clock, |s| 1 + 7 * s.value, up.to_owned()));
+    lines.extend(usage(look, &e.history, clock, n.usage));
+    lines.extend(timeline(&e.history, clock));
     lines.extend(labels(look, &n.labels));
     lines
 }
 
-fn pod(look: &Look, e: &Entry<PodRow>, clock: &Clock<'_>, width: usize) -> Vec<Line<'static>> {
-    let now = clock.now;
+fn pod(look: &Look, e: &Entry<PodRow>, clock: &Clock<'_>) -> Vec<Line<'static>> {
     let p = &e.row;
     let mut lines = vec![
         heading(look, "pod"),
@@ -203,24 +270,16 @@ fn pod(look: &Look, e: &Entry<PodRow>, clock: &Clock<'_>, width: usize) -> Vec<L
     }
     let confirmed = if p.unconfirmed { "sent, not yet confirmed" } else { "confirmed" };
     lines.push(field("by the edge", confirmed));
-    if let Some(u) = p.usage {
-        lines.push(heading(look, "use"));
-        let cpu = e.history.iter().map(|s| s.cpu).collect();
-        lines.push(graph(look, "cpu", cpu, width, format!("{}m", u.cpu_millis)));
-        let memory = e.history.iter().map(|s| s.memory).collect();
-        lines.push(graph(look, "memory", memory, width, rows::bytes(u.memory)));
-    }
-    lines.extend(timeline(look, e.history.iter(), now));
+    lines.push(remembered(look, &e.history, clock));
+    let restarts = p.restarts.to_string();
+    lines.push(graph(look, "restarts", &e.history, clock, |s| s.value, restarts));
+    lines.extend(usage(look, &e.history, clock, p.usage));
+    lines.extend(timeline(&e.history, clock));
     lines.extend(labels(look, &p.labels));
     lines
 }
 
-fn device(
-    look: &Look,
-    e: &Entry<DeviceRow>,
-    clock: &Clock<'_>,
-    width: usize,
-) -> Vec<Line<'static>> {
+fn device(look: &Look, e: &Entry<DeviceRow>, clock: &Clock<'_>) -> Vec<Line<'static>> {
     let now = clock.now;
     let d = &e.row;
     let mut lines = vec![
@@ -231,25 +290,37 @@ fn device(
         field("model", clean(&d.model)),
         field("protocol", clean(&d.protocol)),
         field("created", time(d.created, clock)),
-        heading(look, "properties: desired, reported"),
+        heading(look, "properties"),
+        Line::from(format!(
+            "    {:<18} {:<12} {:<12} {:<11} {}",
+            "", "DESIRED", "REPORTED", "SET", "REPORTED"
+        ))
+        .style(look.faint()),
     ];
+    let ago = |at: Option<Millis>| {
+        at.map_or_else(|| "-".to_owned(), |t| format!("{} ago", rows::span(now - t)))
+    };
     for t in &d.twins {
         let health = if t.in_sync() { rows::Health::Plain } else { rows::Health::Uncertain };
         let dash = |v: &Option<String>| v.as_deref().map_or_else(|| "-".to_owned(), clean);
         lines.push(Line::from(vec![
             Span::from(format!("  {} ", look.sign(health))).style(look.health(health)),
             Span::from(format!(
-                "{:<18} {:<12} {:<12} {} ago",
+                "{:<18} {:<12} {:<12} {:<11} {}",
                 clean(&t.property),
                 dash(&t.desired),
                 dash(&t.reported),
-                rows::age(t.reported_at, now)
+                ago(t.desired_at),
+                ago(t.reported_at)
             )),
         ]));
     }
-    let values: Vec<u64> = e.history.iter().map(|s| s.value).collect();
-    lines.push(graph(look, "value", values, width, String::new()));
-    lines.extend(timeline(look, e.history.iter(), now));
+    lines.push(remembered(look, &e.history, clock));
+    if let Some((property, value)) = history::numeric(d) {
+        let property = clean(property);
+        lines.push(graph(look, &property, &e.history, clock, |s| s.value, value.to_string()));
+    }
+    lines.extend(timeline(&e.history, clock));
     lines.extend(labels(look, &d.labels));
     lines
 }

@@ -16,7 +16,7 @@ pub fn draw(log: &Logs, look: &Look, frame: &mut Frame<'_>, area: Rect) {
     let first = if log.follow {
         log.lines.len().saturating_sub(page)
     } else {
-        log.top.min(log.lines.len().saturating_sub(1))
+        log.top.min(log.lines.len().saturating_sub(page))
     };
     let lines: Vec<Line<'_>> =
         log.lines.iter().skip(first).take(page).map(|l| marked(l, &log.search, look)).collect();
@@ -36,8 +36,9 @@ pub fn draw(log: &Logs, look: &Look, frame: &mut Frame<'_>, area: Rect) {
 }
 
 fn marked<'a>(line: &'a str, search: &str, look: &Look) -> Line<'a> {
-    // Lower case may have another length, so only a search that stands there as it is is marked.
-    match (!search.is_empty()).then(|| line.find(search)).flatten() {
+    // Lower case of more than ASCII may have another length.
+    let find = || line.to_ascii_lowercase().find(&search.to_ascii_lowercase());
+    match (!search.is_empty()).then(find).flatten() {
         None => Line::from(line),
         Some(at) => {
             let (before, rest) = line.split_at(at);

@@ -13,11 +13,11 @@ use ratatui::style::Modifier;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Wrap};
 
-use crate::keys::{self, Place};
+use crate::keys;
 use crate::palette;
 use crate::rows::{self, Health};
 use crate::state::{Layer, Link, Purpose, Replay, Screen, State};
-use crate::update::place;
+use crate::update::{place, place_of_help};
 
 use self::styles::Look;
 
@@ -26,12 +26,17 @@ pub const SMALLEST: (u16, u16) = (40, 10);
 
 /// Draws everything.
 pub fn draw(state: &State, look: &Look, frame: &mut Frame<'_>) {
+    draw_all(state, look, frame);
+}
+
+/// Draws everything, and says how far what lies on top can be scrolled.
+pub fn draw_all(state: &State, look: &Look, frame: &mut Frame<'_>) -> usize {
     let area = frame.area();
     if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
         let (w, h) = SMALLEST;
         let text = format!("too small: {}x{}; {w}x{h} is needed", area.width, area.height);
         frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: true }), area);
-        return;
+        return state.furthest;
     }
     let [top, tabs, body, foot] = Layout::vertical([
         Constraint::Length(1),
@@ -42,8 +47,11 @@ pub fn draw(state: &State, look: &Look, frame: &mut Frame<'_>) {
     .areas(area);
     header(state, look, frame, top);
     screens(state, look, frame, tabs);
-    match state.layers.last() {
-        None => screen(state, look, frame, body),
+    let furthest = match state.layers.last() {
+        None => {
+            screen(state, look, frame, body);
+            0
+        }
         Some(Layer::Detail { key, scroll }) => detail::draw(state, look, frame, body, key, *scroll),
         Some(Layer::Yaml { title, text, scroll, .. }) => {
             let (text, style) = match text {
@@ -51,11 +59,14 @@ pub fn draw(state: &State, look: &Look, frame: &mut Frame<'_>) {
                 Some(Ok(t)) => (t.as_str(), ratatui::style::Style::new()),
                 Some(Err(e)) => (e.as_str(), look.health(Health::Bad)),
             };
-            text::page(look, frame, body, &format!("{title} as YAML"), text, style, *scroll);
+            text::page(look, frame, body, &format!("{title} as YAML"), text, style, *scroll)
         }
-        Some(Layer::Logs(log)) => logs::draw(log, look, frame, body),
+        Some(Layer::Logs(log)) => {
+            logs::draw(log, look, frame, body);
+            0
+        }
         Some(Layer::Help { scroll }) => help(state, look, frame, body, *scroll),
-    }
+    };
     footer(state, look, frame, foot);
     suggestions(state, look, frame, body);
     if let Some(confirm) = &state.confirm {
@@ -68,6 +79,7 @@ pub fn draw(state: &State, look: &Look, frame: &mut Frame<'_>) {
         ];
         popup(look, frame, body, "are you sure?", lines);
     }
+    furthest
 }
 
 fn screen(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
@@ -135,13 +147,7 @@ fn to_i64(n: u64) -> i64 {
 fn screens(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
     let mut spans = Vec::new();
     for s in Screen::ALL {
-        let count = match s {
-            Screen::Nodes => format!(" {}", state.nodes.len()),
-            Screen::Pods => format!(" {}", state.pods.len()),
-            Screen::Devices => format!(" {}", state.devices.len()),
-            _ => String::new(),
-        };
-        let name = format!("{}{count}", s.name());
+        let name = state.tab(s);
         if s == state.screen {
             // Brackets too, for screens without reverse video.
             spans.push(Span::from(format!("[{name}]")).style(look.chosen()));
@@ -173,9 +179,9 @@ fn footer(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
         let sign = match &prompt.purpose {
             Purpose::Filter | Purpose::Search => "/".to_owned(),
             Purpose::Command => ":".to_owned(),
-            Purpose::Desired { property, .. } => format!("{} = ", rows::clean(property)),
+            Purpose::Desired { .. } => "set (Tab: another) ".to_owned(),
         };
-        let text = format!("{sign}{}", prompt.text);
+        let text = format!("{sign}{}", rows::clean(&prompt.text));
         let width =
             u16::try_from(unicode_width::UnicodeWidthStr::width(text.as_str())).unwrap_or(0);
         frame.set_cursor_position((area.x + width.min(area.width.saturating_sub(1)), area.y));
@@ -207,12 +213,8 @@ fn footer(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
     frame.render_widget(Line::from(spans), area);
 }
 
-fn help(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect, scroll: usize) {
-    let place = match state.layers.iter().rev().find(|l| !matches!(l, Layer::Help { .. })) {
-        None => Place::On(state.screen),
-        Some(Layer::Logs(_)) => Place::Log,
-        Some(_) => Place::Reading,
-    };
+fn help(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect, scroll: usize) -> usize {
+    let place = place_of_help(state);
     let lines: Vec<Line<'_>> = keys::help(place, state.replay.is_some(), |r| state.can(r))
         .into_iter()
         .map(|(key, what)| {
@@ -224,7 +226,7 @@ fn help(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect, scroll: u
             ])
         })
         .collect();
-    text::scrolled(look, frame, area, "keys", lines, scroll);
+    text::scrolled(look, frame, area, "keys", lines, scroll)
 }
 
 /// The name of a key, in characters that the terminal has.

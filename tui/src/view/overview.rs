@@ -29,13 +29,16 @@ fn nodes(state: &State, look: &Look) -> Vec<Line<'static>> {
     let has = |f: &dyn Fn(&api::status::row::NodeRow) -> bool| {
         state.nodes.values().filter(|e| f(&e.row)).count()
     };
-    vec![
+    let mut lines = vec![
         count(look, has(&|n| n.ready == "True"), "ready", Health::Good),
         count(look, has(&|n| n.ready != "True"), "not ready", Health::Bad),
-        count(look, has(&|n| n.link.is_some()), "connected", Health::Good),
-        count(look, has(&|n| n.link.is_none()), "disconnected", Health::Bad),
-        count(look, has(&|n| n.cordoned), "cordoned", Health::Uncertain),
-    ]
+    ];
+    if state.knows_links {
+        lines.push(count(look, has(&|n| n.link.is_some()), "connected", Health::Good));
+        lines.push(count(look, has(&|n| n.link.is_none()), "disconnected", Health::Bad));
+    }
+    lines.push(count(look, has(&|n| n.cordoned), "cordoned", Health::Uncertain));
+    lines
 }
 
 fn pods(state: &State, look: &Look) -> Vec<Line<'static>> {
@@ -62,25 +65,31 @@ fn devices(state: &State, look: &Look) -> Vec<Line<'static>> {
 }
 
 fn traffic(state: &State, look: &Look, width: u16) -> Vec<Line<'static>> {
+    if !state.knows_links {
+        return vec![Line::from(" not known: this is the Kubernetes API").style(look.faint())];
+    }
     let spark = usize::from(width).saturating_sub(24).min(100);
     let (up, down) = state.rates.back().copied().unwrap_or_default();
-    let row = |name: &str, now: u64, values: Vec<u64>| {
+    let row = |name: &str, now: u64, values: Vec<i64>| {
         Line::from(vec![
             Span::from(format!(" {name:<5}")),
-            Span::from(sparkline(look, values, spark)).style(look.line()),
+            Span::from(sparkline(look, &values, spark)).style(look.line()),
             Span::from(format!(" {now:>6}/s")),
         ])
     };
     let dropped = state.totals.dropped;
     let health = if dropped > 0 { Health::Uncertain } else { Health::Plain };
     vec![
-        row("up", up, state.rates.iter().map(|r| r.0).collect()),
-        row("down", down, state.rates.iter().map(|r| r.1).collect()),
+        row("up", up, state.rates.iter().map(|r| r.0.cast_signed()).collect()),
+        row("down", down, state.rates.iter().map(|r| r.1.cast_signed()).collect()),
         Line::from(format!(" {} dropped since the start", dropped)).style(look.health(health)),
     ]
 }
 
 fn certificates(state: &State, look: &Look) -> Vec<Line<'static>> {
+    if !state.knows_links {
+        return vec![Line::from(" not known here").style(look.faint())];
+    }
     let now = state.server_now();
     let mut soon: Vec<(i64, &str)> = state
         .nodes

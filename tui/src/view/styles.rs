@@ -102,16 +102,39 @@ impl Look {
     }
 }
 
-/// A sparkline of the newest values, as wide as `width`.
-pub fn sparkline(look: &Look, values: impl IntoIterator<Item = u64>, width: usize) -> String {
-    let values: Vec<u64> = values.into_iter().collect();
+/// A sparkline of the newest values, as wide as `width`. It begins at zero, unless all values are far
+/// from it or below: then at the least.
+pub fn sparkline(look: &Look, values: &[i64], width: usize) -> String {
     let values = &values[values.len().saturating_sub(width)..];
-    let top = values.iter().copied().max().unwrap_or(0).max(1);
+    let most = values.iter().copied().max().unwrap_or(0);
+    let least = values.iter().copied().min().unwrap_or(0);
+    // What differs little from its own size would be one solid bar.
+    let near = least > 0 && most - least < most / 4 && most > least;
+    let base = if near || least < 0 { least - (most - least).max(8) / 8 } else { 0 };
+    let top = i128::from(most - base).max(1);
     let bars = look.bars();
     let mut text = " ".repeat(width.saturating_sub(values.len()));
     for v in values {
-        let step = usize::try_from((v * 8).div_ceil(top)).unwrap_or(8).min(8);
+        let above = i128::from(v - base) * 8;
+        let step = usize::try_from((above + top - 1) / top).unwrap_or(8).min(8);
         text.push_str(bars[step]);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sparkline_shows_what_changes() {
+        let line = |values: &[i64]| sparkline(&Look::default(), values, 5);
+        assert_eq!(line(&[0, 4, 8]), "   ▄█");
+        assert_eq!(line(&[0, 0, 0, 0, 0]), "     ");
+        assert_eq!(line(&[7]), "    █");
+        assert!(line(&[2150, 2160, 2150, 2170, 2150]).contains('█'));
+        assert_ne!(line(&[2150, 2160]).chars().nth(3), line(&[2150, 2160]).chars().nth(4));
+        assert_eq!(line(&[-10, 0, -10]).chars().nth(3), Some('█'), "below zero");
+        assert_eq!(line(&[i64::MIN / 4, i64::MAX / 4]).chars().count(), 5);
+    }
 }

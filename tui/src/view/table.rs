@@ -55,8 +55,9 @@ pub fn draw(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
     let header = Row::new(std::iter::once(Cell::from("  ")).chain(header)).style(look.heading());
     let position = state.table().position(order);
     let page = usize::from(area.height.saturating_sub(1)).max(1);
-    let first =
-        position.unwrap_or(0).saturating_sub(page / 2).min(order.len().saturating_sub(page));
+    // The page is as high as the state thinks, but for the moment in which the terminal changes.
+    let at = position.unwrap_or(0);
+    let first = state.table().first.clamp(at.saturating_sub(page - 1), at);
     let shown = (first..order.len())
         .take(page)
         .filter_map(|i| order.key(i).and_then(|key| columns::line(state, state.screen, key)));
@@ -78,7 +79,10 @@ pub fn draw(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
     let widths =
         std::iter::once(Constraint::Length(2)).chain(fitting.iter().enumerate().map(|(n, i)| {
             let width = all[*i].width;
-            if n == 0 || all[*i].title == "VALUES" || all[*i].title == "IMAGES" {
+            if n == 0 && all.iter().any(|c| c.title == "VALUES") {
+                // What a device says takes more room than its name.
+                Constraint::Length((area.width / 5).max(width))
+            } else if n == 0 || all[*i].title == "VALUES" || all[*i].title == "IMAGES" {
                 Constraint::Min(width)
             } else {
                 Constraint::Length(width)

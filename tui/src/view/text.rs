@@ -10,7 +10,6 @@ use ratatui::widgets::{Block, Paragraph};
 
 use crate::rows::{self, Health, clean};
 use crate::state::State;
-use crate::state::table::passes;
 
 use super::styles::Look;
 
@@ -34,7 +33,7 @@ pub(super) fn block(look: &Look, title: &str) -> Block<'static> {
         .title_style(look.heading())
 }
 
-/// Lines that scroll, in a frame.
+/// Lines that scroll, in a frame; how far they can be scrolled.
 pub(super) fn scrolled(
     look: &Look,
     frame: &mut Frame<'_>,
@@ -42,13 +41,15 @@ pub(super) fn scrolled(
     title: &str,
     lines: Vec<Line<'_>>,
     scroll: usize,
-) {
+) -> usize {
     let page = usize::from(area.height.saturating_sub(2));
     let from = scroll.min(lines.len().saturating_sub(page));
     let more = lines.len().saturating_sub(from + page);
     let title = if more > 0 { format!("{title}, {more} more lines") } else { title.to_owned() };
     let shown: Vec<Line<'_>> = lines.into_iter().skip(from).take(page).collect();
+    let furthest = from + more;
     frame.render_widget(Paragraph::new(shown).block(block(look, &title)), area);
+    furthest
 }
 
 /// A text that scrolls, in a frame.
@@ -60,9 +61,9 @@ pub(super) fn page(
     text: &str,
     style: Style,
     scroll: usize,
-) {
+) -> usize {
     let lines = text.lines().map(|l| Line::from(clean(l)).style(style)).collect();
-    scrolled(look, frame, area, title, lines, scroll);
+    scrolled(look, frame, area, title, lines, scroll)
 }
 
 fn message_line(look: &Look, m: &MessageRow, now: i64) -> Line<'static> {
@@ -75,67 +76,66 @@ fn message_line(look: &Look, m: &MessageRow, now: i64) -> Line<'static> {
     let micros = |us: Option<i64>| us.map_or_else(|| "-".to_owned(), rows::micros);
     let ok = m.outcome.is_empty() || m.outcome == "ok";
     let health = if ok { Health::Plain } else { Health::Bad };
+    let outcome =
+        if ok { String::new() } else { format!("{} {} ", look.sign(health), clean(&m.outcome)) };
     Line::from(vec![
         Span::from(format!("{:>5} ", rows::span(now - m.at))).style(look.faint()),
-        Span::from(format!("{arrow:<2} {:<12} {:<14} ", clean(&m.node), clean(&m.kind))),
+        Span::from(format!("{arrow:<2} {:<12} {:<11} ", clean(&m.node), clean(&m.kind))),
         Span::from(format!(
             "{:>6} {:>6} {:>6}  ",
             rows::bytes(m.size),
             micros(m.first_us),
             micros(m.second_us.map(u64::cast_signed))
         )),
-        Span::from(format!("{:<28} ", clean(&m.object))),
-        Span::from(if ok { String::new() } else { clean(&m.outcome) }).style(look.health(health)),
+        Span::from(outcome).style(look.health(health)),
+        Span::from(clean(&m.object)),
     ])
 }
 
 /// The message flow: newest at the bottom.
 pub(super) fn flow(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
-    let filter = &state.table().filter;
-    let none = std::collections::BTreeMap::new();
-    let page = usize::from(area.height.saturating_sub(2));
+    // The frame, and the headings.
+    let page = usize::from(area.height.saturating_sub(3));
+    let back = state.table().at;
     let mut lines: Vec<Line<'_>> = state
-        .messages
-        .iter()
-        .rev()
-        .filter(|m| {
-            passes(
-                filter,
-                [m.node.as_str(), m.kind.as_str(), m.object.as_str(), m.outcome.as_str()],
-                &none,
-            )
-        })
+        .shown_messages()
+        .skip(back)
         .take(page)
         .map(|m| message_line(look, m, state.server_now()))
         .collect();
     lines.reverse();
     let t = &state.totals;
-    let title = format!(
-        "{} up, {} down, {} dropped; {} not shown | age, node, kind, size, hops, object",
-        t.up, t.down, t.dropped, state.missed_messages
-    );
-    if lines.is_empty() {
-        lines.push(Line::from("  no message has passed yet").style(look.faint()));
+    let mut title = format!("{} up, {} down; {} dropped by queues", t.up, t.down, t.dropped);
+    if state.missed_messages > 0 {
+        title.push_str(&format!(", {} passed too fast to be shown", state.missed_messages));
     }
+    if back > 0 {
+        title.push_str(&format!("; {back} newer, G shows them"));
+    }
+    if lines.is_empty() {
+        let none = if !state.knows_links {
+            "the Kubernetes API knows no messages: cloudcore's status stream does"
+        } else if state.table().filter.is_empty() {
+            "no message has passed since this screen was opened"
+        } else {
+            "no message passes the filter; Esc clears it"
+        };
+        lines.push(Line::from(format!("  {none}")).style(look.faint()));
+    }
+    let headings = format!(
+        "{:>5} {:<2} {:<12} {:<11} {:>6} {:>6} {:>6}  {}",
+        "AGE", "", "NODE", "KIND", "SIZE", "HOP 1", "HOP 2", "OBJECT"
+    );
+    lines.insert(0, Line::from(headings).style(look.heading()));
     frame.render_widget(Paragraph::new(lines).block(block(look, &title)), area);
 }
 
 /// The events: newest at the top.
 pub(super) fn events(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
-    let filter = &state.table().filter;
-    let none = std::collections::BTreeMap::new();
-    let lines: Vec<Line<'_>> = state
-        .events
-        .iter()
-        .rev()
-        .filter(|e| {
-            passes(filter, [e.reason.as_str(), e.object.as_str(), e.message.as_str()], &none)
-        })
-        .take(usize::from(area.height))
-        .map(|e| event_line(look, e, state.server_now()))
-        .collect();
-    let title = format!("{} events, newest first", state.events.len());
-    scrolled(look, frame, area, &title, lines, 0);
+    let lines: Vec<Line<'_>> =
+        state.shown_events().map(|e| event_line(look, e, state.server_now())).collect();
+    let title = format!("{} events, newest first", lines.len());
+    scrolled(look, frame, area, &title, lines, state.table().at);
 }
 
 /// One event.

@@ -1,8 +1,9 @@
 //! What keys and messages do to the state.
 
-use api::status::row::{NodeRow, RowKey};
-use api::status::stream::{Done, Request, ToReader, Totals, Update};
-use tui::state::{Layer, Screen};
+use api::status::row::{MessageRow, NodeRow, PodRow, RowKey};
+use api::status::stream::{Done, Hello, LogLines, Request, ToReader, Totals, Update, VERSION};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+use tui::state::{Layer, Replay, Screen};
 use tui::update::{Effect, Event, chosen, update};
 
 use crate::sample::{NOW, node, pod, press, state, tell};
@@ -110,11 +111,176 @@ fn an_action_asks_first_and_names_what_will_happen() {
 #[test]
 fn what_the_server_does_not_do_is_refused_in_words() {
     let mut state = state();
-    press(&mut state, ":devices\ne");
+    press(&mut state, ":pods\nr");
     let notice = state.notice.clone().unwrap();
-    assert!(notice.failed && notice.text.contains("setting desired values is not possible here"));
+    assert!(notice.failed && notice.text.contains("restarting a pod is not possible here"));
     press(&mut state, ":teleport\n");
     assert!(state.notice.clone().unwrap().text.contains("no `teleport`"));
+}
+
+#[test]
+fn details_take_the_keys_of_their_row() {
+    let mut state = state();
+    press(&mut state, ":nodes\n\n");
+    assert!(matches!(state.layers[..], [Layer::Detail { .. }]));
+    press(&mut state, "o");
+    assert_eq!(state.confirm.clone().unwrap().question, "cordon node edge-1?");
+    press(&mut state, "n");
+    let effects = press(&mut state, "y");
+    let key = RowKey::node("edge-1");
+    let want = Request::Yaml { key };
+    assert!(matches!(&effects[..], [Effect::Request { request, .. }] if *request == want));
+    press(&mut state, "\x1b");
+    assert!(matches!(state.layers[..], [Layer::Detail { .. }]), "back where it was opened");
+    assert_eq!(press(&mut state, "c"), [Effect::Copy("edge-1".into())]);
+}
+
+#[test]
+fn a_desired_value_is_chosen_by_property_and_asked_for_by_name() {
+    let mut state = state();
+    press(&mut state, ":devices\ne");
+    assert_eq!(state.prompt.clone().unwrap().text, "target=21");
+    press(&mut state, "\t");
+    assert_eq!(state.prompt.clone().unwrap().text, "target=21", "it has one property");
+    press(&mut state, "5\n");
+    let confirm = state.confirm.clone().unwrap();
+    assert_eq!(confirm.question, "set target of device default/thermo to 215?");
+    let effects = press(&mut state, "y");
+    let want = Request::SetDesired {
+        namespace: "default".into(),
+        device: "thermo".into(),
+        property: "target".into(),
+        value: "215".into(),
+    };
+    assert!(matches!(&effects[..], [Effect::Request { request, .. }] if *request == want));
+    press(&mut state, "e");
+    update(&mut state, Event::Paste("x\x1b[2J".into()));
+    assert_eq!(state.prompt.clone().unwrap().text, "target=21x[2J", "no control character");
+    let control = KeyEvent::new(KeyCode::Char('u'), KeyModifiers::CONTROL);
+    update(&mut state, Event::Key(control));
+    press(&mut state, "colour=red\n");
+    assert!(state.confirm.is_none() && state.notice.clone().unwrap().text.contains("Tab shows"));
+}
+
+#[test]
+fn the_mouse_chooses_rows_opens_them_and_changes_the_screen() {
+    let mut state = state();
+    let click = |state: &mut _, column, row| {
+        let kind = MouseEventKind::Down(MouseButton::Left);
+        let modifiers = KeyModifiers::NONE;
+        update(state, Event::Mouse(MouseEvent { kind, column, row, modifiers }))
+    };
+    // ` overview  nodes 3  pods 4 `: the second tab.
+    click(&mut state, 12, 1);
+    assert_eq!(state.screen, Screen::Nodes);
+    click(&mut state, 5, 4);
+    assert_eq!(chosen(&state), Some(RowKey::node("edge-2")));
+    assert!(state.layers.is_empty());
+    click(&mut state, 5, 4);
+    assert!(matches!(state.layers[..], [Layer::Detail { .. }]), "a second click opens it");
+    click(&mut state, 79, 1);
+    assert_eq!(state.screen, Screen::Nodes, "there is no tab");
+    press(&mut state, "\x1b");
+    click(&mut state, 5, 19);
+    assert_eq!(chosen(&state), Some(RowKey::node("edge-2")), "there is no row");
+}
+
+#[test]
+fn older_lines_stay_in_sight_while_new_ones_come() {
+    let mut state = state();
+    let messages = |from: i64, n: i64| {
+        let message = |i| MessageRow { at: NOW, object: format!("m-{i}"), ..MessageRow::default() };
+        let messages = (from..from + n).map(message).collect();
+        ToReader::Update(Box::new(Update { now: NOW, messages, ..Update::default() }))
+    };
+    tell(&mut state, messages(0, 100));
+    press(&mut state, ":flow\n");
+    let last = |state: &tui::state::State| {
+        let back = state.table().at;
+        state.shown_messages().nth(back).unwrap().object.clone()
+    };
+    assert_eq!(last(&state), "m-99");
+    press(&mut state, "kkk");
+    assert_eq!(last(&state), "m-96");
+    tell(&mut state, messages(100, 50));
+    assert_eq!(last(&state), "m-96", "what is read stays");
+    press(&mut state, "G");
+    assert_eq!(last(&state), "m-149");
+    press(&mut state, "g");
+    assert_eq!(state.table().at, 153 - 18, "a page of the oldest");
+}
+
+#[test]
+fn a_log_is_followed_scrolled_and_searched_in_a_circle() {
+    let mut state = state();
+    press(&mut state, ":pods\nl");
+    let lines: Vec<String> = (0..100).map(|i| format!("Line {i}")).collect();
+    tell(&mut state, ToReader::Log(LogLines { id: 1, lines }));
+    let log = |state: &tui::state::State| match state.layers.last() {
+        Some(Layer::Logs(log)) => (log.follow, log.top, log.hit),
+        other => panic!("{other:?}"),
+    };
+    press(&mut state, "k");
+    assert_eq!(log(&state), (false, 80, None), "a line back from the last page");
+    press(&mut state, "j");
+    assert_eq!(log(&state), (true, 81, None));
+    press(&mut state, "/line 4\n");
+    assert_eq!(log(&state), (false, 4, Some(4)), "whatever its case; beyond the end is the first");
+    press(&mut state, "n");
+    assert_eq!(log(&state), (false, 40, Some(40)));
+    press(&mut state, "N");
+    assert_eq!(log(&state), (false, 4, Some(4)));
+    press(&mut state, "N");
+    assert_eq!(log(&state), (false, 49, Some(49)));
+    press(&mut state, "/nowhere\n");
+    assert!(state.notice.clone().unwrap().text.contains("`nowhere` not found"));
+}
+
+#[test]
+fn scrolling_goes_no_further_than_the_text() {
+    let mut state = state();
+    press(&mut state, ":nodes\n\n");
+    update(&mut state, Event::Drawn { furthest: 7 });
+    press(&mut state, "Gk");
+    assert!(matches!(state.layers[..], [Layer::Detail { scroll: 6, .. }]), "{:?}", state.layers);
+}
+
+#[test]
+fn a_later_version_and_a_clock_that_differs_are_told() {
+    let mut state = state();
+    let hello = |version, now| ToReader::Hello(Hello { version, now, ..Hello::default() });
+    let now = state.now;
+    tell(&mut state, hello(VERSION, now + 200_000));
+    let text = state.notice.clone().unwrap().text;
+    assert_eq!(text, "the server's clock is 3m20s ahead of this one; ages are by its clock");
+    assert_eq!(state.server_now(), now + 200_000);
+    tell(&mut state, hello(9, now));
+    let text = state.notice.clone().unwrap().text;
+    assert!(text.contains("speaks version 9 of the stream, this program 1"), "{text}");
+}
+
+#[test]
+fn a_recording_has_a_clock_of_its_own() {
+    let mut state = state();
+    let replay = |speed, paused| Event::Replay(Replay { at: 0, end: 9, speed, paused });
+    update(&mut state, replay(4.0, false));
+    let (server, ours) = (state.server_now(), state.now);
+    update(&mut state, Event::Clock(ours + 1_000));
+    assert_eq!(state.server_now(), server + 4_000);
+    update(&mut state, replay(4.0, true));
+    update(&mut state, Event::Clock(ours + 9_000));
+    assert_eq!(state.server_now(), server + 4_000, "it stands still");
+}
+
+#[test]
+fn what_rows_were_is_remembered_within_bounds() {
+    let mut state = state();
+    for i in 0..300 {
+        let row = PodRow { restarts: i, ..pod("default", "web", "edge-1", "Running") };
+        tell(&mut state, pods(vec![row]));
+    }
+    assert_eq!(state.pods["default/web"].history.len(), tui::state::SAMPLES);
+    assert_eq!(state.pods["default/web"].history.back().unwrap().value, 299);
 }
 
 #[test]

@@ -14,3 +14,4 @@ mod large;
 mod sample;
 mod screens;
 mod stream;
+mod terminal;

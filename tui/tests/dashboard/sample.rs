@@ -19,7 +19,9 @@ pub fn hello() -> ToReader {
         version: VERSION,
         server: "cloudcore 0.1.0".into(),
         now: NOW,
-        requests: ["yaml", "cordon", "drain", "deletePod", "logs"].map(String::from).to_vec(),
+        requests: ["yaml", "cordon", "drain", "deletePod", "logs", "setDesired"]
+            .map(String::from)
+            .to_vec(),
         ..Hello::default()
     })
 }

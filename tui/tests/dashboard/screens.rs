@@ -1,6 +1,6 @@
 //! Every screen at three sizes, and on a console without colour and Unicode.
 
-use api::status::row::NodeRow;
+use api::status::row::{NodeRow, Usage};
 use api::status::stream::{Done, LogLines, ToReader, Update};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -46,11 +46,51 @@ fn each_screen_says_what_there_is() {
         ("palette", ":nodes\n:s"),
         ("confirm", ":pods\njd"),
         ("filtered", ":pods\n/crash\n"),
+        ("wide", ":nodes\nw"),
+        ("edit", ":devices\ne"),
     ] {
         let mut state = state();
         press(&mut state, keys);
         everywhere(name, &state);
     }
+}
+
+#[test]
+fn the_kubernetes_api_is_named_and_what_it_does_not_know_is_not_made_up() {
+    let mut state = state();
+    state.knows_links = false;
+    state.source = "https://10.0.0.1:6443; no links, queues and messages: no stream".to_owned();
+    press(&mut state, "");
+    for (name, keys) in [("api_overview", ""), ("api_nodes", ":nodes\n"), ("api_flow", ":flow\n")] {
+        press(&mut state, keys);
+        insta::assert_snapshot!(name, drawn(&state, 120, 24, Look::default()));
+    }
+}
+
+#[test]
+fn a_detail_draws_what_was_over_time() {
+    let mut state = state();
+    let usage = |cpu| Usage {
+        cpu_millis: cpu,
+        cpu_capacity_millis: 2000,
+        memory: cpu << 20,
+        memory_capacity: 4 << 30,
+    };
+    press(&mut state, ":nodes\n\n");
+    for i in 0..60 {
+        let up = !(20..30).contains(&i);
+        let row = NodeRow {
+            usage: Some(usage(u64::try_from(i * 13 % 700).unwrap())),
+            ..node("edge-1", up)
+        };
+        let now = NOW + 5_000 + i * 1_000;
+        update(&mut state, Event::Clock(now));
+        tell(
+            &mut state,
+            ToReader::Update(Box::new(Update { now, nodes: vec![row], ..Update::default() })),
+        );
+    }
+    insta::assert_snapshot!("history_120x40", drawn(&state, 120, 40, Look::default()));
 }
 
 #[test]
