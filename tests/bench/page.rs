@@ -9,12 +9,14 @@ pub(crate) enum Unit {
     MiB,
     Seconds,
     Millis,
+    Percent,
 }
 
 impl Unit {
     fn show(self, value: f64) -> String {
         match self {
             Unit::MiB => format!("{value:.1} MiB"),
+            Unit::Percent => format!("{value:.1} %"),
             Unit::Seconds => format!("{value:.2} s"),
             Unit::Millis if value < 20.0 => format!("{value:.1} ms"),
             Unit::Millis => format!("{value:.0} ms"),

@@ -20,5 +20,6 @@ pub mod keadm;
 pub mod kubectl;
 pub mod link;
 pub mod node;
+pub mod screen;
 pub mod systemd;
 pub mod wait;

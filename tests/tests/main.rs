@@ -13,4 +13,5 @@ mod generated;
 mod harness;
 mod paths;
 mod promises;
+mod stream;
 mod trouble;

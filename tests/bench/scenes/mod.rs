@@ -4,6 +4,7 @@
 //! needs, so that groups do not depend on each other; `inside` is what of it has to run on a host,
 //! see [`crate::client`].
 
+mod dashboard;
 mod devices;
 mod memory;
 mod pods;
@@ -28,7 +29,7 @@ pub(crate) struct Group {
 }
 
 /// All, in the order in which they are measured and shown.
-pub(crate) const GROUPS: [Group; 7] = [
+pub(crate) const GROUPS: [Group; 8] = [
     size::GROUP,
     up::GROUP,
     memory::GROUP,
@@ -36,6 +37,7 @@ pub(crate) const GROUPS: [Group; 7] = [
     store::GROUP,
     recovery::GROUP,
     devices::GROUP,
+    dashboard::GROUP,
 ];
 
 const MAIN: &str = "From the cloud to the edge";

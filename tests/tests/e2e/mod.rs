@@ -1,6 +1,7 @@
 //! The built binary, driven as a user would drive it: one file per story.
 
 mod completion;
+mod dashboard;
 mod devices;
 mod join;
 mod look;

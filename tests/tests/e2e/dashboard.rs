@@ -1,0 +1,238 @@
+//! The dashboard in a real terminal: in tmux over a real fleet, and on a pty with a recording.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use tests::host::Host;
+use tests::keadm::binary;
+use tests::screen::Screen;
+use tests::wait;
+
+use super::{PATIENCE, Up};
+
+/// A window of tmux on a host, and what is on its screen.
+struct Tmux<'a> {
+    host: &'a Host,
+    socket: PathBuf,
+}
+
+impl<'a> Tmux<'a> {
+    /// Runs a command line in a new window of 80x24.
+    #[track_caller]
+    fn start(host: &'a Host, folder: &Path, line: &[&str]) -> Self {
+        let tmux = Self { host, socket: folder.join("tmux") };
+        let mut args = vec!["new-session", "-d", "-x", "80", "-y", "24"];
+        args.extend_from_slice(line);
+        tmux.run(&args);
+        // What a program has said must stay to be read when it has ended.
+        tmux.run(&["set-option", "-g", "remain-on-exit", "on"]);
+        tmux
+    }
+
+    #[track_caller]
+    fn run(&self, args: &[&str]) -> String {
+        let mut command = self.host.command("tmux");
+        command.arg("-S").arg(&self.socket).args(["-f", "/dev/null"]).args(args);
+        command.env("TERM", "xterm-256color").env_remove("NO_COLOR").env_remove("KUBECONFIG");
+        command.env("LC_ALL", "C.UTF-8");
+        let out = command.output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success(), "tmux {args:?}: {said}");
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    }
+
+    /// Types text, or a key by its name.
+    #[track_caller]
+    fn keys(&self, keys: &[&str]) {
+        let mut args = vec!["send-keys"];
+        args.extend_from_slice(keys);
+        self.run(&args);
+    }
+
+    #[track_caller]
+    fn until(&self, text: &str) -> String {
+        self.until_it(&format!("`{text}` on the screen"), |screen| screen.contains(text))
+    }
+
+    #[track_caller]
+    fn until_it(&self, what: &str, is: impl Fn(&str) -> bool) -> String {
+        let shown = || {
+            let screen = self.run(&["capture-pane", "-p"]);
+            if is(&screen) { Ok(screen) } else { Err(format!("\n{screen}")) }
+        };
+        wait::until(what, PATIENCE, shown).0
+    }
+}
+
+#[test]
+fn keadm_up_opens_the_dashboard_at_enter_and_it_shows_and_does_everything() {
+    let (host, folder) = (Host::new(), tempfile::tempdir().unwrap());
+    let (program, data) = (binary(), folder.path().join("data"));
+    let line = [program.to_str().unwrap(), "up", "--node-name", "edge-1", "--data-dir"];
+    let line: Vec<&str> = line.into_iter().chain(data.to_str()).collect();
+    let tmux = Tmux::start(&host, folder.path(), &line);
+    tmux.until("Enter opens the dashboard");
+    tmux.keys(&["Enter"]);
+    let overview = tmux.until("[overview]");
+    assert!(overview.contains("live") && overview.contains("messages a second"), "{overview}");
+    assert!(overview.lines().any(|l| l.contains("1 ready")), "{overview}");
+
+    tmux.keys(&[":nodes", "Enter"]);
+    let nodes = tmux.until("edge-1");
+    assert!(nodes.contains("[nodes 1]") && nodes.contains("Ready"), "{nodes}");
+    assert!(!nodes.contains("RUNTIME"), "80 columns have no room for it\n{nodes}");
+    tmux.run(&["resize-window", "-x", "200", "-y", "50"]);
+    tmux.until("RUNTIME");
+    tmux.keys(&["Enter"]);
+    let detail = tmux.until("certificate until");
+    assert!(detail.contains("sent by the cloud") && detail.contains("climate"), "{detail}");
+    tmux.keys(&["y"]);
+    tmux.until("kind: Node");
+    tmux.keys(&["Escape"]);
+    tmux.until("certificate until");
+    // A confirmation names what will happen; what is done is seen at once.
+    tmux.keys(&["o"]);
+    let asked = tmux.until("cordon node edge-1?");
+    assert!(asked.contains("kubectl cordon edge-1"), "{asked}");
+    tmux.keys(&["y"]);
+    tmux.until("Ready,Cordoned");
+    tmux.keys(&["Escape"]);
+
+    tmux.keys(&[":pods", "Enter"]);
+    tmux.until("[pods 2]");
+    tmux.keys(&["/sample-mapper", "Enter"]);
+    tmux.keys(&["l"]);
+    tmux.until("log of default/sample-mapper | following");
+    tmux.until("climate");
+    tmux.keys(&["Escape"]);
+
+    tmux.keys(&[":devices", "Enter"]);
+    tmux.until("heating=false");
+    tmux.keys(&["e"]);
+    tmux.until("set (Tab: another) heating=false");
+    tmux.keys(&["C-u", "heating=true", "Enter"]);
+    tmux.until("set heating of device default/climate to true?");
+    tmux.keys(&["y"]);
+    // The device has obeyed and said so: down to the edge, and up again.
+    tmux.until_it("a device that obeys", |screen| {
+        let row = screen.lines().find(|line| line.contains("climate  "));
+        row.is_some_and(|row| row.contains("heating=true") && row.contains("in sync"))
+    });
+
+    tmux.keys(&[":flow", "Enter"]);
+    tmux.until("default/climate");
+    tmux.keys(&["Space"]);
+    tmux.until("HELD");
+    tmux.keys(&["Space", "?"]);
+    tmux.until("these keys");
+    tmux.run(&["resize-window", "-x", "39", "-y", "9"]);
+    tmux.until("too small: 39x9; 40x10 is needed");
+    tmux.run(&["resize-window", "-x", "80", "-y", "24"]);
+    tmux.until("these keys");
+    // Leaving it ends nothing else.
+    tmux.keys(&["Escape", "q"]);
+    tmux.until("Ctrl-C stops everything");
+    tmux.keys(&["C-c"]);
+    tmux.until("state kept in");
+}
+
+#[test]
+fn without_a_stream_it_watches_the_kubernetes_api_and_says_so() {
+    let (host, folder) = (Host::new(), tempfile::tempdir().unwrap());
+    let up = Up::start(&host, folder.path(), &["--no-sample"]);
+    let kubectl = up.kubectl(&host);
+    kubectl.run(&["delete", "configmap", "status-stream", "--namespace=kubeedge"]);
+    let mut command = host.command(binary());
+    command.args(["dashboard", "--kube-config"]).arg(up.kubeconfig());
+    let mut screen = Screen::start(&command, 160, 40);
+    screen.until_shows("no links, queues and messages", PATIENCE);
+    screen.until_shows("1 ready", PATIENCE);
+    screen.keys(":nodes\r");
+    screen.until_shows("edge-1", PATIENCE);
+    screen.keys("o");
+    screen.until_shows("cordon node edge-1?", PATIENCE);
+    screen.keys("y");
+    screen.until_shows("Ready,Cordoned", PATIENCE);
+    screen.keys(":flow\r");
+    screen.until_shows("the Kubernetes API knows no messages", PATIENCE);
+}
+
+/// A recording of a real run; the picture in the README is made from it.
+fn recording() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("docs/dashboard.jsonl")
+}
+
+fn replay(more: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(["dashboard", "--replay"]).arg(recording()).args(more);
+    command
+}
+
+#[test]
+fn a_replay_stands_still_goes_step_by_step_and_to_another_time() {
+    let mut screen = Screen::start(&replay(&[]), 100, 30);
+    screen.until_shows("playing", PATIENCE);
+    screen.keys(" ");
+    screen.until_shows("held", PATIENCE);
+    for _ in 0..40 {
+        screen.keys("\x1b[D");
+    }
+    screen.until_shows("held 0s", PATIENCE);
+    screen.keys(".");
+    screen.until("a step", PATIENCE, |screen| screen.contains("held") && screen.contains("x1"));
+    screen.keys("+++ ");
+    screen.until_shows("x8", PATIENCE);
+    screen.keys("q");
+    assert_eq!(screen.until_ended(PATIENCE).exit_code(), 0);
+    assert_eq!(screen.not_restored(), [] as [&str; 0]);
+}
+
+#[test]
+fn sigterm_gives_the_terminal_back_as_it_was() {
+    let mut screen = Screen::start(&replay(&[]), 100, 30);
+    screen.until_shows("[overview]", PATIENCE);
+    assert!(screen.not_restored().len() >= 4, "it has taken the terminal over");
+    let pid = Pid::from_raw(screen.pid().cast_signed());
+    nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
+    assert_eq!(screen.until_ended(PATIENCE).exit_code(), 0);
+    assert_eq!(screen.not_restored(), [] as [&str; 0]);
+}
+
+#[test]
+fn a_terminal_that_vanishes_ends_the_dashboard() {
+    let mut screen = Screen::start(&replay(&[]), 100, 30);
+    screen.until_shows("[overview]", PATIENCE);
+    screen.vanish();
+    screen.until_ended(Duration::from_secs(10));
+}
+
+#[test]
+fn no_colour_means_none_and_ascii_no_tofu() {
+    let mut coloured = Screen::start(&replay(&[]), 100, 30);
+    coloured.until_shows("[overview]", PATIENCE);
+    assert!(coloured.has_colour());
+    let mut command = replay(&["--ascii"]);
+    command.env("NO_COLOR", "1");
+    let mut plain = Screen::start(&command, 100, 30);
+    plain.until_shows("[overview]", PATIENCE);
+    plain.keys(":nodes\r");
+    plain.until_shows("[nodes", PATIENCE);
+    assert!(!plain.has_colour() && plain.text().is_ascii(), "{}", plain.text());
+}
+
+#[test]
+fn the_picture_in_the_readme_is_what_the_command_beside_it_makes() {
+    let folder = tempfile::tempdir().unwrap();
+    let svg = folder.path().join("dashboard.svg");
+    let out = replay(&["--svg", svg.to_str().unwrap()]).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let made = std::fs::read_to_string(svg).unwrap();
+    let kept = std::fs::read_to_string(recording().with_extension("svg")).unwrap();
+    assert!(
+        made == kept,
+        "`keadm dashboard --replay docs/dashboard.jsonl --svg docs/dashboard.svg` makes it anew"
+    );
+}
