@@ -38,7 +38,13 @@ pub(crate) fn on_create(
             service_account(plane, resource, namespace, new)?;
             let spec = object(new, "spec");
             tolerations(spec);
-            default(spec, "priority", 0);
+            // The two classes that every cluster has.
+            let priority = match spec["priorityClassName"].as_str() {
+                Some("system-node-critical") => 2_000_001_000,
+                Some("system-cluster-critical") => 2_000_000_000,
+                _ => 0,
+            };
+            default(spec, "priority", priority);
             default(spec, "preemptionPolicy", "PreemptLowerPriority");
         }
         "core/persistentvolumeclaims" => default_class(plane, new),

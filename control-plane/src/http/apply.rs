@@ -40,6 +40,8 @@ enum Place<'a> {
     Metadata,
     /// Nothing is known: maps merge, lists do not.
     Free,
+    /// A map that is owned as a whole.
+    Whole,
 }
 
 /// How a list merges at a place.
@@ -55,7 +57,13 @@ impl<'a> Place<'a> {
     fn field(self, name: &str) -> Place<'a> {
         match self {
             Self::Shape(Shape::Ref(id)) => {
-                schemas().get(*id).field(name).map_or(Place::Free, Place::Shape)
+                let ty = schemas().get(*id);
+                match (ty.name.rsplit('.').next(), name) {
+                    (Some("PodSpec"), "nodeSelector") | (Some("ServiceSpec"), "selector") => {
+                        Place::Whole
+                    }
+                    _ => ty.field(name).map_or(Place::Free, Place::Shape),
+                }
             }
             Self::Shape(Shape::Map(items)) => Place::Shape(items),
             Self::Custom(_) if name == "metadata" => Place::Metadata,
@@ -65,6 +73,24 @@ impl<'a> Place<'a> {
                 ty.and_then(|t| t.field(name)).map_or(Place::Free, Place::Shape)
             }
             _ => Place::Free,
+        }
+    }
+
+    /// Whether Kubernetes' types have a field also in an object that does not set it, so that it never
+    /// comes to be: structs that are no pointers, and lists that are written as null.
+    fn always_has(self, name: &str, at: Place<'_>) -> bool {
+        let built_in = matches!(self, Self::Shape(_));
+        match (name, at) {
+            ("metadata", _) => true,
+            ("containers" | "rules" | "endpoints", Place::Shape(Shape::List(..))) => built_in,
+            (
+                "spec" | "status" | "strategy" | "updateStrategy" | "template" | "resources"
+                | "jobTemplate" | "clientConfig" | "loadBalancer" | "daemonEndpoints"
+                | "kubeletEndpoint" | "nodeInfo" | "involvedObject" | "source" | "state"
+                | "lastState" | "names" | "acceptedNames" | "target",
+                Place::Shape(Shape::Ref(_)),
+            ) => built_in,
+            _ => false,
         }
     }
 
@@ -116,7 +142,7 @@ impl<'a> Place<'a> {
                         | "TopologySelectorTerm"
                 )
             ),
-            Self::Shape(Shape::Any) => true,
+            Self::Shape(Shape::Any) | Self::Whole => true,
             Self::Custom(n) => n.is_atomic_map(),
             _ => false,
         }
@@ -152,20 +178,32 @@ impl Fields {
 
     /// The fields that a value sets.
     fn of(v: &Value, place: Place<'_>) -> Self {
+        Self::collect(v, place, false)
+    }
+
+    /// The same, and the maps and lists that come to be with them: who wrote an object owns them, who
+    /// applied one does not.
+    fn made(v: &Value, place: Place<'_>) -> Self {
+        Self::collect(v, place, true)
+    }
+
+    fn collect(v: &Value, place: Place<'_>, made: bool) -> Self {
         match v {
             Value::Object(m) if !m.is_empty() && !place.is_atomic() => {
-                let children = m
-                    .iter()
-                    .map(|(k, v)| (format!("f:{k}"), Self::of(v, place.field(k))))
-                    .collect();
-                Self { here: false, children }
+                let child = |(k, v): (&String, &Value)| {
+                    let at = place.field(k);
+                    let mut of = Self::collect(v, at, made);
+                    of.here |= made && !place.always_has(k, at);
+                    (format!("f:{k}"), of)
+                };
+                Self { here: false, children: m.iter().map(child).collect() }
             }
             Value::Array(a) if !a.is_empty() => {
                 let lists = place.list();
                 let mut children = BTreeMap::new();
                 for item in a {
                     let Some(key) = element_key(&lists, item) else { return Self::leaf() };
-                    let mut of = Self::of(item, place.element());
+                    let mut of = Self::collect(item, place.element(), made);
                     of.here = true;
                     children.insert(key, of);
                 }
@@ -266,8 +304,12 @@ fn changed(old: &Value, new: &Value, place: Place<'_>) -> Fields {
             for k in o.keys().chain(n.keys().filter(|k| !o.contains_key(*k))) {
                 let part = match (o.get(k), n.get(k)) {
                     (Some(a), Some(b)) => changed(a, b, place.field(k)),
-                    (Some(a), None) => Fields::of(a, place.field(k)),
-                    (None, Some(b)) => Fields::of(b, place.field(k)),
+                    (Some(v), None) | (None, Some(v)) => {
+                        let at = place.field(k);
+                        let mut made = Fields::made(v, at);
+                        made.here |= !place.always_has(k, at);
+                        made
+                    }
                     (None, None) => continue,
                 };
                 if !part.is_empty() {
@@ -287,7 +329,7 @@ fn changed(old: &Value, new: &Value, place: Place<'_>) -> Fields {
                 let part = match (o.get(k), n.get(k)) {
                     (Some(a), Some(b)) => changed(a, b, place.element()),
                     (Some(v), None) | (None, Some(v)) => {
-                        let mut of = Fields::of(v, place.element());
+                        let mut of = Fields::made(v, place.element());
                         of.here = true;
                         of
                     }
@@ -299,7 +341,7 @@ fn changed(old: &Value, new: &Value, place: Place<'_>) -> Fields {
             }
             out
         }
-        (Value::Null, v) | (v, Value::Null) => Fields::of(v, place),
+        (Value::Null, v) | (v, Value::Null) => Fields::made(v, place),
         _ => Fields::leaf(),
     }
 }
@@ -324,13 +366,17 @@ fn merge(live: &mut Value, applied: &Value, place: Place<'_>) {
                 *live = applied.clone();
                 return;
             }
-            // What is applied comes in its own order; what only the server has follows.
-            let mut rest = std::mem::take(l);
+            // What is applied comes in its own order; what only the server has stays before what it
+            // stood before.
+            let mut rest: std::collections::VecDeque<Value> = std::mem::take(l).into();
+            let is_applied = |x: &Value| a.iter().any(|v| keyed(v) == keyed(x));
             for v in a {
+                while rest.front().is_some_and(|x| !is_applied(x)) {
+                    l.extend(rest.pop_front());
+                }
                 let at = rest.iter().position(|x| keyed(x) == keyed(v));
-                l.push(match at {
-                    Some(i) => {
-                        let mut x = rest.remove(i);
+                l.push(match at.and_then(|i| rest.remove(i)) {
+                    Some(mut x) => {
                         merge(&mut x, v, place.element());
                         x
                     }
@@ -398,6 +444,7 @@ fn read_entries(object: &Value) -> Vec<Entry> {
         subresource: match v["subresource"].as_str() {
             Some("status") => "status",
             Some("scale") => "scale",
+            Some("approval") => "approval",
             _ => "",
         },
         time: v["time"].as_str().unwrap_or_default().to_owned(),
@@ -453,7 +500,6 @@ fn ownable(object: &Value) -> Value {
                 "managedFields",
                 "deletionTimestamp",
                 "deletionGracePeriodSeconds",
-                "generateName",
             ] {
                 m.remove(f);
             }
@@ -478,7 +524,11 @@ pub(crate) fn record_create(
     applied: Option<&Value>,
     options: &WriteOptions,
 ) {
-    let fields = Fields::of(&ownable(applied.unwrap_or(new)), place(resource));
+    let at = place(resource);
+    let fields = match applied {
+        Some(applied) => Fields::of(&ownable(applied), at),
+        None => Fields::made(&ownable(new), at),
+    };
     let entry = Entry {
         manager: options.manager.clone(),
         operation: if options.applying { "Apply" } else { "Update" },
@@ -514,12 +564,12 @@ pub(crate) fn record_update(
         if difference.is_empty() {
             return;
         }
-        let now_there = Fields::of(&after, at);
+        let now_there = Fields::made(&after, at);
         let mut entries = read_entries(new);
         for e in &mut entries {
             e.fields = e.fields.minus(&difference);
         }
-        let subresource = part.subresource();
+        let subresource = if options.scaling { "scale" } else { part.subresource() };
         let mine = difference.both_or_under(&now_there);
         let known = entries.iter_mut().find(|e| {
             e.manager == options.manager
@@ -595,8 +645,24 @@ pub(crate) async fn apply(
     if parsed.value["metadata"]["managedFields"].as_array().is_some_and(|l| !l.is_empty()) {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
+    let unknown = body::check(resource, &mut parsed.value.clone())?;
+    let mut wrong: Vec<String> =
+        unknown.iter().map(|u| format!(".{u}: field not declared in schema")).collect();
+    duplicates(&parsed.value, place(resource), "", &mut wrong);
+    if !wrong.is_empty() {
+        let (namespace, name) = (meta::namespace(&parsed.value), meta::name(&parsed.value));
+        let kind = format!("{}, Kind={}", resource.api_version(), resource.kind);
+        let kind = if resource.group.is_empty() { format!("/{kind}") } else { kind };
+        return Err(Status::untyped(&format!("({namespace}/{name}; {kind})"), &wrong));
+    }
     let warnings = body::object(resource, &mut parsed, options.validation)?;
     let mut applied = parsed.value;
+    let namespace = meta::namespace(&applied);
+    if resource.namespaced && !namespace.is_empty() && namespace != at.0 {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
     let own = meta::name(&applied);
     if !own.is_empty() && own != at.1 {
         return Err(Status::bad_request(format!(
@@ -619,6 +685,34 @@ pub(crate) async fn apply(
     let change = |old: &Value| applied_to(resource, old, &applied, part, &options);
     let outcome = modify(plane, user, resource, at, part, &options, change).await?;
     Ok((outcome, false, warnings))
+}
+
+/// Elements of a list with keys that stand twice in a configuration.
+fn duplicates(v: &Value, place: Place<'_>, at: &str, out: &mut Vec<String>) {
+    match v {
+        Value::Object(m) if !place.is_atomic() => {
+            for (k, v) in m {
+                duplicates(v, place.field(k), &format!("{at}.{k}"), out);
+            }
+        }
+        Value::Array(a) => {
+            let lists = place.list();
+            let mut seen = std::collections::BTreeSet::new();
+            for item in a {
+                let Some(key) = element_key(&lists, item) else { return };
+                let mut shown = Vec::new();
+                let single =
+                    Fields { children: [(key.clone(), Fields::leaf())].into(), here: false };
+                single.paths("", &mut shown);
+                if !seen.insert(key) {
+                    out.push(format!("{at}: duplicate entries for key {}", shown.concat()));
+                    continue;
+                }
+                duplicates(item, place.element(), &format!("{at}{}", shown.concat()), out);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// The object after a configuration was applied. All the judgement, and no I/O.
@@ -686,8 +780,10 @@ fn applied_to(
         }),
     }
     write_entries(&mut new, entries);
-    if let Some(rv) = applied["metadata"].get("resourceVersion") {
-        new["metadata"]["resourceVersion"] = rv.clone();
+    for field in ["resourceVersion", "uid"] {
+        if let Some(v) = applied["metadata"].get(field) {
+            new["metadata"][field] = v.clone();
+        }
     }
     Ok(new)
 }
@@ -744,6 +840,69 @@ mod tests {
                 "f:ports": {"k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}}}}}}});
         assert_eq!(fields.write(), expected);
         assert_eq!(Fields::read(&expected), fields);
+    }
+
+    // The first example of
+    // https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management, and
+    // `kubectl create deployment` as published in many places.
+    #[test]
+    fn who_wrote_an_object_owns_the_maps_and_lists_that_came_with_it() {
+        let maps = Registry::new().builtin("", "configmaps");
+        let map =
+            json!({"metadata": {"name": "m", "labels": {"l": "v"}}, "data": {"key": "some value"}});
+        let expected = json!({"f:metadata": {"f:labels": {".": {}, "f:l": {}}}, "f:data": {".": {}, "f:key": {}}});
+        assert_eq!(Fields::made(&ownable(&map), place(&maps)).write(), expected);
+        let r = Registry::new().builtin("apps", "deployments");
+        let d = deployment(
+            json!({"strategy": {"rollingUpdate": {"maxSurge": 1}, "type": "RollingUpdate"},
+            "selector": {"matchLabels": {"a": "b"}},
+            "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"nodeSelector": {"x": "y"},
+                "containers": [{"name": "c", "ports": [{"containerPort": 80, "protocol": "TCP"}], "resources": {}}]}}}),
+        );
+        let expected = json!({"f:spec": {
+            "f:selector": {},
+            "f:strategy": {"f:rollingUpdate": {".": {}, "f:maxSurge": {}}, "f:type": {}},
+            "f:template": {"f:metadata": {"f:labels": {".": {}, "f:a": {}}}, "f:spec": {"f:nodeSelector": {},
+                "f:containers": {"k:{\"name\":\"c\"}": {".": {}, "f:name": {}, "f:resources": {},
+                    "f:ports": {".": {}, "k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}, "f:protocol": {}}}}}}}}});
+        assert_eq!(Fields::made(&ownable(&d), place(&r)).write(), expected);
+    }
+
+    #[test]
+    fn a_list_that_is_applied_to_keeps_the_order_that_it_had() {
+        let r = Registry::new().builtin("apps", "deployments");
+        let list = |names: &[&str]| {
+            let all: Vec<Value> = names.iter().map(|n| json!({"name": n})).collect();
+            deployment(json!({"template": {"spec": {"containers": all}}}))
+        };
+        let merged = |live: &[&str], applied: &[&str]| {
+            let mut live = list(live);
+            merge(&mut live, &list(applied), place(&r));
+            live == list(&["a", "b", "c", "d"])
+        };
+        assert!(merged(&["a", "b", "c"], &["d"]));
+        assert!(merged(&["a", "b", "c"], &["b", "d"]));
+        assert!(merged(&["b", "a"], &["a", "b", "c", "d"]));
+    }
+
+    #[test]
+    fn elements_of_the_same_key_are_named() {
+        let r = Registry::new().builtin("apps", "deployments");
+        let d = deployment(json!({"template": {"spec": {"containers": [{"name": "c",
+            "ports": [{"containerPort": 80}, {"containerPort": 80}], "env": [{"name": "A"}, {"name": "A"}]}]}}}));
+        let mut found = Vec::new();
+        duplicates(&d, place(&r), "", &mut found);
+        found.sort();
+        let at = ".spec.template.spec.containers[name=\"c\"]";
+        assert_eq!(
+            found,
+            [
+                format!("{at}.env: duplicate entries for key [name=\"A\"]"),
+                format!(
+                    "{at}.ports: duplicate entries for key [containerPort=80,protocol=\"TCP\"]"
+                )
+            ]
+        );
     }
 
     // https://kubernetes.io/docs/reference/using-api/server-side-apply/#conflicts

@@ -88,6 +88,8 @@ pub(crate) struct WriteOptions {
     pub(crate) force: bool,
     /// This is a server-side apply: it keeps its own records.
     pub(crate) applying: bool,
+    /// It is a write of the scale, and recorded as such.
+    pub(crate) scaling: bool,
 }
 
 impl WriteOptions {
@@ -133,19 +135,33 @@ impl WriteOptions {
                 return Err(unsupported("fieldValidation", format!("{v:?}"), supported));
             }
         };
-        let manager = match query.get("fieldManager") {
-            Some(m) if m.len() > 128 || m.chars().any(char::is_control) => {
-                return Err(Status::bad_request(
-                    "fieldManager: must be at most 128 printable characters".to_owned(),
-                ));
-            }
-            Some(m) => m.to_owned(),
-            None => manager_of(headers),
-        };
+        let named = query.get("fieldManager");
+        if let Some(e) = named.and_then(wrong_manager) {
+            return Err(Status::bad_option(Self::kind(method), e));
+        }
+        let manager = named.map_or_else(|| manager_of(headers), str::to_owned);
         let manager_unset = query.get("fieldManager").is_none();
         let force = query.flag("force");
-        Ok(Self { dry_run, validation, manager, manager_unset, force, applying: false })
+        Ok(Self {
+            dry_run,
+            validation,
+            manager,
+            manager_unset,
+            force,
+            applying: false,
+            scaling: false,
+        })
     }
+}
+
+/// What is wrong with the name of a field manager.
+fn wrong_manager(name: &str) -> Option<FieldError> {
+    if name.len() > 128 {
+        return Some(FieldError::too_long("fieldManager", 128));
+    }
+    let (at, c) = name.char_indices().find(|(_, c)| c.is_control())?;
+    let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
+    Some(FieldError::invalid("fieldManager", &name.into(), &why))
 }
 
 /// The first part of the user agent, as Kubernetes names managers that do not name themselves.
@@ -220,7 +236,9 @@ pub(crate) fn options(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Va
 }
 
 pub(crate) fn parse_json(body: &[u8]) -> Result<Parsed, Status> {
-    json::parse(body).map_err(|e| {
+    // What is not UTF-8 is replaced, as Go's decoder does it.
+    let readable = String::from_utf8_lossy(body);
+    json::parse(readable.as_bytes()).map_err(|e| {
         let why = in_gos_words(&e, body);
         Status::bad_request(format!(
             "couldn't get version/kind; json parse error: {why} ({})",
@@ -239,13 +257,26 @@ pub(crate) fn in_gos_words(e: &serde_json::Error, body: &[u8]) -> String {
     let shown =
         if at.is_ascii_graphic() { char::from(at).to_string() } else { format!("\\x{at:02x}") };
     let text = e.to_string();
-    if text.starts_with("recursion limit") {
-        format!("invalid character '{shown}' exceeded max depth")
-    } else if text.starts_with("expected value") {
-        format!("invalid character '{shown}' looking for beginning of value")
+    let said = if text.starts_with("recursion limit") {
+        "exceeded max depth"
+    } else if text.starts_with("expected value") || text.starts_with("expected ident") {
+        "looking for beginning of value"
+    } else if text.starts_with("expected `:`") {
+        "after object key"
+    } else if text.starts_with("expected `,` or `}`") {
+        "after object key:value pair"
+    } else if text.starts_with("expected `,` or `]`") {
+        "after array element"
+    } else if text.starts_with("key must be a string") || text.starts_with("trailing comma") {
+        "looking for beginning of object key string"
+    } else if text.starts_with("trailing characters") {
+        "after top-level value"
+    } else if text.starts_with("control character") {
+        "in string literal"
     } else {
-        text
-    }
+        return text;
+    };
+    format!("invalid character '{shown}' {said}")
 }
 
 /// The beginning of a body, for a person to know it again: text, or hexadecimal digits.
@@ -273,6 +304,10 @@ pub(crate) fn object(
     parsed: &mut Parsed,
     validation: Validation,
 ) -> Result<Vec<String>, Status> {
+    // To Go a null is an object without fields.
+    if parsed.value.is_null() && resource.custom.is_none() {
+        parsed.value = Value::Object(Map::new());
+    }
     let Some(fields) = parsed.value.as_object_mut() else {
         let why = format!(
             "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }} ({})",
@@ -284,16 +319,8 @@ pub(crate) fn object(
     let api_version = resource.api_version();
     let kind = fields.get("kind").and_then(Value::as_str).unwrap_or_default();
     let version = fields.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
-    if (!kind.is_empty() && kind != resource.kind)
-        || (!version.is_empty() && version != api_version)
-    {
-        return Err(Status::bad_request(format!(
-            "{kind} in version \"{version}\" cannot be handled as a {}: the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error",
-            resource.kind, resource.kind
-        )));
-    }
-    if resource.custom.is_some() && (kind.is_empty() || version.is_empty()) {
-        return Err(Status::bad_request("Object 'Kind' is missing in the request body"));
+    if let Some(wrong) = another_kind(resource, kind, version) {
+        return Err(wrong);
     }
     fields.insert("kind".into(), resource.kind.as_str().into());
     fields.insert("apiVersion".into(), api_version.into());
@@ -313,6 +340,45 @@ pub(crate) fn object(
             problems.join(", ")
         ))),
     }
+}
+
+/// Says what a body is that is not of the resource's kind and version.
+fn another_kind(resource: &Resource, kind: &str, version: &str) -> Option<Status> {
+    let expected = resource.api_version();
+    if resource.custom.is_some() {
+        return if kind.is_empty() {
+            Some(Status::bad_request("Object 'Kind' is missing in the request body"))
+        } else if version != expected {
+            Some(Status::bad_request(format!(
+                "the API version in the data ({version}) does not match the expected API version ({expected})"
+            )))
+        } else if kind != resource.kind {
+            let why = format!("must be {}", resource.kind);
+            let e = FieldError::invalid("kind", &kind.into(), &why);
+            Some(Status::invalid(&resource.group, kind, "", &[e]))
+        } else {
+            None
+        };
+    }
+    let wrong_kind = !kind.is_empty() && kind != resource.kind;
+    let wrong_version = !version.is_empty() && version != expected;
+    if !wrong_kind && !wrong_version {
+        return None;
+    }
+    let plain = version.rsplit('/').next().unwrap_or_default();
+    let (ours, known) = (&resource.kind, schema::schemas().has_kind(kind, plain));
+    let internal = match resource.group.as_str() {
+        "" => "core",
+        g => g.split('.').next().unwrap_or_default(),
+    };
+    let why = if wrong_version && !known {
+        format!("no kind \"{kind}\" is registered for version \"{version}\"")
+    } else {
+        format!("converting ({plain}.{kind}) to ({internal}.{ours}): unknown conversion")
+    };
+    Some(Status::bad_request(format!(
+        "{kind} in version \"{plain}\" cannot be handled as a {ours}: {why}"
+    )))
 }
 
 /// Checks types and drops unknown fields, whose paths are returned.

@@ -144,6 +144,6 @@ pub(crate) fn validate(
 ) {
     (resource.strategy.validate)(new, old, part, errors);
     if let Some(custom) = &resource.custom {
-        custom.schema.validate(new, "", errors);
+        custom.schema.check(new, old, errors);
     }
 }

@@ -64,16 +64,38 @@ impl DeleteOptions {
                 )));
             }
         };
+        if text("propagationPolicy").is_some() && orphan.is_some() {
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            let given = json!(text("propagationPolicy"));
+            return Err(invalid(FieldError::invalid("propagationPolicy", &given, why)));
+        }
+        let listed = body.get("dryRun").and_then(Value::as_array);
+        let dry: Vec<&str> = listed
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .chain(query.all("dryRun").filter(|v| !v.is_empty()))
+            .collect();
+        if dry.iter().any(|v| *v != "All") {
+            let shown: Vec<String> = dry.iter().map(|v| format!("{v:?}")).collect();
+            return Err(invalid(FieldError {
+                reason: "FieldValueNotSupported",
+                field: "dryRun".into(),
+                message: format!(
+                    "Unsupported value: []string{{{}}}: supported values: \"All\"",
+                    shown.join(", ")
+                ),
+            }));
+        }
         let pre = body.get("preconditions");
         let pre_text =
             |f: &str| pre.and_then(|p| p.get(f)).and_then(Value::as_str).map(str::to_owned);
-        let body_dry = body.get("dryRun").and_then(Value::as_array).is_some_and(|a| !a.is_empty());
         Ok(Self {
             grace,
             propagation,
             uid: pre_text("uid"),
             revision: pre_text("resourceVersion"),
-            dry_run: body_dry || query.get("dryRun").is_some(),
+            dry_run: !dry.is_empty(),
         })
     }
 }
@@ -273,7 +295,8 @@ pub(crate) async fn delete_collection(
         let value = object.value();
         let at = (meta::namespace(&value), meta::name(&value));
         match delete(plane, user, resource, at, options).await {
-            Ok(_) => gone.push(get::with_kind(resource, &object)),
+            Ok(_) if resource.custom.is_some() => gone.push(get::with_kind(resource, &object)),
+            Ok(_) => gone.push(value),
             Err(e) if e.code == 404 => {}
             Err(e) => return Err(e),
         }

@@ -103,7 +103,7 @@ fn resources(snapshot: &Snapshot, group: &str, version: &str) -> Option<Value> {
         for s in &r.subresources {
             let mut v = json!({"name": format!("{}/{}", r.plural, s.name), "singularName": "", "namespaced": r.namespaced,
                 "kind": s.kind.map_or(r.kind.as_str(), |(_, _, k)| k), "verbs": s.verbs});
-            if let Some((g, ver, _)) = s.kind {
+            if let Some((g, ver, _)) = s.kind.filter(|(g, _, _)| *g != r.group) {
                 v["group"] = g.into();
                 v["version"] = ver.into();
             }

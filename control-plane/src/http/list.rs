@@ -8,6 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use serde_json::{Value, json};
 
+use super::body::in_gos_words;
 use super::request::Query;
 use super::status::{FieldError, Status};
 use crate::plane::Plane;
@@ -42,10 +43,8 @@ struct Token {
     start: String,
 }
 
-fn invalid_token() -> Status {
-    Status::bad_request(
-        "invalid continue token: continue key is not valid: it must be the token that the server returned with the previous page",
-    )
+fn invalid_token(why: &str) -> Status {
+    Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"))
 }
 
 impl Token {
@@ -56,15 +55,29 @@ impl Token {
     }
 
     fn decode(text: &str) -> Result<Self, Status> {
-        let raw = base64::engine::general_purpose::URL_SAFE_NO_PAD
-            .decode(text)
-            .map_err(|_| invalid_token())?;
-        let v: Value = serde_json::from_slice(&raw).map_err(|_| invalid_token())?;
-        match (v["v"].as_str(), v["rv"].as_u64(), v["start"].as_str()) {
-            (Some("meta.k8s.io/v1"), Some(revision), Some(start)) => {
-                Ok(Self { revision, start: start.to_owned() })
+        use base64::DecodeError::{InvalidByte, InvalidLastSymbol, InvalidLength};
+        let raw = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).map_err(|e| {
+            let at = match e {
+                InvalidByte(at, _) | InvalidLastSymbol(at, _) => at,
+                InvalidLength(len) => len.saturating_sub(len % 4),
+                _ => 0,
+            };
+            invalid_token(&format!("illegal base64 data at input byte {at}"))
+        })?;
+        let readable = String::from_utf8_lossy(&raw);
+        let v: Value = serde_json::from_str(&readable)
+            .map_err(|e| invalid_token(&in_gos_words(&e, readable.as_bytes())))?;
+        let version = v["v"].as_str().unwrap_or_default();
+        if version != "meta.k8s.io/v1" {
+            let why = format!("server does not recognize this encoded version {version}");
+            return Err(invalid_token(&why));
+        }
+        match (v["rv"].as_u64(), v["start"].as_str()) {
+            (_, Some(start)) if start.is_empty() || start.split('/').any(|p| p == "..") => {
+                Err(invalid_token(start))
             }
-            _ => Err(invalid_token()),
+            (Some(revision), Some(start)) => Ok(Self { revision, start: start.to_owned() }),
+            _ => Err(invalid_token("it is not one that this server returned")),
         }
     }
 }
@@ -89,16 +102,20 @@ pub(crate) fn selection(resource: &Resource, query: &Query) -> Result<Selection,
             resource.plural
         ))
     };
-    let labels = LabelSelector::parse(l)
-        .map_err(|e| Status::bad_request(format!("unable to parse requirement: {e}")))?;
-    let fields = FieldSelector::parse(f).map_err(|e| unable(&e))?;
+    let labels = LabelSelector::parse(l).map_err(Status::bad_request)?;
+    let fields = FieldSelector::parse(f).map_err(Status::bad_request)?;
     if let Some(bad) = fields.fields().find(|f| !resource.selects_by(f)) {
         if resource.strategy.fields.is_empty() && resource.custom.is_none() {
             return Err(Status::bad_request(format!(
                 "\"{bad}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
             )));
         }
-        return Err(unable(&format!("field label not supported: {bad}")));
+        let why = format!("field label not supported: {bad}");
+        return Err(if resource.custom.is_some() {
+            Status::bad_request(why)
+        } else {
+            unable(&why)
+        });
     }
     Ok(Selection { labels, fields })
 }
@@ -109,19 +126,44 @@ pub(crate) fn selection(resource: &Resource, query: &Query) -> Result<Selection,
 /// When it is not a number.
 pub(crate) fn revision(query: &Query) -> Result<Option<u64>, Status> {
     let Some(text) = query.get("resourceVersion") else { return Ok(None) };
-    text.parse().map(Some).map_err(|_| {
-        let e = FieldError::invalid(
-            "resourceVersion",
-            &json!(text),
-            "strconv.ParseUint: parsing \"%s\": invalid syntax",
-        );
-        Status::invalid(
-            "meta.k8s.io",
-            "ListOptions",
-            "",
-            &[FieldError { message: e.message.replace("%s", text), ..e }],
-        )
+    text.parse().map(Some).map_err(|e: std::num::ParseIntError| {
+        let why = match e.kind() {
+            std::num::IntErrorKind::PosOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        let why = format!("strconv.ParseUint: parsing \"{text}\": {why}");
+        let e = FieldError::invalid("resourceVersion", &json!(text), &why);
+        Status::bad_request(format!("invalid resource version: {e}"))
     })
+}
+
+/// What contradicts itself in the options of a list.
+fn contradictions(query: &Query, continues: bool) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let version = query.get("resourceVersion");
+    if let Some(how) = query.get("resourceVersionMatch") {
+        let field = "resourceVersionMatch";
+        if version.is_none() {
+            let why = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+            errors.push(FieldError::forbidden(field, why));
+        }
+        if continues {
+            let why = "resourceVersionMatch is forbidden when continue is provided";
+            errors.push(FieldError::forbidden(field, why));
+        }
+        if !matches!(how, "Exact" | "NotOlderThan") {
+            let known = ["Exact", "NotOlderThan", ""];
+            errors.push(FieldError::unsupported(field, &json!(how), &known));
+        } else if how == "Exact" && version == Some("0") {
+            let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+            errors.push(FieldError::forbidden(field, why));
+        }
+    }
+    if query.get("sendInitialEvents").is_some() {
+        let why = "sendInitialEvents is forbidden for list";
+        errors.push(FieldError::forbidden("sendInitialEvents", why));
+    }
+    errors
 }
 
 impl ListOptions {
@@ -133,51 +175,16 @@ impl ListOptions {
         let selection = selection(resource, query)?;
         let limit = query.number("limit")?.unwrap_or(0);
         query.number("timeoutSeconds")?;
+        let errors = contradictions(query, query.get("continue").is_some());
+        if !errors.is_empty() {
+            return Err(Status::invalid("meta.k8s.io", "ListOptions", "", &errors));
+        }
         let next = query.get("continue").map(Token::decode).transpose()?;
         let mut revision = revision(query)?;
-        let bad = |field, why: &str| {
-            Err(Status::invalid(
-                "meta.k8s.io",
-                "ListOptions",
-                "",
-                &[FieldError::forbidden(field, why)],
-            ))
+        let exact = match query.get("resourceVersionMatch") {
+            None => limit > 0 && revision.is_some_and(|r| r > 0),
+            how => how == Some("Exact"),
         };
-        let mut exact = false;
-        match query.get("resourceVersionMatch") {
-            None => exact = limit > 0 && revision.is_some_and(|r| r > 0),
-            Some(_) if next.is_some() => {
-                return bad(
-                    "resourceVersionMatch",
-                    "resourceVersionMatch is forbidden when continue is provided",
-                );
-            }
-            Some(_) if revision.is_none() => {
-                return bad(
-                    "resourceVersionMatch",
-                    "resourceVersionMatch is forbidden unless resourceVersion is provided",
-                );
-            }
-            Some("Exact") if revision == Some(0) => {
-                return bad(
-                    "resourceVersionMatch",
-                    "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-                );
-            }
-            Some("Exact") => exact = true,
-            Some("NotOlderThan") => {}
-            Some(other) => {
-                let e = FieldError::unsupported(
-                    "resourceVersionMatch",
-                    &json!(other),
-                    &["Exact", "NotOlderThan", ""],
-                );
-                return Err(Status::invalid("meta.k8s.io", "ListOptions", "", &[e]));
-            }
-        }
-        if query.get("sendInitialEvents").is_some() {
-            return bad("sendInitialEvents", "sendInitialEvents is forbidden for list");
-        }
         if next.is_some() {
             if revision.is_some_and(|r| r > 0) {
                 return Err(Status::bad_request(
@@ -309,6 +316,8 @@ mod tests {
             "x",
             "e30",
             "!!",
+            &base64::engine::general_purpose::URL_SAFE_NO_PAD
+                .encode("{\"v\":\"meta.k8s.io/v1\",\"rv\":1,\"start\":\"../../x\"}"),
             &base64::engine::general_purpose::URL_SAFE_NO_PAD
                 .encode("{\"v\":\"meta.k8s.io/v1\",\"rv\":-1,\"start\":\"a/b\"}"),
         ] {

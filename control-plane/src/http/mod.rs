@@ -30,6 +30,7 @@ pub(crate) mod server;
 pub(crate) mod signing;
 pub(crate) mod status;
 pub(crate) mod subresource;
+mod swagger;
 pub(crate) mod table;
 pub(crate) mod tokens;
 pub(crate) mod update;

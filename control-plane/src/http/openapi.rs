@@ -27,7 +27,7 @@ pub(crate) fn serve(plane: &Plane, path: &str, parts: &Parts) -> Option<Response
         ["apis", group, version] => (group, version),
         _ => return None,
     };
-    let text = document(&snapshot, group, version)?.to_string();
+    let text = document(&snapshot, group, version, &definitions())?.to_string();
     let etag = format!("\"{}\"", hash(text.as_bytes()));
     let known =
         parts.headers.get(header::IF_NONE_MATCH).is_some_and(|h| h.as_bytes() == etag.as_bytes());
@@ -85,12 +85,42 @@ fn custom_name(r: &Resource) -> String {
     format!("{}.{}.{}", reversed.join("."), r.version, r.kind)
 }
 
-fn document(snapshot: &Snapshot, group: &str, version: &str) -> Option<Value> {
+/// The documents of all that is served.
+pub(crate) fn documents(snapshot: &Snapshot) -> Vec<Value> {
+    let definitions = definitions();
+    let mut all = vec![("", vec!["v1"])];
+    all.extend(snapshot.groups());
+    let each = all.into_iter().flat_map(|(g, versions)| versions.into_iter().map(move |v| (g, v)));
+    each.filter_map(|(g, v)| document(snapshot, g, v, &definitions)).collect()
+}
+
+/// The definitions of the built-in types. What their source marks as required and Kubernetes does not is
+/// left out: the metadata of whole objects.
+fn definitions() -> Map<String, Value> {
+    let mut all = schema::definitions();
+    for d in all.values_mut() {
+        if let Some(required) = d.get_mut("required").and_then(Value::as_array_mut) {
+            required.retain(|r| r != "metadata");
+            if required.is_empty()
+                && let Value::Object(m) = d
+            {
+                m.remove("required");
+            }
+        }
+    }
+    all
+}
+
+fn document(
+    snapshot: &Snapshot,
+    group: &str,
+    version: &str,
+    definitions: &Map<String, Value>,
+) -> Option<Value> {
     let resources: Vec<_> = snapshot.in_version(group, version).collect();
     if resources.is_empty() {
         return None;
     }
-    let definitions = schema::definitions();
     let mut schemas = Map::new();
     let mut wanted: Vec<String> = ["Status", "DeleteOptions"]
         .iter()

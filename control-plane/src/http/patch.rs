@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use http::HeaderMap;
+use json_patch::PatchOperation;
 use serde_json::Value;
 
 use super::apply;
@@ -11,7 +12,7 @@ use super::auth::User;
 use super::body::{self, Validation, WriteOptions};
 use super::create::Outcome;
 use super::json::Parsed;
-use super::status::Status;
+use super::status::{FieldError, Status};
 use super::update::modify;
 use crate::plane::Plane;
 use crate::registry::{Part, Resource, strategic};
@@ -48,15 +49,29 @@ pub(crate) async fn patch(
     if content_type == APPLY {
         return apply::apply(plane, user, resource, at, part, body, options).await;
     }
-    let patch = read(resource, content_type, body)?;
+    if options.force {
+        let e = FieldError::forbidden("force", "may not be specified for non-apply patch");
+        return Err(Status::bad_option("PatchOptions", e));
+    }
+    let (patch, duplicates) = read(resource, content_type, body)?;
     let warnings = parking_lot::Mutex::new(Vec::new());
     let change = |old: &Value| {
         let mut new = old.clone();
         apply_to(&patch, &mut new, resource)?;
-        let mut parsed = Parsed { value: new, duplicates: Vec::new() };
-        let found = body::object(resource, &mut parsed, options.validation)?;
+        let shown = new.to_string();
+        let mut parsed = Parsed { value: new, duplicates: duplicates.clone() };
+        let found = body::object(resource, &mut parsed, options.validation).map_err(|e| {
+            // The reason alone: which kind it is, is known from the path.
+            let (_, why) = e.message.split_once(": ").unwrap_or(("", &e.message));
+            Status::patched_wrongly(&shown, why)
+        })?;
         if options.validation == Validation::Warn {
             *warnings.lock() = found;
+        }
+        if parsed.value["metadata"]["namespace"] != old["metadata"]["namespace"] {
+            return Err(Status::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
         }
         if parsed.value["metadata"]["name"] != old["metadata"]["name"] {
             return Err(Status::bad_request(format!(
@@ -71,13 +86,18 @@ pub(crate) async fn patch(
     Ok((outcome, false, warnings.into_inner()))
 }
 
-fn read(resource: &Resource, content_type: &str, text: &[u8]) -> Result<Patch, Status> {
-    let map = |prefix: &str| -> Result<Value, Status> {
+/// The patch, and the keys that stood twice in it.
+fn read(
+    resource: &Resource,
+    content_type: &str,
+    text: &[u8],
+) -> Result<(Patch, Vec<String>), Status> {
+    let map = |prefix: &str| -> Result<(Value, Vec<String>), Status> {
         let parsed = super::json::parse(text).map_err(|e| {
             Status::bad_request(format!("{prefix}{}", body::in_gos_words(&e, text)))
         })?;
         if parsed.value.is_object() {
-            return Ok(parsed.value);
+            return Ok((parsed.value, parsed.duplicates));
         }
         Err(Status::bad_request(format!(
             "{prefix}json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
@@ -101,20 +121,44 @@ fn read(resource: &Resource, content_type: &str, text: &[u8]) -> Result<Patch, S
             if patch.0.len() > STEPS {
                 return Err(Status::too_large(STEPS));
             }
-            Ok(Patch::Json(patch))
+            Ok((Patch::Json(patch), Vec::new()))
         }
-        MERGE => map("error decoding patch: ").map(Patch::Merge),
+        MERGE => map("error decoding patch: ").map(|(v, d)| (Patch::Merge(v), d)),
         STRATEGIC if resource.custom.is_some() => {
             Err(Status::unsupported_media_type(&[JSON, MERGE, APPLY].join(", ")))
         }
-        STRATEGIC => map("").map(Patch::Strategic),
+        STRATEGIC => map("").map(|(v, d)| (Patch::Strategic(v), d)),
         _ => Err(Status::unknown_patch()),
     }
 }
 
+/// Applies a JSON patch. To Kubernetes' patch library, `replace` of a key that a map does not have is
+/// an addition.
+fn apply_steps(
+    steps: &json_patch::Patch,
+    object: &mut Value,
+) -> Result<(), json_patch::PatchError> {
+    for step in &steps.0 {
+        let one = match step {
+            PatchOperation::Replace(r) if adds_a_key(object, &r.path.to_string()) => {
+                let (path, value) = (r.path.clone(), r.value.clone());
+                PatchOperation::Add(json_patch::AddOperation { path, value })
+            }
+            other => other.clone(),
+        };
+        json_patch::patch(object, &[one])?;
+    }
+    Ok(())
+}
+
+fn adds_a_key(object: &Value, path: &str) -> bool {
+    let parent = path.rsplit_once('/').and_then(|(parent, _)| object.pointer(parent));
+    parent.is_some_and(Value::is_object) && object.pointer(path).is_none()
+}
+
 fn apply_to(patch: &Patch, object: &mut Value, resource: &Resource) -> Result<(), Status> {
     match patch {
-        Patch::Json(p) => json_patch::patch(object, p).map_err(|_| Status::patch_failed()),
+        Patch::Json(p) => apply_steps(p, object).map_err(|_| Status::patch_failed()),
         Patch::Merge(p) => {
             json_patch::merge(object, p);
             Ok(())
@@ -123,5 +167,27 @@ fn apply_to(patch: &Patch, object: &mut Value, resource: &Resource) -> Result<()
             let Some(ty) = resource.schema else { return Ok(()) };
             strategic::apply(object, p, ty).map_err(|e| Status::bad_request(e.to_string()))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_patch_that_replaces_what_is_not_there_adds_it_to_a_map_and_to_nothing_else() {
+        let patched = |steps: Value| {
+            let mut object = json!({"data": {"a": "1"}, "list": [1]});
+            let steps = serde_json::from_value(steps).unwrap();
+            apply_steps(&steps, &mut object).map(|()| object).ok()
+        };
+        let step = |op: &str, path: &str| json!([{"op": op, "path": path, "value": "x"}]);
+        let added = json!({"data": {"a": "1", "b": "x"}, "list": [1]});
+        assert_eq!(patched(step("replace", "/data/b")), Some(added));
+        assert_eq!(patched(step("replace", "/nothing/b")), None);
+        assert_eq!(patched(step("replace", "/list/7")), None);
+        assert_eq!(patched(step("remove", "/data/b")), None);
+        assert_eq!(patched(step("test", "/data/a")), None);
     }
 }

@@ -29,8 +29,10 @@ impl Query {
         self.0.iter().filter(move |(k, _)| k == name).map(|(_, v)| v.as_str())
     }
 
+    /// Whether a switch is on: everything but `false` and `0` is on, as in Kubernetes.
     pub(crate) fn flag(&self, name: &str) -> bool {
-        matches!(self.get(name), Some("true" | "1" | "True" | "TRUE" | "t" | "T"))
+        let first = self.0.iter().find(|(k, _)| k == name);
+        first.is_some_and(|(_, v)| v != "0" && !v.eq_ignore_ascii_case("false"))
     }
 
     /// A number.
@@ -39,8 +41,13 @@ impl Query {
     /// When it is there and is not one.
     pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, Status> {
         let Some(text) = self.get(name) else { return Ok(None) };
-        let bad = |_| {
-            Status::bad_request(format!("strconv.ParseInt: parsing \"{text}\": invalid syntax"))
+        let bad = |e: std::num::ParseIntError| {
+            use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+            let why = match e.kind() {
+                PosOverflow | NegOverflow => "value out of range",
+                _ => "invalid syntax",
+            };
+            Status::bad_request(format!("strconv.ParseInt: parsing \"{text}\": {why}"))
         };
         text.parse().map(Some).map_err(bad)
     }
@@ -127,8 +134,10 @@ pub(crate) enum Form {
     Plain,
     /// `as=Table`.
     Table,
-    /// `as=PartialObjectMetadata` or its list.
+    /// `as=PartialObjectMetadata`.
     Metadata,
+    /// `as=PartialObjectMetadataList`.
+    MetadataList,
 }
 
 /// What of `Accept` we can serve.
@@ -160,9 +169,8 @@ pub(crate) fn accept(headers: &HeaderMap) -> Result<Accept, Status> {
             for p in params {
                 match p.split_once('=').map(|(k, v)| (k.trim(), v.trim())) {
                     Some(("as", "Table")) => form = Form::Table,
-                    Some(("as", "PartialObjectMetadata" | "PartialObjectMetadataList")) => {
-                        form = Form::Metadata
-                    }
+                    Some(("as", "PartialObjectMetadata")) => form = Form::Metadata,
+                    Some(("as", "PartialObjectMetadataList")) => form = Form::MetadataList,
                     Some(("as", _)) => known = false,
                     Some(("g", g)) => known &= g == "meta.k8s.io",
                     Some(("v", v)) => known &= v == "v1",

@@ -21,7 +21,7 @@ use super::response::{self, Response};
 use super::status::Status;
 use super::table::{self, Include};
 use super::update::update;
-use super::{discovery, evict, get, kubelet, openapi, patch, subresource, watch};
+use super::{discovery, evict, get, kubelet, openapi, patch, subresource, swagger, watch};
 use crate::backup;
 use crate::plane::Plane;
 use crate::registry::selectors::FieldSelector;
@@ -67,10 +67,23 @@ where
     match target(path) {
         Some(t) => {
             let call = Call { plane, user: &user, parts, query: &query, target: &t };
-            call.resource(body).await
+            let mut answer = call.resource(body).await?;
+            response::warn(&mut answer, &deprecation(plane, &t));
+            Ok(answer)
         }
         None => not_a_resource(plane, &user, parts, path).await,
     }
+}
+
+/// What everybody is told who uses a kind or version that is to go.
+fn deprecation(plane: &Plane, t: &Target) -> Vec<String> {
+    if t.group.is_empty() {
+        let old = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice";
+        return if t.resource == "endpoints" { vec![old.to_owned()] } else { Vec::new() };
+    }
+    let snapshot = plane.registry.snapshot();
+    let found = snapshot.find(&t.group, &t.version, &t.resource);
+    found.and_then(|r| r.custom.as_ref()?.deprecated.clone()).into_iter().collect()
 }
 
 /// What needs no identity.
@@ -78,18 +91,27 @@ fn open_to_all(plane: &Plane, parts: &Parts, path: &str) -> Option<Response> {
     if parts.method != Method::GET && parts.method != Method::HEAD {
         return None;
     }
-    let health = |bad: Option<&str>| match bad {
-        None => response::text(StatusCode::OK, "ok"),
-        Some(why) => response::text(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("[-]{why}\nhealth check failed\n"),
-        ),
-    };
     match path {
-        "/livez" | "/healthz" | "/livez/ping" | "/healthz/ping" => Some(health(None)),
-        "/readyz" => Some(health(plane.not_ready())),
+        "/livez" | "/healthz" | "/readyz" => Some(health(plane, parts, &path[1..])),
         "/version" | "/version/" => Some(response::value(StatusCode::OK, &discovery::version())),
         _ => None,
+    }
+}
+
+/// How the server is: `ok`, or what is not; each check by itself with `?verbose`.
+fn health(plane: &Plane, parts: &Parts, name: &str) -> Response {
+    let bad = if name == "readyz" { plane.not_ready() } else { None };
+    let verbose = Query::parse(parts.uri.query().unwrap_or_default()).flag("verbose");
+    match bad {
+        Some(why) => response::text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("[+]ping ok\n[-]{why}\n{name} check failed\n"),
+        ),
+        None if verbose => {
+            let store = if name == "readyz" { "[+]database ok\n" } else { "" };
+            response::text(StatusCode::OK, format!("[+]ping ok\n{store}{name} check passed\n"))
+        }
+        None => response::text(StatusCode::OK, "ok"),
     }
 }
 
@@ -117,10 +139,25 @@ async fn not_a_resource(
     if let Some(r) = discovery::serve(plane, path, &parts.headers) {
         return Ok(r);
     }
-    if let Some(r) = openapi::serve(plane, path, parts) {
+    let described =
+        openapi::serve(plane, path, parts).or_else(|| swagger::serve(plane, path, parts));
+    if let Some(r) = described {
         return Ok(r);
     }
+    if let ["", "apis", group, _] = path.split('/').collect::<Vec<_>>()[..]
+        && plane
+            .registry
+            .snapshot()
+            .resources
+            .iter()
+            .any(|r| r.group == group && r.custom.is_none())
+    {
+        return Err(Status::no_such_path());
+    }
     match path {
+        "/livez/ping" | "/healthz/ping" | "/readyz/ping" => {
+            Ok(response::text(StatusCode::OK, "ok"))
+        }
         "/openid/v1/jwks" => Ok(response::value(StatusCode::OK, &plane.signer.key_set())),
         "/.well-known/openid-configuration" => Ok(response::value(
             StatusCode::OK,
@@ -142,11 +179,12 @@ struct Call<'a> {
 impl Call<'_> {
     fn verb(&self) -> Result<&'static str, Status> {
         let named = !self.target.name.is_empty();
-        let watching = self.target.watch || self.query.flag("watch");
+        // A get of one object is a get, whatever the query says.
+        let watching = self.target.watch || (!named && self.query.flag("watch"));
         Ok(match self.parts.method {
-            Method::GET | Method::HEAD if watching && self.target.subresource.is_empty() => "watch",
-            Method::GET | Method::HEAD if named => "get",
-            Method::GET | Method::HEAD => "list",
+            Method::GET if watching && self.target.subresource.is_empty() => "watch",
+            Method::GET if named => "get",
+            Method::GET => "list",
             Method::POST => "create",
             Method::PUT => "update",
             Method::PATCH => "patch",
@@ -191,12 +229,19 @@ impl Call<'_> {
         )?;
         let snapshot = self.plane.registry.snapshot();
         if snapshot.in_version(&t.group, &t.version).next().is_none() {
+            if snapshot.resources.iter().any(|r| r.group == t.group && r.custom.is_none()) {
+                return Err(Status::no_such_path());
+            }
             return Ok(response::text(StatusCode::NOT_FOUND, "404 page not found\n"));
         }
         let resource =
             snapshot.find(&t.group, &t.version, &t.resource).ok_or_else(Status::no_such_path)?;
         if resource.namespaced && t.namespace.is_empty() && !matches!(verb, "list" | "watch") {
-            return Err(Status::no_such_method());
+            return Err(if t.name.is_empty() {
+                Status::no_such_method()
+            } else {
+                Status::no_such_path()
+            });
         }
         if matches!(verb, "update" | "patch") && t.name.is_empty() {
             return Err(Status::no_such_method());
@@ -205,12 +250,15 @@ impl Call<'_> {
             return Err(Status::no_such_path());
         }
         let accept = accept(&self.parts.headers)?;
+        if accept.form == Form::Table {
+            Include::check(self.query)?;
+        }
         if !t.subresource.is_empty() {
             let body = body::read(body).await?;
             return self.subresource(resource, verb, accept, &body).await;
         }
         if !resource.can(verb) {
-            return Err(Status::method_not_allowed(resource.group_resource(), verb));
+            return Err(Status::no_such_method());
         }
         match verb {
             "watch" => {
@@ -227,6 +275,13 @@ impl Call<'_> {
             }
             "list" => {
                 let options = ListOptions::read(resource, self.query)?;
+                if accept.form == Form::Metadata {
+                    return Err(Status::wrong_form(
+                        "PartialObjectMetadata",
+                        "a list",
+                        &resource.list_kind,
+                    ));
+                }
                 let page = list::list(self.plane, resource, &t.namespace, &options).await?;
                 Ok(self.list(resource, &page, accept))
             }
@@ -235,6 +290,10 @@ impl Call<'_> {
                     list::wait_for(self.plane, r).await?;
                 }
                 let found = get::find(self.plane, resource, &t.namespace, &t.name)?;
+                if accept.form == Form::MetadataList {
+                    let (form, kind) = ("PartialObjectMetadataList", &resource.kind);
+                    return Err(Status::wrong_form(form, "not a list", kind));
+                }
                 Ok(self.object(StatusCode::OK, resource, &Outcome::Stored(found), accept))
             }
             _ => {
@@ -376,7 +435,7 @@ impl Call<'_> {
         let (plane, user, at) = (self.plane, self.user, (t.namespace.as_str(), t.name.as_str()));
         let sub = resource.subresource(&t.subresource).ok_or_else(Status::no_such_path)?;
         if !sub.verbs.contains(&verb) {
-            return Err(Status::method_not_allowed(resource.group_resource(), verb));
+            return Err(Status::no_such_method());
         }
         if matches!(sub.name, "attach" | "exec" | "log" | "portforward") {
             return kubelet::relay(plane, self.parts, t, self.query).await;
@@ -389,6 +448,16 @@ impl Call<'_> {
             "scale" => self.scale(resource, verb, body, &options).await,
             name => {
                 let parsed = body::parse(&self.parts.headers, body)?;
+                let said = crate::registry::meta::name(&parsed.value);
+                let kind = match name {
+                    "binding" => "Binding",
+                    "eviction" => "Eviction",
+                    _ => "",
+                };
+                if !kind.is_empty() && !said.is_empty() && said != t.name {
+                    let why = format!("name in URL does not match name in {kind} object");
+                    return Err(Status::bad_request(why));
+                }
                 let v = match name {
                     "binding" => {
                         subresource::bind(plane, user, at, &parsed.value, &options).await?
@@ -509,7 +578,7 @@ impl Call<'_> {
         let v = outcome.value(resource);
         let shaped = match accept.form {
             Form::Plain => v,
-            Form::Metadata => table::metadata_only(&v),
+            Form::Metadata | Form::MetadataList => table::metadata_only(&v),
             Form::Table => {
                 let m = json!({"resourceVersion": v["metadata"]["resourceVersion"]});
                 table::table(
@@ -536,7 +605,7 @@ impl Call<'_> {
             Form::Plain => {
                 json!({"kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": m, "items": values})
             }
-            Form::Metadata => {
+            Form::Metadata | Form::MetadataList => {
                 let items: Vec<Value> = values.iter().map(table::metadata_only).collect();
                 json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": m, "items": items})
             }

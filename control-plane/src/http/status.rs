@@ -124,7 +124,9 @@ fn details(gr: GroupResource<'_>, name: &str) -> Value {
     if !gr.group.is_empty() {
         d.insert("group".into(), gr.group.into());
     }
-    d.insert("kind".into(), gr.resource.into());
+    if !gr.resource.is_empty() {
+        d.insert("kind".into(), gr.resource.into());
+    }
     Value::Object(d)
 }
 
@@ -215,15 +217,10 @@ impl Status {
         }
     }
 
-    pub(crate) fn method_not_allowed(gr: GroupResource<'_>, verb: &str) -> Self {
-        Self {
-            details: Some(details(gr, "")),
-            ..Self::new(
-                405,
-                "MethodNotAllowed",
-                format!("{verb} is not supported on resources of kind \"{gr}\""),
-            )
-        }
+    /// An answer in a form that it cannot have.
+    pub(crate) fn wrong_form(form: &str, what: &str, kind: &str) -> Self {
+        let message = format!("you requested {form}, but the requested object is {what} ({kind})");
+        Self::new(406, "NotAcceptable", message)
     }
 
     pub(crate) fn no_such_method() -> Self {
@@ -328,6 +325,24 @@ impl Status {
         }
     }
 
+    /// A configuration that is not of the type that it is applied as.
+    pub(crate) fn untyped(what: &str, errors: &[String]) -> Self {
+        let all = match errors {
+            [one] => one.clone(),
+            all => format!("errors:\n  {}", all.join("\n  ")),
+        };
+        let message = format!("failed to create typed patch object {what}: {all}");
+        Self::new(500, "", message)
+    }
+
+    /// A patch whose result is no object of the kind. `shown`: the result, or the patch.
+    pub(crate) fn patched_wrongly(shown: &str, why: &str) -> Self {
+        let e = FieldError::invalid("patch", &Value::String(shown.to_owned()), why);
+        let message = format!(" \"\" is invalid: {e}");
+        let causes = json!([{"reason": e.reason, "message": e.message, "field": e.field}]);
+        Self { details: Some(json!({"causes": causes})), ..Self::new(422, "Invalid", message) }
+    }
+
     /// Server-side apply found fields of other managers.
     pub(crate) fn apply_conflict(message: String, causes: Vec<Value>) -> Self {
         Self { details: Some(json!({"causes": causes})), ..Self::new(409, "Conflict", message) }
@@ -337,8 +352,11 @@ impl Status {
     pub(crate) fn to_value(&self) -> Value {
         let mut v = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code,
+            "message": self.message, "code": self.code,
         });
+        if !self.reason.is_empty() {
+            v["reason"] = self.reason.into();
+        }
         if let Some(d) = &self.details {
             v["details"] = d.clone();
         }

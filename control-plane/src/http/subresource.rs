@@ -415,5 +415,6 @@ pub(crate) async fn set_scale(
         }
         Ok(new)
     };
-    modify(plane, user, resource, at, Part::Main, options, change).await
+    let options = WriteOptions { scaling: true, ..options.clone() };
+    modify(plane, user, resource, at, Part::Main, &options, change).await
 }

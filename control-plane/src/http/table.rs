@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::list::Page;
 use super::request::Query;
+use super::status::{FieldError, Status};
 use crate::registry::Resource;
 use crate::registry::columns::{self, Column};
 use crate::registry::meta::text;
@@ -23,6 +24,19 @@ pub(crate) enum Include {
 }
 
 impl Include {
+    /// # Errors
+    /// When the query asks for something that there is not.
+    pub(crate) fn check(query: &Query) -> Result<(), Status> {
+        match query.get("includeObject") {
+            None | Some("None" | "Metadata" | "Object") => Ok(()),
+            Some(other) => {
+                let why = "must be 'Metadata', 'Object', 'None', or empty";
+                let e = FieldError::invalid("includeObject", &json!(other), why);
+                Err(Status::bad_request(format!("Unable to convert to Table as requested: {e}")))
+            }
+        }
+    }
+
     pub(crate) fn read(query: &Query) -> Self {
         match query.get("includeObject") {
             Some("None") => Self::None,

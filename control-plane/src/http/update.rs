@@ -35,7 +35,9 @@ pub(crate) async fn update(
     let sent = meta::name(&object);
     if sent != name {
         return Err(Status::bad_request(if sent.is_empty() {
-            "name must be provided".to_owned()
+            format!(
+                "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+            )
         } else {
             format!("the name of the object ({sent}) does not match the name on the URL ({name})")
         }));
@@ -47,7 +49,21 @@ pub(crate) async fn update(
         ));
     }
     let revision = meta::text(&object, "/metadata/resourceVersion").to_owned();
-    let exists = plane.store.get(&get::key(resource, namespace, name)).is_some();
+    if !revision.is_empty()
+        && let Err(why) = revision.parse::<u64>()
+    {
+        return Err(Status::internal(&format!("resourceVersion \"{revision}\": {why}")));
+    }
+    let stored = plane.store.get(&get::key(resource, namespace, name));
+    let exists = stored.is_some();
+    let (asked, have) = (meta::uid(&object), stored.as_ref().map(|s| s.value()));
+    let have = have.as_ref().map_or("", |v| meta::uid(v));
+    if !asked.is_empty() && asked != have {
+        let why = format!(
+            "Precondition failed: UID in precondition: {asked}, UID in object meta: {have}"
+        );
+        return Err(Status::conflict(resource.group_resource(), name, &why));
+    }
     if !exists && part == Part::Main && revision.is_empty() && creates_on_update(resource) {
         return create(plane, user, resource, namespace, object, options).await.map(|o| (o, true));
     }
@@ -154,13 +170,12 @@ fn is_finished(resource: &Resource, object: &Value) -> bool {
 }
 
 fn check_identity(resource: &Resource, sent: &Value, old: &Value) -> Result<(), Status> {
-    let (uid, have) = (meta::uid(sent), meta::uid(old));
-    if !uid.is_empty() && uid != have {
-        let why =
-            format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {have}");
-        return Err(Status::conflict(resource.group_resource(), meta::name(old), &why));
+    let uid = meta::uid(sent);
+    if uid.is_empty() || uid == meta::uid(old) {
+        return Ok(());
     }
-    Ok(())
+    let e = FieldError::invalid("metadata.uid", &uid.into(), "field is immutable");
+    Err(Status::invalid(&resource.group, &resource.kind, meta::name(old), &[e]))
 }
 
 /// Everything up to the write.

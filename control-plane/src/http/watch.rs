@@ -215,7 +215,7 @@ impl Watch {
 
     fn shaped(&mut self, out: &mut BytesMut, value: &Value) {
         let v = match self.form {
-            Form::Metadata => table::metadata_only(value),
+            Form::Metadata | Form::MetadataList => table::metadata_only(value),
             _ => {
                 let m = json!({"resourceVersion": value["metadata"]["resourceVersion"]});
                 let header = std::mem::take(&mut self.header);

@@ -23,6 +23,7 @@ use super::auth::User;
 use super::status::Status;
 use crate::plane::Plane;
 use crate::registry::meta::text;
+use crate::registry::rules::Condition;
 use crate::registry::selectors::LabelSelector;
 use crate::registry::{Part, Resource};
 use crate::store::Key;
@@ -75,6 +76,8 @@ struct Hook {
     again: bool,
     patience: Duration,
     client: Value,
+    /// `(name, condition)`; one that does not parse comes with the reason.
+    conditions: Vec<(String, Result<Condition, String>)>,
 }
 
 #[derive(Default)]
@@ -117,6 +120,12 @@ fn hooks(configuration: &Value) -> Vec<Hook> {
         again: v["reinvocationPolicy"] == "IfNeeded",
         patience: Duration::from_secs(v["timeoutSeconds"].as_u64().unwrap_or(10)),
         client: v["clientConfig"].clone(),
+        conditions: v["matchConditions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|c| (text(c, "/name").to_owned(), Condition::read(text(c, "/expression"))))
+            .collect(),
     };
     configuration["webhooks"].as_array().into_iter().flatten().map(read).collect()
 }
@@ -173,6 +182,36 @@ fn selected_namespace(hook: &Hook, namespace: Option<&Value>) -> bool {
     namespace.is_some_and(|n| hook.namespaces.matches_object(n))
 }
 
+/// Whether all conditions of a hook hold for a write that it is about.
+///
+/// # Errors
+/// When one cannot be evaluated, none is false, and the hook must not fail.
+fn conditions_hold(hook: &Hook, write: &Write<'_>, object: Option<&Value>) -> Result<bool, Status> {
+    if hook.conditions.is_empty() {
+        return Ok(true);
+    }
+    let (object, old) = (object.unwrap_or(&Value::Null), write.old.unwrap_or(&Value::Null));
+    let request = &review("", write, None)["request"];
+    let variables = [("object", object), ("oldObject", old), ("request", request)];
+    let mut problem = None;
+    for (name, condition) in &hook.conditions {
+        let holds = condition.as_ref().map_err(Clone::clone).and_then(|c| c.holds(&variables));
+        match holds {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            Err(e) => problem = Some(format!("match condition \"{name}\" of {}: {e}", hook.name)),
+        }
+    }
+    match problem {
+        None => Ok(true),
+        Some(why) if hook.ignore_failure => {
+            tracing::warn!(webhook = hook.name, "a condition failed and is ignored: {why}");
+            Ok(false)
+        }
+        Some(why) => Err(Status::forbidden(write.resource.group_resource(), write.name, &why)),
+    }
+}
+
 /// Whether anybody might be asked about writes of the resource at all.
 fn exempt(plane: &Plane, resource: &Resource) -> bool {
     resource.group == GROUP || !plane.started.load(std::sync::atomic::Ordering::Relaxed)
@@ -197,7 +236,7 @@ pub(crate) async fn mutate(
     let before = object.clone();
     let mut asked: Vec<(&Hook, Value)> = Vec::new();
     for hook in &compiled.mutating {
-        if fits(plane, hook, write, Some(object)) {
+        if fits(plane, hook, write, Some(object)) && conditions_hold(hook, write, Some(object))? {
             change(plane, hook, write, object).await?;
             if hook.again {
                 asked.push((hook, object.clone()));
@@ -259,8 +298,13 @@ pub(crate) async fn validate(
         return Ok(());
     }
     let compiled = plane.webhooks.current(plane);
-    let asked = compiled.validating.iter().filter(|h| fits(plane, h, write, object));
-    let answers = asked.map(|hook| ask(plane, hook, write, object));
+    let mut asked = Vec::new();
+    for hook in compiled.validating.iter().filter(|h| fits(plane, h, write, object)) {
+        if conditions_hold(hook, write, object)? {
+            asked.push(hook);
+        }
+    }
+    let answers = asked.into_iter().map(|hook| ask(plane, hook, write, object));
     for answer in futures::future::join_all(answers).await {
         answer?;
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::apps::prepare;
 use super::core::{BASE, default, object};
 use super::schedule::Schedule;
-use super::{Part, Strategy, columns, meta, pods};
+use super::{Part, Strategy, checks, columns, meta, pods};
 use crate::http::status::FieldError;
 
 fn default_job_spec(spec: &mut Value) {
@@ -48,6 +48,11 @@ fn validate_job_spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
             ));
         }
     }
+    let modes = ["NonIndexed", "Indexed"];
+    checks::one_of(&spec["completionMode"], &format!("{path}.completionMode"), &modes, errors);
+    let replaced = ["Failed", "TerminatingOrFailed"];
+    let at = format!("{path}.podReplacementPolicy");
+    checks::one_of(&spec["podReplacementPolicy"], &at, &replaced, errors);
     if spec["completionMode"] == "Indexed" && !spec["completions"].is_i64() {
         errors.push(FieldError::required(
             format!("{path}.completions"),
@@ -121,6 +126,12 @@ fn select_own_pods(job: &mut Value) {
     ] {
         labels[k] = v.as_str().into();
     }
+    // A job without labels has those of its pods.
+    let labels = job["spec"]["template"]["metadata"]["labels"].clone();
+    let own = meta::metadata(job).entry("labels").or_insert(Value::Null);
+    if own.as_object().is_none_or(serde_json::Map::is_empty) {
+        *own = labels;
+    }
 }
 
 fn validate_schedule(spec: &Value, errors: &mut Vec<FieldError>) {
@@ -169,6 +180,13 @@ pub(crate) static CRON_JOB: Strategy = Strategy {
         } else {
             validate_schedule(spec, errors);
         }
+        if meta::name(new).len() > 52 {
+            let why = "must be no more than 52 characters";
+            errors.push(FieldError::invalid("metadata.name", &new["metadata"]["name"], why));
+        }
+        let counts =
+            ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"];
+        checks::not_negative(spec, "spec", &counts, errors);
         if !matches!(spec["concurrencyPolicy"].as_str(), Some("Allow" | "Forbid" | "Replace")) {
             errors.push(FieldError::unsupported(
                 "spec.concurrencyPolicy",

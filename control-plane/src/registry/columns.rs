@@ -137,12 +137,12 @@ pub(crate) static CREATED: Columns = Columns {
 };
 
 pub(crate) static CONFIG_MAP: Columns = Columns {
-    columns: &[col("Name"), int("Data"), col("Age")],
+    columns: &[col("Name"), col("Data"), col("Age")],
     cells: |o, now| vec![name(o), (len(o, "data") + len(o, "binaryData")).into(), age_of(o, now)],
 };
 
 pub(crate) static SECRET: Columns = Columns {
-    columns: &[col("Name"), col("Type"), int("Data"), col("Age")],
+    columns: &[col("Name"), col("Type"), col("Data"), col("Age")],
     cells: |o, now| vec![name(o), text(o, "/type").into(), len(o, "data").into(), age_of(o, now)],
 };
 

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Part, Strategy, columns, meta, names};
+use super::{Part, Strategy, checks, columns, meta, names};
 use crate::http::status::FieldError;
 
 /// A strategy that adds nothing; the others start from it.
@@ -151,6 +151,7 @@ pub(crate) static SECRET: Strategy = Strategy {
         for k in needed.iter().filter(|k| !data.contains_key(**k)) {
             errors.push(FieldError::required(format!("data[{k}]"), ""));
         }
+        checks::secret(new, errors);
         if new["type"] == "kubernetes.io/service-account-token"
             && meta::text(new, "/metadata/annotations/kubernetes.io~1service-account.name")
                 .is_empty()
@@ -239,6 +240,10 @@ pub(crate) static NAMESPACE: Strategy = Strategy {
         (_, None) => {
             new["spec"] = json!({"finalizers": ["kubernetes"]});
             new["status"] = json!({"phase": "Active"});
+            // A generated name is known only now.
+            let name = meta::name(new).to_owned();
+            let labels = meta::metadata(new).entry("labels").or_insert_with(|| json!({}));
+            labels["kubernetes.io/metadata.name"] = name.into();
         }
     },
     fields: &["status.phase"],
@@ -253,6 +258,9 @@ pub(crate) static NODE: Strategy = Strategy {
             if t["effect"] == "NoExecute" {
                 default(t, "timeAdded", meta::timestamp(jiff::Timestamp::now()));
             }
+        }
+        if let Some(one) = spec.get("podCIDR").filter(|c| **c != "").cloned() {
+            default(spec, "podCIDRs", json!([one]));
         }
         let status = object(o, "status");
         if status.get("capacity").is_some() && status.get("allocatable").is_none() {
@@ -283,6 +291,7 @@ pub(crate) static NODE: Strategy = Strategy {
                 ));
             }
         }
+        checks::node(new, errors);
         if let Some(old) = old {
             for field in ["podCIDR", "providerID"] {
                 let before = &old["spec"][field];
@@ -413,6 +422,7 @@ fn validate_service(new: &Value, old: Option<&Value>, _: Part, errors: &mut Vec<
         errors.push(FieldError::required("spec.externalName", ""));
     }
     meta::validate_labels(spec.get("selector"), "spec.selector", errors);
+    checks::service(spec, errors);
     if let Some(old) = old {
         let before = meta::text(old, "/spec/clusterIP");
         if !before.is_empty()
@@ -437,6 +447,7 @@ pub(crate) static ENDPOINTS: Strategy = Strategy {
             }
         }
     },
+    validate: |new, _, _, errors| checks::endpoints(new, errors),
     columns: &columns::ENDPOINTS,
     ..BASE
 };

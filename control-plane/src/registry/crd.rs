@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 
 use super::core::{BASE, default, list, object, split_status};
 use super::structural::Node;
-use super::{Part, Resource, Snapshot, Strategy, Subresource, api_version, columns, meta, names};
+use super::{
+    Part, Resource, Snapshot, Strategy, Subresource, api_version, columns, crd_schema, meta, names,
+};
 use crate::http::status::FieldError;
 
 /// A served version of a custom kind.
@@ -23,6 +25,8 @@ pub(crate) struct Served {
     pub(crate) scale: Option<(String, String, String)>,
     /// The schema as written, for OpenAPI.
     pub(crate) raw: Value,
+    /// What everybody is told who uses this version.
+    pub(crate) deprecated: Option<String>,
 }
 
 /// All custom kinds share this; their rules are in their schema.
@@ -90,7 +94,14 @@ fn validate(new: &Value, old: Option<&Value>, part: Part, errors: &mut Vec<Field
     if let Err(e) = names::dns_1035_label(n["plural"].as_str().unwrap_or_default()) {
         errors.push(FieldError::invalid("spec.names.plural", &n["plural"], &e));
     }
-    if !matches!(spec["scope"].as_str(), Some("Namespaced" | "Cluster")) {
+    validate_names(n, errors);
+    if spec["preserveUnknownFields"] == true {
+        let why = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+        errors.push(FieldError::invalid("spec.preserveUnknownFields", &json!(true), why));
+    }
+    if spec["scope"].is_null() || spec["scope"] == "" {
+        errors.push(FieldError::required("spec.scope", ""));
+    } else if !matches!(spec["scope"].as_str(), Some("Namespaced" | "Cluster")) {
         errors.push(FieldError::unsupported(
             "spec.scope",
             &spec["scope"],
@@ -104,35 +115,9 @@ fn validate(new: &Value, old: Option<&Value>, part: Part, errors: &mut Vec<Field
             &["None"],
         ));
     }
-    let versions = spec["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if versions.iter().filter(|v| v["storage"] == true).count() != 1 {
-        errors.push(FieldError::invalid(
-            "spec.versions",
-            &json!(versions.len()),
-            "must have exactly one version marked as storage version",
-        ));
-    }
-    for (i, v) in versions.iter().enumerate() {
-        let path = format!("spec.versions[{i}]");
-        let schema = &v["schema"]["openAPIV3Schema"];
-        if !schema.is_object() {
-            errors.push(FieldError::required(
-                format!("{path}.schema.openAPIV3Schema"),
-                "schemas are required",
-            ));
-            continue;
-        }
-        if schema["type"] != "object" {
-            errors.push(FieldError::invalid(
-                format!("{path}.schema.openAPIV3Schema.type"),
-                &schema["type"],
-                "must be object at the root",
-            ));
-        }
-        validate_schema(schema, &format!("{path}.schema.openAPIV3Schema"), errors);
-    }
+    validate_versions(new, errors);
     if let Some(old) = old {
-        for field in ["group", "scope"] {
+        for field in ["scope", "group"] {
             if old["spec"][field] != spec[field] {
                 errors.push(FieldError::invalid(
                     format!("spec.{field}"),
@@ -144,43 +129,112 @@ fn validate(new: &Value, old: Option<&Value>, part: Part, errors: &mut Vec<Field
     }
 }
 
-/// The rules of structural schemas that a later reader relies on.
-fn validate_schema(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    if let Some(p) = schema["pattern"].as_str()
-        && regex::RegexBuilder::new(p).size_limit(1 << 20).build().is_err()
-    {
+/// The other names: labels of DNS, kinds in mixed case.
+fn validate_names(n: &Value, errors: &mut Vec<FieldError>) {
+    for field in ["singular", "kind", "listKind"] {
+        let value = n[field].as_str().unwrap_or_default();
+        let mixed = field != "singular";
+        let label = if mixed { value.to_lowercase() } else { value.to_owned() };
+        if let Err(e) = names::dns_1035_label(&label)
+            && !value.is_empty()
+        {
+            let but = "may have mixed case, but should otherwise match: ";
+            let why = if mixed { format!("{but}{e}") } else { e };
+            errors.push(FieldError::invalid(format!("spec.names.{field}"), &n[field], &why));
+        }
+    }
+    for field in ["shortNames", "categories"] {
+        for (i, name) in n[field].as_array().into_iter().flatten().enumerate() {
+            if let Err(e) = names::dns_1035_label(name.as_str().unwrap_or_default()) {
+                errors.push(FieldError::invalid(format!("spec.names.{field}[{i}]"), name, &e));
+            }
+        }
+    }
+    if !n["kind"].is_null() && n["kind"] == n["listKind"] {
+        let why = "kind and listKind may not be the same";
+        errors.push(FieldError::invalid("spec.names.listKind", &n["listKind"], why));
+    }
+}
+
+fn validate_versions(new: &Value, errors: &mut Vec<FieldError>) {
+    let versions = new["spec"]["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if versions.iter().filter(|v| v["storage"] == true).count() != 1 {
         errors.push(FieldError::invalid(
-            format!("{path}.pattern"),
-            &schema["pattern"],
-            "must be a valid regular expression",
+            "spec.versions",
+            &json!(versions.len()),
+            "must have exactly one version marked as storage version",
         ));
     }
-    if schema.get("$ref").is_some() {
-        errors.push(FieldError::forbidden(format!("{path}.$ref"), "$ref is not supported"));
+    // What all versions have in common is named once, as in Kubernetes.
+    let common = versions.iter().all(|v| v["schema"] == versions[0]["schema"]);
+    for (i, v) in versions.iter().enumerate() {
+        let at = format!("spec.versions[{i}]");
+        if let Err(e) = names::dns_1035_label(v["name"].as_str().unwrap_or_default()) {
+            errors.push(FieldError::invalid(format!("{at}.name"), &v["name"], &e));
+        }
+        if versions[..i].iter().any(|o| o["name"] == v["name"]) {
+            errors.push(FieldError::invalid(
+                "spec.versions",
+                &v["name"],
+                "must contain unique version names",
+            ));
+        }
+        let schema = &v["schema"]["openAPIV3Schema"];
+        if !schema.is_object() {
+            let at = format!("{at}.schema.openAPIV3Schema");
+            errors.push(FieldError::required(at, "schemas are required"));
+        } else if !common {
+            crd_schema::validate(schema, &format!("{at}.schema.openAPIV3Schema"), errors);
+        } else if i == 0 {
+            crd_schema::validate(schema, "spec.validation.openAPIV3Schema", errors);
+        }
+        validate_presentation(v, if versions.len() == 1 { "spec" } else { &at }, errors);
     }
-    let kind = schema["type"].as_str().unwrap_or_default();
-    let exempt = schema["x-kubernetes-int-or-string"] == true
-        || schema["x-kubernetes-preserve-unknown-fields"] == true;
-    if kind.is_empty() && !exempt {
-        errors.push(FieldError::required(
-            format!("{path}.type"),
-            "must not be empty for specified object fields",
-        ));
+    for (i, stored) in new["status"]["storedVersions"].as_array().into_iter().flatten().enumerate()
+    {
+        if !versions.iter().any(|v| v["name"] == *stored) {
+            let name = stored.as_str().unwrap_or_default();
+            let why = format!(
+                "missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {name} and removes {name} from status.storedVersions"
+            );
+            errors.push(FieldError::invalid(format!("status.storedVersions[{i}]"), stored, &why));
+        }
     }
-    for (name, p) in schema["properties"].as_object().into_iter().flatten() {
-        validate_schema(p, &format!("{path}.properties[{name}]"), errors);
+}
+
+/// Columns and the paths of subresources.
+fn validate_presentation(version: &Value, at: &str, errors: &mut Vec<FieldError>) {
+    let simple = |path: &str| path.starts_with('.') && path.len() > 1;
+    let why = "must be a simple json path starting with .";
+    for (i, c) in version["additionalPrinterColumns"].as_array().into_iter().flatten().enumerate() {
+        let at = format!("{at}.additionalPrinterColumns[{i}]");
+        if c["name"].as_str().unwrap_or_default().is_empty() {
+            errors.push(FieldError::required(format!("{at}.name"), ""));
+        }
+        let types = ["boolean", "date", "integer", "number", "string"];
+        if !c["type"].as_str().is_some_and(|t| types.contains(&t)) {
+            let why = format!("must be one of {}", types.join(","));
+            errors.push(FieldError::invalid(format!("{at}.type"), &c["type"], &why));
+        }
+        match c["jsonPath"].as_str().unwrap_or_default() {
+            "" => errors.push(FieldError::required(format!("{at}.JSONPath"), "")),
+            p if simple(p) => {}
+            _ => errors.push(FieldError::invalid(format!("{at}.JSONPath"), &c["jsonPath"], why)),
+        }
     }
-    if let Some(items) = schema.get("items").filter(|i| i.is_object()) {
-        validate_schema(items, &format!("{path}.items"), errors);
-    } else if kind == "array" {
-        errors.push(FieldError::required(format!("{path}.items"), "must be specified"));
-    }
-    if schema["additionalProperties"].is_object() {
-        validate_schema(
-            &schema["additionalProperties"],
-            &format!("{path}.additionalProperties"),
-            errors,
-        );
+    let scale = &version["subresources"]["scale"];
+    for (field, root) in [("specReplicasPath", ".spec"), ("statusReplicasPath", ".status")] {
+        let at = format!("{at}.subresources.scale.{field}");
+        match scale[field].as_str().unwrap_or_default() {
+            _ if !scale.is_object() => {}
+            "" => errors.push(FieldError::required(at, "")),
+            p if !simple(p) => errors.push(FieldError::invalid(at, &scale[field], why)),
+            p if p.starts_with(&format!("{root}.")) => {}
+            _ => {
+                let why = format!("should be a json path under {root}");
+                errors.push(FieldError::invalid(at, &scale[field], &why));
+            }
+        }
     }
 }
 
@@ -279,6 +333,27 @@ fn version_order(v: &Value) -> (u8, u64, u64, std::cmp::Reverse<String>) {
     }
 }
 
+/// What users of a deprecated version are told: the definition's own words, or which to use instead.
+fn deprecation(definition: &Value, version: &Value) -> String {
+    if let Some(own) = version["deprecationWarning"].as_str() {
+        return own.to_owned();
+    }
+    let spec = &definition["spec"];
+    let group = spec["group"].as_str().unwrap_or_default();
+    let kind = spec["names"]["kind"].as_str().unwrap_or_default();
+    let name = version["name"].as_str().unwrap_or_default();
+    let said = format!("{group}/{name} {kind} is deprecated");
+    let all = spec["versions"].as_array().into_iter().flatten();
+    let better = all
+        .filter(|v| v["served"] == true && v["deprecated"] != true)
+        .filter(|v| version_order(v) > version_order(version))
+        .max_by_key(|v| version_order(v));
+    match better.and_then(|v| v["name"].as_str()) {
+        Some(newer) => format!("{said}; use {group}/{newer} {kind}"),
+        None => said,
+    }
+}
+
 fn resource(d: &Value, v: &Value) -> Resource {
     let spec = &d["spec"];
     let n = &d["status"]["acceptedNames"];
@@ -303,6 +378,7 @@ fn resource(d: &Value, v: &Value) -> Resource {
         )
     });
     let raw = v["schema"]["openAPIV3Schema"].clone();
+    let deprecated = (v["deprecated"] == true).then(|| deprecation(d, v));
     let served = Served {
         schema: Node::read(&raw),
         selectable_fields: v["selectableFields"]
@@ -314,6 +390,7 @@ fn resource(d: &Value, v: &Value) -> Resource {
         columns: v["additionalPrinterColumns"].as_array().cloned().unwrap_or_default(),
         scale,
         raw,
+        deprecated,
     };
     let kind = text(&n["kind"]);
     let head =
@@ -342,6 +419,20 @@ fn resource(d: &Value, v: &Value) -> Resource {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // "Version deprecation" of the page below.
+    #[test]
+    fn a_deprecated_version_names_the_one_to_use() {
+        let v1 = json!({"name": "v1", "served": true});
+        let mut beta = json!({"name": "v1beta1", "served": true, "deprecated": true});
+        let d = json!({"spec": {"group": "example.com", "names": {"kind": "CronTab"}, "versions": [beta, v1]}});
+        assert_eq!(
+            deprecation(&d, &beta),
+            "example.com/v1beta1 CronTab is deprecated; use example.com/v1 CronTab"
+        );
+        beta["deprecationWarning"] = "go away".into();
+        assert_eq!(deprecation(&d, &beta), "go away");
+    }
 
     #[test]
     fn versions_are_ordered_as_documented() {

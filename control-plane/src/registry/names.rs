@@ -67,6 +67,12 @@ pub(crate) fn path_segment(s: &str) -> Result<(), String> {
 
 /// A label's or annotation's key: an optional prefix and a name.
 pub(crate) fn label_key(s: &str) -> Result<(), String> {
+    if s.matches('/').count() > 1 {
+        let form = QUALIFIED.trim_start_matches("name part ");
+        return Err(format!(
+            "a qualified name {form} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+        ));
+    }
     let name = match s.split_once('/') {
         None => s,
         Some((prefix, name)) => {

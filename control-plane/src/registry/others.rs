@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use super::core::{BASE, default, list, object, split_status};
-use super::{Part, Strategy, columns, meta, names};
+use super::{Part, Strategy, checks, columns, meta, names};
 use crate::http::status::FieldError;
 
 /// Kinds that are only ever created and answered.
@@ -20,6 +20,7 @@ pub(crate) static LEASE: Strategy = Strategy {
                 "must be greater than 0",
             ));
         }
+        checks::not_negative(&new["spec"], "spec", &["leaseTransitions"], errors);
     },
     columns: &columns::LEASE,
     ..BASE
@@ -31,17 +32,20 @@ pub(crate) static ENDPOINT_SLICE: Strategy = Strategy {
             default(p, "name", "");
             default(p, "protocol", "TCP");
         }
+        for e in list(o, "endpoints") {
+            default(e, "conditions", json!({}));
+        }
         default(o, "endpoints", Value::Null);
         default(o, "ports", Value::Null);
     },
     validate: |new, old, _, errors| {
-        if !matches!(new["addressType"].as_str(), Some("IPv4" | "IPv6" | "FQDN")) {
-            errors.push(FieldError::unsupported(
-                "addressType",
-                &new["addressType"],
-                &["IPv4", "IPv6", "FQDN"],
-            ));
+        if new["addressType"].as_str().unwrap_or_default().is_empty() {
+            errors.push(FieldError::required("addressType", ""));
+        } else {
+            let known = ["FQDN", "IPv4", "IPv6"];
+            checks::one_of(&new["addressType"], "addressType", &known, errors);
         }
+        checks::endpoint_slice(new, errors);
         if old.is_some_and(|o| o["addressType"] != new["addressType"]) {
             errors.push(FieldError::invalid(
                 "addressType",
@@ -84,6 +88,13 @@ pub(crate) static ROLE: Strategy = Strategy {
                         ),
                     });
                 }
+                if has("resources") || has("apiGroups") {
+                    errors.push(FieldError::invalid(
+                        format!("rules[{i}].nonResourceURLs"),
+                        &r["nonResourceURLs"],
+                        "rules cannot apply to both regular resources and non-resource URLs",
+                    ));
+                }
                 continue;
             }
             for f in ["apiGroups", "resources"] {
@@ -119,8 +130,8 @@ pub(crate) static ROLE_BINDING: Strategy = Strategy {
         if !matches!(role["kind"].as_str(), Some("Role" | "ClusterRole")) {
             errors.push(FieldError::unsupported(
                 "roleRef.kind",
-                &role["kind"],
-                &["ClusterRole", "Role"],
+                &json!(role["kind"].as_str().unwrap_or_default()),
+                &["Role", "ClusterRole"],
             ));
         }
         if role["name"].as_str().unwrap_or_default().is_empty() {
@@ -146,6 +157,7 @@ pub(crate) static ROLE_BINDING: Strategy = Strategy {
                 )),
             }
         }
+        checks::subjects(new, errors);
         if old.is_some_and(|o| o["roleRef"] != *role) {
             let of = |f: &str| role[f].as_str().unwrap_or_default();
             errors.push(FieldError {
@@ -189,6 +201,7 @@ pub(crate) static CLAIM: Strategy = Strategy {
         if spec.pointer("/resources/requests/storage").is_none() {
             errors.push(FieldError::required("spec.resources[storage]", ""));
         }
+        checks::claim(spec, errors);
         let Some(old) = old else { return };
         let fixed = |v: &Value| {
             let mut s = v["spec"].clone();
@@ -226,6 +239,7 @@ pub(crate) static VOLUME: Strategy = Strategy {
         if part == Part::Status {
             return;
         }
+        checks::volume(&new["spec"], errors);
         if new["spec"]["accessModes"].as_array().is_none_or(Vec::is_empty) {
             errors.push(FieldError::required("spec.accessModes", ""));
         }
@@ -246,6 +260,9 @@ pub(crate) static STORAGE_CLASS: Strategy = Strategy {
         if new["provisioner"].as_str().unwrap_or_default().is_empty() {
             errors.push(FieldError::required("provisioner", ""));
         }
+        checks::one_of(&new["reclaimPolicy"], "reclaimPolicy", &["Delete", "Retain"], errors);
+        let modes = ["Immediate", "WaitForFirstConsumer"];
+        checks::one_of(&new["volumeBindingMode"], "volumeBindingMode", &modes, errors);
         for f in ["provisioner", "parameters", "reclaimPolicy", "volumeBindingMode"] {
             if old.is_some_and(|o| o[f] != new[f]) {
                 errors.push(FieldError::forbidden(f, &format!("updates to {f} are forbidden.")));
@@ -266,18 +283,38 @@ pub(crate) static CSI_DRIVER: Strategy = Strategy {
         default(spec, "fsGroupPolicy", "ReadWriteOnceWithFSType");
         default(spec, "volumeLifecycleModes", json!(["Persistent"]));
     },
+    validate: |new, _, _, errors| {
+        let policies = ["File", "None", "ReadWriteOnceWithFSType"];
+        checks::one_of(&new["spec"]["fsGroupPolicy"], "spec.fsGroupPolicy", &policies, errors);
+        for mode in new["spec"]["volumeLifecycleModes"].as_array().into_iter().flatten() {
+            let modes = ["Persistent", "Ephemeral"];
+            checks::one_of(mode, "spec.volumeLifecycleModes", &modes, errors);
+        }
+    },
     columns: &columns::CSI_DRIVER,
     ..BASE
 };
 
 pub(crate) static CSI_NODE: Strategy = Strategy {
     default: |o| default(object(o, "spec"), "drivers", Value::Null),
+    validate: |new, _, _, errors| checks::drivers(&new["spec"], errors),
     columns: &columns::CSI_NODE,
     ..BASE
 };
 
-pub(crate) static VOLUME_ATTACHMENT: Strategy =
-    Strategy { prepare: split_status, columns: &columns::VOLUME_ATTACHMENT, ..BASE };
+pub(crate) static VOLUME_ATTACHMENT: Strategy = Strategy {
+    prepare: |new, old, part| {
+        split_status(new, old, part);
+        default(object(new, "status"), "attached", false);
+    },
+    validate: |new, _, part, errors| {
+        if part != Part::Status {
+            checks::attachment(&new["spec"], errors);
+        }
+    },
+    columns: &columns::VOLUME_ATTACHMENT,
+    ..BASE
+};
 
 pub(crate) static CONTROLLER_REVISION: Strategy = Strategy {
     validate: |new, old, _, errors| {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::core::{BASE, default, keep_status, list, object, only_status};
 use super::quantity::Quantity;
-use super::{Part, Strategy, columns, meta, names};
+use super::{Part, Strategy, columns, meta, names, pod_fields};
 use crate::http::status::FieldError;
 
 pub(crate) static POD: Strategy = Strategy {
@@ -31,6 +31,7 @@ pub(crate) static POD: Strategy = Strategy {
         "status.podIP",
         "status.nominatedNodeName",
     ],
+    generation: true,
     columns: &columns::POD,
     ..BASE
 };
@@ -94,6 +95,9 @@ pub(crate) fn qos_class(spec: &Value) -> &'static str {
 pub(crate) fn default_spec(spec: &mut Value) {
     default(spec, "restartPolicy", "Always");
     default(spec, "terminationGracePeriodSeconds", 30);
+    if spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|s| s < 0) {
+        spec["terminationGracePeriodSeconds"] = 1.into();
+    }
     default(spec, "dnsPolicy", "ClusterFirst");
     default(spec, "securityContext", json!({}));
     default(spec, "schedulerName", "default-scheduler");
@@ -212,6 +216,10 @@ fn default_volume(v: &mut Value) {
 fn validate_pod(new: &Value, old: Option<&Value>, part: Part, errors: &mut Vec<FieldError>) {
     let Some(old) = old else {
         validate_spec(&new["spec"], "spec", errors);
+        if new["spec"]["ephemeralContainers"].as_array().is_some_and(|c| !c.is_empty()) {
+            let why = "cannot be set on create";
+            errors.push(FieldError::forbidden("spec.ephemeralContainers", why));
+        }
         return;
     };
     if part == Part::Status {
@@ -220,6 +228,14 @@ fn validate_pod(new: &Value, old: Option<&Value>, part: Part, errors: &mut Vec<F
             errors.push(FieldError::forbidden("status.nodeName", "may not be changed directly"));
         }
         return;
+    }
+    let count = |v: &Value, f: &str| v["spec"][f].as_array().map_or(0, Vec::len);
+    for field in ["containers", "initContainers"] {
+        if count(old, field) != count(new, field) {
+            let why = "pod updates may not add or remove containers";
+            errors.push(FieldError::forbidden(format!("spec.{field}"), why));
+            return;
+        }
     }
     validate_spec(&new["spec"], "spec", errors);
     if mutable_parts_removed(&old["spec"], &new["spec"])
@@ -267,9 +283,13 @@ pub(crate) fn validate_spec(spec: &Value, path: &str, errors: &mut Vec<FieldErro
     let mut seen: Vec<&str> = Vec::new();
     for field in ["containers", "initContainers"] {
         for (i, c) in spec[field].as_array().into_iter().flatten().enumerate() {
-            validate_container(c, &format!("{path}.{field}[{i}]"), &volumes, &mut seen, errors);
+            let at = format!("{path}.{field}[{i}]");
+            validate_container(c, &at, &volumes, &mut seen, errors);
+            pod_fields::lifecycle(c, &at, field == "initContainers", errors);
+            pod_fields::container_security(c, &at, errors);
         }
     }
+    pod_fields::host_ports(spec, path, errors);
     if !matches!(spec["restartPolicy"].as_str(), Some("Always" | "OnFailure" | "Never")) {
         errors.push(FieldError::unsupported(
             format!("{path}.restartPolicy"),
@@ -284,7 +304,7 @@ pub(crate) fn validate_spec(spec: &Value, path: &str, errors: &mut Vec<FieldErro
         errors.push(FieldError::unsupported(
             format!("{path}.dnsPolicy"),
             &spec["dnsPolicy"],
-            &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"],
+            &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"],
         ));
     }
     meta::validate_labels(spec.get("nodeSelector"), &format!("{path}.nodeSelector"), errors);
@@ -297,19 +317,11 @@ pub(crate) fn validate_spec(spec: &Value, path: &str, errors: &mut Vec<FieldErro
             "must be between 1 and 2147483647, inclusive",
         ));
     }
-    if let Some(n) = spec["terminationGracePeriodSeconds"].as_i64()
-        && n < 0
-    {
-        errors.push(FieldError::invalid(
-            format!("{path}.terminationGracePeriodSeconds"),
-            &spec["terminationGracePeriodSeconds"],
-            "must be greater than or equal to 0",
-        ));
-    }
     for (field, form) in [
         ("serviceAccountName", names::dns_subdomain as fn(&str) -> _),
         ("nodeName", names::dns_subdomain),
         ("hostname", names::dns_label),
+        ("subdomain", names::dns_label),
     ] {
         if let Some(s) = spec[field].as_str().filter(|s| !s.is_empty())
             && let Err(e) = form(s)
@@ -317,6 +329,9 @@ pub(crate) fn validate_spec(spec: &Value, path: &str, errors: &mut Vec<FieldErro
             errors.push(FieldError::invalid(format!("{path}.{field}"), &spec[field], &e));
         }
     }
+    pod_fields::pod_security(spec, path, errors);
+    pod_fields::placement(spec, path, errors);
+    pod_fields::name_resolution(spec, path, errors);
     for (i, t) in spec["tolerations"].as_array().into_iter().flatten().enumerate() {
         validate_toleration(t, &format!("{path}.tolerations[{i}]"), errors);
     }
@@ -342,7 +357,7 @@ fn validate_toleration(t: &Value, path: &str, errors: &mut Vec<FieldError>) {
     if operator == "Exists" && !t["value"].as_str().unwrap_or_default().is_empty() {
         errors.push(FieldError::invalid(
             format!("{path}.operator"),
-            t,
+            &t["value"],
             "value must be empty when `operator` is 'Exists'",
         ));
     }
@@ -357,7 +372,7 @@ fn validate_toleration(t: &Value, path: &str, errors: &mut Vec<FieldError>) {
     if t["tolerationSeconds"].is_number() && effect != "NoExecute" {
         errors.push(FieldError::invalid(
             format!("{path}.effect"),
-            &t["effect"],
+            &json!(effect),
             "effect must be 'NoExecute' when `tolerationSeconds` is set",
         ));
     }
@@ -393,6 +408,7 @@ fn validate_volumes<'a>(spec: &'a Value, path: &str, errors: &mut Vec<FieldError
                 errors.push(FieldError::required(format!("{p}.{field}.{needed}"), ""));
             }
         }
+        pod_fields::volume_source(v, &p, errors);
         volumes.push(name);
     }
     volumes
@@ -434,7 +450,7 @@ fn validate_container<'a>(
     for (i, p) in c["ports"].as_array().into_iter().flatten().enumerate() {
         for field in ["containerPort", "hostPort"] {
             match p.get(field) {
-                None if field == "containerPort" => {
+                n if field == "containerPort" && n.is_none_or(|n| *n == 0) => {
                     errors.push(FieldError::required(format!("{path}.ports[{i}].{field}"), ""))
                 }
                 Some(n)
@@ -458,18 +474,17 @@ fn validate_container<'a>(
             ));
         }
     }
-    for (i, e) in c["env"].as_array().into_iter().flatten().enumerate() {
-        if e["name"].as_str().unwrap_or_default().is_empty() {
-            errors.push(FieldError::required(format!("{path}.env[{i}].name"), ""));
-        }
-        if !e["value"].as_str().unwrap_or_default().is_empty() && e.get("valueFrom").is_some() {
-            errors.push(FieldError::invalid(
-                format!("{path}.env[{i}].valueFrom"),
-                &json!(""),
-                "may not be specified when `value` is not empty",
-            ));
-        }
+    let policies = ["File", "FallbackToLogsOnError"];
+    if !c["terminationMessagePolicy"].as_str().is_none_or(|p| policies.contains(&p)) {
+        errors.push(FieldError::unsupported(
+            format!("{path}.terminationMessagePolicy"),
+            &c["terminationMessagePolicy"],
+            &policies,
+        ));
     }
+    pod_fields::port_names(c, path, errors);
+    pod_fields::environment(c, path, errors);
+    let mut places: Vec<&str> = Vec::new();
     for (i, m) in c["volumeMounts"].as_array().into_iter().flatten().enumerate() {
         let p = format!("{path}.volumeMounts[{i}]");
         let volume = m["name"].as_str().unwrap_or_default();
@@ -478,10 +493,19 @@ fn validate_container<'a>(
         } else if !volumes.contains(&volume) {
             errors.push(FieldError::not_found(format!("{p}.name"), &m["name"]));
         }
-        if m["mountPath"].as_str().unwrap_or_default().is_empty() {
+        let place = m["mountPath"].as_str().unwrap_or_default();
+        if place.is_empty() {
             errors.push(FieldError::required(format!("{p}.mountPath"), ""));
+        } else if places.contains(&place) {
+            errors.push(FieldError::invalid(
+                format!("{p}.mountPath"),
+                &m["mountPath"],
+                "must be unique",
+            ));
         }
+        places.push(place);
     }
+    pod_fields::resource_names(&c["resources"], path, errors);
     validate_resources(&c["resources"], path, errors);
 }
 
@@ -554,6 +578,175 @@ mod tests {
                 "restartPolicy": "Always", "terminationGracePeriodSeconds": 30, "dnsPolicy": "ClusterFirst",
                 "securityContext": {}, "schedulerName": "default-scheduler", "enableServiceLinks": true})
         );
+    }
+
+    // https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/ says of each field
+    // what it may be; the words are those of a kube-apiserver 1.33.
+    #[test]
+    fn fields_of_containers_are_checked_one_by_one() {
+        let with = |field: &str, v: Value| {
+            let mut c = json!({"name": "c", "image": "i"});
+            c[field] = v;
+            problems(json!({"containers": [c]}))
+        };
+        for (field, value, expected) in [
+            (
+                "livenessProbe",
+                json!({}),
+                "livenessProbe: Required value: must specify a handler type",
+            ),
+            (
+                "readinessProbe",
+                json!({"httpGet": {"port": 0}}),
+                "readinessProbe.httpGet.port: Invalid value: 0: must be between 1 and 65535, inclusive",
+            ),
+            (
+                "readinessProbe",
+                json!({"tcpSocket": {"port": 80}, "timeoutSeconds": -1}),
+                "readinessProbe.timeoutSeconds: Invalid value: -1: must be greater than or equal to 0",
+            ),
+            (
+                "livenessProbe",
+                json!({"tcpSocket": {"port": 80}, "successThreshold": 2}),
+                "livenessProbe.successThreshold: Invalid value: 2: must be 1",
+            ),
+            (
+                "startupProbe",
+                json!({"exec": {"command": ["a"]}, "tcpSocket": {"port": 80}}),
+                "startupProbe.tcpSocket: Forbidden: may not specify more than 1 handler type",
+            ),
+            (
+                "lifecycle",
+                json!({"preStop": {}}),
+                "lifecycle.preStop: Required value: must specify a handler type",
+            ),
+            ("ports", json!([{"containerPort": 0}]), "ports[0].containerPort: Required value"),
+            (
+                "ports",
+                json!([{"containerPort": 1, "name": "a-name-that-is-too-long"}]),
+                "ports[0].name: Invalid value: \"a-name-that-is-too-long\": must be no more than 15 characters",
+            ),
+            (
+                "ports",
+                json!([{"containerPort": 1, "name": "a"}, {"containerPort": 2, "name": "a"}]),
+                "ports[1].name: Duplicate value: \"a\"",
+            ),
+            (
+                "ports",
+                json!([{"containerPort": 1, "hostPort": 5}, {"containerPort": 2, "hostPort": 5}]),
+                "ports[1].hostPort: Duplicate value: \"TCP//5\"",
+            ),
+            (
+                "env",
+                json!([{"name": "A=B"}]),
+                "env[0].name: Invalid value: \"A=B\": a valid environment variable name must consist only of printable ASCII characters other than '='",
+            ),
+            (
+                "env",
+                json!([{"name": "A", "valueFrom": {}}]),
+                "env[0].valueFrom: Invalid value: \"\": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`",
+            ),
+            (
+                "env",
+                json!([{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "foo.bar"}}}]),
+                "env[0].valueFrom.fieldRef.fieldPath: Invalid value: \"foo.bar\": error converting fieldPath: field label not supported: foo.bar",
+            ),
+            (
+                "envFrom",
+                json!([{}]),
+                "envFrom: Invalid value: \"\": must specify one of: `configMapRef` or `secretRef`",
+            ),
+            (
+                "securityContext",
+                json!({"runAsUser": -2}),
+                "securityContext.runAsUser: Invalid value: -2: must be between 0 and 2147483647, inclusive",
+            ),
+            (
+                "terminationMessagePolicy",
+                json!("Foo"),
+                "terminationMessagePolicy: Unsupported value: \"Foo\": supported values: \"File\", \"FallbackToLogsOnError\"",
+            ),
+        ] {
+            assert_eq!(with(field, value), [format!("spec.containers[0].{expected}")]);
+        }
+        assert_eq!(
+            with("resources", json!({"requests": {"foo": "1"}})),
+            [
+                "spec.containers[0].resources.requests[foo]: Invalid value: foo: must be a standard resource type or fully qualified",
+                "spec.containers[0].resources.requests[foo]: Invalid value: foo: must be a standard resource for containers"
+            ]
+        );
+        for good in [
+            json!({"fieldRef": {"fieldPath": "metadata.labels['a.b/c']"}}),
+            json!({"resourceFieldRef": {"resource": "limits.cpu"}}),
+            json!({"secretKeyRef": {"name": "s", "key": "k"}}),
+        ] {
+            assert_eq!(
+                with("env", json!([{"name": "A", "valueFrom": good}])),
+                Vec::<String>::new()
+            );
+        }
+    }
+
+    #[test]
+    fn fields_of_pods_are_checked_one_by_one() {
+        let with = |field: &str, v: Value| {
+            let mut spec = json!({"containers": [{"name": "c", "image": "i"}]});
+            spec[field] = v;
+            problems(spec)
+        };
+        for (field, value, expected) in [
+            (
+                "dnsPolicy",
+                json!("None"),
+                "dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None",
+            ),
+            (
+                "hostAliases",
+                json!([{"ip": "x"}]),
+                "hostAliases[0].ip: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            ),
+            (
+                "topologySpreadConstraints",
+                json!([{"maxSkew": 0, "topologyKey": "a", "whenUnsatisfiable": "DoNotSchedule"}]),
+                "topologySpreadConstraints[0].maxSkew: Invalid value: 0: must be greater than zero",
+            ),
+            (
+                "affinity",
+                json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}),
+                "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: Required value: must have at least one node selector term",
+            ),
+            (
+                "volumes",
+                json!([{"name": "v", "hostPath": {"path": "/a", "type": "Foo"}}]),
+                "volumes[0].hostPath.type: Unsupported value: \"Foo\": supported values: \"\", \"BlockDevice\", \"CharDevice\", \"Directory\", \"DirectoryOrCreate\", \"File\", \"FileOrCreate\", \"Socket\"",
+            ),
+            (
+                "volumes",
+                json!([{"name": "v", "hostPath": {"path": "../a"}}]),
+                "volumes[0].hostPath.path: Invalid value: \"../a\": must not contain '..'",
+            ),
+            (
+                "volumes",
+                json!([{"name": "v", "secret": {"secretName": "s", "defaultMode": 1000}}]),
+                "volumes[0].secret.defaultMode: Invalid value: 1000: must be a number between 0 and 0777 (octal), both inclusive",
+            ),
+            (
+                "ephemeralContainers",
+                json!([{"name": "e", "image": "i"}]),
+                "ephemeralContainers: Forbidden: cannot be set on create",
+            ),
+            (
+                "initContainers",
+                json!([{"name": "i", "image": "i", "readinessProbe": {"tcpSocket": {"port": 1}}}]),
+                "initContainers[0].readinessProbe: Forbidden: may not be set for init containers without restartPolicy=Always",
+            ),
+        ] {
+            assert_eq!(with(field, value), [format!("spec.{expected}")]);
+        }
+        let volumes = json!([{"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}},
+            {"configMap": {"name": "c", "items": [{"key": "a", "path": "b"}]}}, {"downwardAPI": {"items": [{"path": "n", "fieldRef": {"fieldPath": "metadata.namespace"}}]}}]}}]);
+        assert_eq!(with("volumes", volumes), Vec::<String>::new());
     }
 
     #[test]

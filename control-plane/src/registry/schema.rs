@@ -179,6 +179,12 @@ impl Schemas {
         Self { types, by_name, inlines }
     }
 
+    /// Whether there is a built-in kind of a name in any group.
+    pub(crate) fn has_kind(&self, kind: &str, version: &str) -> bool {
+        let tail = format!(".{version}.{kind}");
+        self.by_name.keys().any(|n| n.ends_with(&tail))
+    }
+
     pub(crate) fn find(&self, name: &str) -> Option<TypeId> {
         self.by_name.get(name).copied()
     }

@@ -50,7 +50,16 @@ impl LabelSelector {
         loop {
             match tokens.peek() {
                 Token::End => break,
-                _ => out.push(requirement(&mut tokens)?),
+                Token::Word(_) | Token::Not => {
+                    let read = requirement(&mut tokens);
+                    out.push(read.map_err(|e| format!("unable to parse requirement: {e}"))?);
+                }
+                other => {
+                    let found = other.text();
+                    return Err(format!(
+                        "found '{found}', expected: !, identifier, or 'end of string'"
+                    ));
+                }
             }
             match tokens.take() {
                 Token::End => break,
@@ -216,13 +225,10 @@ fn requirement(tokens: &mut Tokens<'_>) -> Result<Requirement, String> {
     let key = match tokens.take() {
         Token::Word(w) => w.to_owned(),
         other => {
-            return Err(format!(
-                "found '{}', expected: !, identifier, or 'end of string'",
-                other.text()
-            ));
+            return Err(format!("found '{}', expected: identifier", other.text()));
         }
     };
-    super::names::label_key(&key).map_err(|e| format!("key: Invalid value: \"{key}\": {e}"))?;
+    super::names::label_key(&key).map_err(|e| format!("<nil>: Invalid value: \"{key}\": {e}"))?;
     let plain = |op, values| Ok(Requirement { key: key.clone(), op, values });
     if negated {
         return plain(Op::NotExists, Vec::new());
@@ -231,8 +237,8 @@ fn requirement(tokens: &mut Tokens<'_>) -> Result<Requirement, String> {
         return plain(Op::Exists, Vec::new());
     }
     match tokens.take() {
-        Token::Equal => plain(Op::In, vec![value(tokens)?]),
-        Token::NotEqual => plain(Op::NotIn, vec![value(tokens)?]),
+        Token::Equal => plain(Op::In, vec![value(tokens, &key)?]),
+        Token::NotEqual => plain(Op::NotIn, vec![value(tokens, &key)?]),
         Token::Word("in") => plain(Op::In, values(tokens)?),
         Token::Word("notin") => plain(Op::NotIn, values(tokens)?),
         Token::Greater => plain(Op::Greater(number(tokens)?), Vec::new()),
@@ -241,7 +247,7 @@ fn requirement(tokens: &mut Tokens<'_>) -> Result<Requirement, String> {
     }
 }
 
-fn value(tokens: &mut Tokens<'_>) -> Result<String, String> {
+fn value(tokens: &mut Tokens<'_>, key: &str) -> Result<String, String> {
     let v = match tokens.peek() {
         Token::Word(w) => {
             tokens.take();
@@ -251,27 +257,26 @@ fn value(tokens: &mut Tokens<'_>) -> Result<String, String> {
         other => return Err(format!("found '{}', expected: identifier", other.text())),
     };
     super::names::label_value(&v)
-        .map_err(|e| format!("values[0][key]: Invalid value: \"{v}\": {e}"))?;
+        .map_err(|e| format!("values[0][{key}]: Invalid value: \"{v}\": {e}"))?;
     Ok(v)
 }
 
+/// `(a,b)`. What stands between two commas, or a comma and a bracket, may be empty.
 fn values(tokens: &mut Tokens<'_>) -> Result<Vec<String>, String> {
-    if tokens.take() != Token::Open {
-        return Err("found something else, expected: '('".into());
+    match tokens.take() {
+        Token::Open => {}
+        other => return Err(format!("found '{}' expected: '('", other.text())),
     }
     let mut out = Vec::new();
     loop {
-        match tokens.take() {
+        match tokens.peek() {
             Token::Word(w) => {
                 super::names::label_value(w)
                     .map_err(|e| format!("values: Invalid value: \"{w}\": {e}"))?;
                 out.push(w.to_owned());
+                tokens.take();
             }
-            Token::Comma => out.push(String::new()),
-            Token::Close if out.is_empty() => {
-                out.push(String::new());
-                return Ok(out);
-            }
+            Token::Comma | Token::Close => out.push(String::new()),
             other => {
                 return Err(format!("found '{}', expected: ',', ')' or identifier", other.text()));
             }
@@ -285,10 +290,11 @@ fn values(tokens: &mut Tokens<'_>) -> Result<Vec<String>, String> {
 }
 
 fn number(tokens: &mut Tokens<'_>) -> Result<i64, String> {
+    let why = "for 'Gt', 'Lt' operators, the value must be an integer";
     match tokens.take() {
-        Token::Word(w) => w
-            .parse()
-            .map_err(|_| "for 'Gt', 'Lt' operators, the value must be an integer".to_owned()),
+        Token::Word(w) => {
+            w.parse().map_err(|_| format!("values[0]: Invalid value: \"{w}\": {why}"))
+        }
         other => Err(format!("found '{}', expected: identifier", other.text())),
     }
 }
@@ -373,11 +379,10 @@ fn unescape(value: &str) -> Result<String, String> {
         match c {
             '\\' => match chars.next() {
                 Some(e @ ('\\' | ',' | '=')) => out.push(e),
-                _ => {
-                    return Err(format!(
-                        "invalid field selector: invalid escape sequence in '{value}'"
-                    ));
+                Some(c) => {
+                    return Err(format!("invalid field selector: invalid escape sequence: \\{c}"));
                 }
+                None => return Err("invalid field selector: invalid escape sequence: \\".into()),
             },
             '=' => {
                 return Err(format!(

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use regex::Regex;
 use serde_json::{Map, Value, json};
 
+use super::rules::Rules;
 use super::schema::json_type;
 use crate::http::status::FieldError;
 
@@ -38,6 +39,9 @@ pub(crate) struct Node {
     any_of: Vec<Node>,
     one_of: Vec<Node>,
     not: Option<Box<Node>>,
+    rules: Option<Rules>,
+    /// Whether there are rules here or below.
+    ruled: bool,
 }
 
 #[derive(Debug, Default)]
@@ -80,16 +84,28 @@ impl Node {
         let pattern = schema["pattern"].as_str();
         let pattern = pattern
             .and_then(|p| regex::RegexBuilder::new(p).size_limit(PATTERN_LIMIT).build().ok());
+        let properties: BTreeMap<String, Self> =
+            properties.map(|(k, v)| (k.clone(), Self::read(v))).collect();
+        let items = schema.get("items").filter(|i| i.is_object()).map(|i| Box::new(Self::read(i)));
+        let rules = Rules::read(schema);
+        let ruled = rules.is_some()
+            || properties
+                .values()
+                .chain(additional.as_deref())
+                .chain(items.as_deref())
+                .any(|n| n.ruled);
         Self {
+            rules,
+            ruled,
             kind: text("type"),
             format: text("format"),
             nullable: flag("nullable"),
             int_or_string: flag("x-kubernetes-int-or-string"),
             preserve: flag("x-kubernetes-preserve-unknown-fields"),
             embedded: flag("x-kubernetes-embedded-resource"),
-            properties: properties.map(|(k, v)| (k.clone(), Self::read(v))).collect(),
+            properties,
             additional,
-            items: schema.get("items").filter(|i| i.is_object()).map(|i| Box::new(Self::read(i))),
+            items,
             required: strings("required"),
             default: schema.get("default").cloned(),
             options: schema["enum"].as_array().cloned().unwrap_or_default(),
@@ -183,6 +199,7 @@ impl Node {
         match value {
             Value::Object(fields) => {
                 for (k, node) in &self.properties {
+                    // A null where null is not allowed counts as missing.
                     let null = fields.get(k).is_some_and(Value::is_null) && !node.nullable;
                     if null && node.default.is_some() {
                         fields.remove(k);
@@ -245,6 +262,67 @@ impl Node {
             Value::Bool(_) | Value::Null => {}
         }
         self.validate_combinations(value, path, errors);
+    }
+
+    /// What is wrong with a new object: first its shape, then what its rules say of it and of the
+    /// change from `old`.
+    pub(crate) fn check(&self, value: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+        let before = errors.len();
+        self.validate(value, "", errors);
+        if !self.ruled {
+            return;
+        }
+        let blocking = [
+            "FieldValueNotSupported",
+            "FieldValueRequired",
+            "FieldValueTooLong",
+            "FieldValueTooMany",
+            "FieldValueTypeInvalid",
+        ];
+        if errors[before..].iter().any(|e| blocking.contains(&e.reason)) {
+            let why = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+            errors.push(FieldError::invalid("<nil>", &json!("null"), why));
+        } else {
+            self.check_rules(value, old, "", errors);
+        }
+    }
+
+    /// Runs the rules. The old value of a part is known where the part can be recognized: a field, a
+    /// key of a map, an element of a list with keys.
+    fn check_rules(
+        &self,
+        value: &Value,
+        old: Option<&Value>,
+        path: &str,
+        errors: &mut Vec<FieldError>,
+    ) {
+        if !self.ruled || value.is_null() {
+            return;
+        }
+        if let Some(rules) = &self.rules {
+            rules.check(value, old, path, errors);
+        }
+        match value {
+            Value::Object(fields) => {
+                for (k, v) in fields {
+                    if let Some(node) = self.property(k) {
+                        let old = old.and_then(|o| o.get(k));
+                        node.check_rules(v, old, &join(path, k), errors);
+                    }
+                }
+            }
+            Value::Array(items) => {
+                let Some(node) = &self.items else { return };
+                let same =
+                    |a: &Value, b: &Value| self.map_keys.iter().all(|k| a.get(k) == b.get(k));
+                let olds = old.and_then(Value::as_array).filter(|_| self.list_type == "map");
+                for (i, v) in items.iter().enumerate() {
+                    let old = olds.and_then(|o| o.iter().find(|o| same(o, v)));
+                    node.check_rules(v, old, &format!("{path}[{i}]"), errors);
+                }
+            }
+            _ => {}
+        }
     }
 
     fn fits_type(&self, value: &Value) -> bool {
@@ -508,6 +586,70 @@ mod tests {
         let mut v = json!({});
         schema().fill(&mut v);
         assert_eq!(v, json!({}));
+    }
+
+    // "Validation rules", "Transition rules", "reason", "fieldPath" and "messageExpression" of
+    // https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
+    #[test]
+    fn rules_are_run_on_objects_and_on_their_changes() {
+        let node = Node::read(&json!({"type": "object", "properties": {"spec": {"type": "object",
+            "x-kubernetes-validations": [
+                {"rule": "self.size <= self.max", "message": "size too big"},
+                {"rule": "!has(oldSelf.mode) || self.mode == oldSelf.mode", "message": "mode is fixed", "reason": "FieldValueForbidden", "fieldPath": ".mode"},
+                {"rule": "self.size != 7", "messageExpression": "'size is ' + string(self.size)"},
+                {"rule": "self.size != 8"}],
+            "properties": {
+                "size": {"type": "integer", "x-kubernetes-validations": [{"rule": "self >= oldSelf", "message": "may only grow"}]},
+                "max": {"type": "integer"}, "mode": {"type": "string"},
+                "list": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"], "items": {"type": "object",
+                    "x-kubernetes-validations": [{"rule": "self.v == oldSelf.v", "message": "v is fixed"}],
+                    "properties": {"k": {"type": "string"}, "v": {"type": "integer"}}}}}}}}));
+        let check = |new: Value, old: Option<Value>| {
+            let (new, old) = (json!({"spec": new}), old.map(|o| json!({"spec": o})));
+            let mut errors = Vec::new();
+            node.check(&new, old.as_ref(), &mut errors);
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert!(check(json!({"size": 1, "max": 2}), None).is_empty());
+        let too_big = "spec: Invalid value: \"object\": size too big";
+        assert_eq!(check(json!({"size": 3, "max": 2}), None), [too_big]);
+        assert_eq!(
+            check(json!({"size": 8, "max": 2}), None),
+            [too_big, "spec: Invalid value: \"object\": failed rule: self.size != 8"]
+        );
+        assert_eq!(
+            check(json!({"size": 7, "max": 9}), None),
+            ["spec: Invalid value: \"object\": size is 7"]
+        );
+        assert_eq!(
+            check(json!({"size": 1}), None),
+            ["spec: Invalid value: \"object\": no such key: max evaluating rule: size too big"]
+        );
+        assert_eq!(
+            check(
+                json!({"size": 1, "max": 5, "mode": "b"}),
+                Some(json!({"size": 2, "max": 5, "mode": "a"}))
+            ),
+            [
+                "spec.mode: Forbidden: mode is fixed",
+                "spec.size: Invalid value: \"integer\": may only grow"
+            ]
+        );
+        // An element of a list with keys is compared with itself, wherever it stands.
+        let old = json!({"size": 1, "max": 2, "list": [{"k": "a", "v": 1}, {"k": "b", "v": 2}]});
+        let new = |v| json!({"size": 1, "max": 2, "list": [{"k": "c", "v": 9}, {"k": "b", "v": v}, {"k": "a", "v": 1}]});
+        assert!(check(new(2), Some(old.clone())).is_empty());
+        assert_eq!(
+            check(new(3), Some(old)),
+            ["spec.list[1]: Invalid value: \"object\": v is fixed"]
+        );
+        assert_eq!(
+            check(json!({"size": "x"}), None),
+            [
+                "spec.size: Invalid value: \"string\": spec.size in body must be of type integer: \"string\"",
+                "<nil>: Invalid value: \"null\": some validation rules were not checked because the object was invalid; correct the existing errors to complete validation"
+            ]
+        );
     }
 
     #[test]

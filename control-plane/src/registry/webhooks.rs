@@ -1,6 +1,6 @@
 //! Defaults and validation of webhook configurations.
 //!
-//! Owns: what is filled in and refused; conditions in CEL are refused, for nothing evaluates them.
+//! Owns: what is filled in and refused.
 //! Called by: the registry's table.
 //!
 //! <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/>
@@ -8,7 +8,7 @@
 use serde_json::{Value, json};
 
 use super::core::{BASE, default, list, object};
-use super::{Strategy, columns, names};
+use super::{Strategy, columns, names, rules};
 use crate::http::status::FieldError;
 
 pub(crate) static MUTATING: Strategy = Strategy {
@@ -90,12 +90,39 @@ fn validate_hooks(new: &Value, errors: &mut Vec<FieldError>) {
                 "the timeout value must be between 1 and 30 seconds",
             ));
         }
-        if hook["matchConditions"].as_array().is_some_and(|c| !c.is_empty()) {
-            let why = "match conditions are not evaluated by this server";
-            errors.push(FieldError::forbidden(format!("{at}.matchConditions"), why));
-        }
+        validate_conditions(hook, &at, errors);
         validate_rules(hook, &at, errors);
         validate_client(&hook["clientConfig"], &format!("{at}.clientConfig"), errors);
+    }
+}
+
+fn validate_conditions(hook: &Value, at: &str, errors: &mut Vec<FieldError>) {
+    let conditions = hook["matchConditions"].as_array().map_or(&[][..], Vec::as_slice);
+    if conditions.len() > 64 {
+        errors.push(FieldError {
+            reason: "FieldValueTooMany",
+            field: format!("{at}.matchConditions"),
+            message: format!("Too many: {}: must have at most 64 items", conditions.len()),
+        });
+        return;
+    }
+    for (i, c) in conditions.iter().enumerate() {
+        let at = format!("{at}.matchConditions[{i}]");
+        let name = c["name"].as_str().unwrap_or_default();
+        if name.is_empty() {
+            errors.push(FieldError::required(format!("{at}.name"), ""));
+        } else if let Err(e) = names::label_key(name) {
+            errors.push(FieldError::invalid(format!("{at}.name"), &c["name"], &e));
+        }
+        if conditions[..i].iter().any(|o| o["name"] == c["name"]) {
+            errors.push(FieldError::duplicate(format!("{at}.name"), &c["name"]));
+        }
+        let expression = c["expression"].as_str().unwrap_or_default().trim();
+        if expression.is_empty() {
+            errors.push(FieldError::required(format!("{at}.expression"), ""));
+        } else if let Some(why) = rules::problem(expression) {
+            errors.push(FieldError::invalid(format!("{at}.expression"), &c["expression"], &why));
+        }
     }
 }
 
@@ -195,7 +222,13 @@ mod tests {
             ("timeoutSeconds", json!(31)),
             ("clientConfig", json!({})),
             ("clientConfig", json!({"url": "http://x/"})),
-            ("matchConditions", json!([{"name": "x", "expression": "true"}])),
+            ("matchConditions", json!([{"name": "x", "expression": "object."}])),
+            ("matchConditions", json!([{"name": "x", "expression": ""}])),
+            ("matchConditions", json!([{"name": "x y", "expression": "true"}])),
+            (
+                "matchConditions",
+                json!([{"name": "x", "expression": "true"}, {"name": "x", "expression": "true"}]),
+            ),
             (
                 "rules",
                 json!([{"operations": [], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}]),

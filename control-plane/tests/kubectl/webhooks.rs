@@ -131,16 +131,27 @@ async fn a_webhook_that_does_not_answer_stops_writes_unless_it_may_be_ignored() 
     c.ok(&["-n", "kube-public", "create", "cm", "m"]).await;
     c.apply(&configuration("Validating", nowhere, &bundle, "failurePolicy: Ignore")).await;
     c.ok(&["create", "cm", "m"]).await;
-    let e = c
-        .fails(
-            &["apply", "-f", "-"],
-            &configuration(
-                "Validating",
-                nowhere,
-                &bundle,
-                "matchConditions: [{name: a, expression: 'true'}]",
-            ),
-        )
-        .await;
-    assert!(e.contains("match conditions are not evaluated by this server"), "{e}");
+}
+
+// "Matching requests: matchConditions" of the page named above.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_webhook_is_asked_only_where_its_conditions_hold() {
+    let c = Cluster::start().await;
+    let (address, bundle) = webhook().await;
+    let check = format!("https://{address}/check");
+    let conditions = |expression: &str| {
+        let more = format!("matchConditions: [{{name: only-some, expression: \"{expression}\"}}]");
+        configuration("Validating", &check, &bundle, &more)
+    };
+    c.ok(&["create", "cm", "bad", "--from-literal=k=v"]).await;
+    c.apply(&conditions("request.operation != 'DELETE' || oldObject.data.k != 'v'")).await;
+    c.ok(&["delete", "cm", "bad"]).await;
+    let e = c.fails(&["create", "cm", "bad"], "").await;
+    assert!(e.contains("denied the request"), "{e}");
+    // A condition that cannot be evaluated stops the write, unless failures may be ignored.
+    c.apply(&conditions("object.data.none == 'x'")).await;
+    let e = c.fails(&["create", "cm", "good"], "").await;
+    assert!(e.contains("configmaps \"good\" is forbidden: match condition \"only-some\" of hook.example.com: no such key: "), "{e}");
+    let e = c.fails(&["apply", "-f", "-"], &conditions("object.")).await;
+    assert!(e.contains("webhooks[0].matchConditions[0].expression: Invalid value: \"object.\": compilation failed"), "{e}");
 }

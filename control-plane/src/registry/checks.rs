@@ -1,0 +1,469 @@
+//! Checks of the smaller kinds: values out of a list, addresses, ports.
+//!
+//! Owns: what Kubernetes refuses in services, endpoints, storage and the like. Called by: the kinds'
+//! own validation.
+//!
+//! <https://kubernetes.io/docs/reference/kubernetes-api/>
+
+use std::net::IpAddr;
+
+use serde_json::{Value, json};
+
+use super::pod_fields::port_name;
+use super::quantity::Quantity;
+use super::{meta, names};
+use crate::http::status::FieldError;
+
+type Errors = Vec<FieldError>;
+
+const PORT: &str = "must be between 1 and 65535, inclusive";
+const IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+const LOOPBACK: &str = "may not be in the loopback range (127.0.0.0/8, ::1/128)";
+const ACCESS_MODES: [&str; 4] =
+    ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+
+fn each<'a>(v: &'a Value, field: &str) -> impl Iterator<Item = (usize, &'a Value)> + use<'a> {
+    v[field].as_array().into_iter().flatten().enumerate()
+}
+
+/// A value that has to be one of some, if it is there.
+pub(crate) fn one_of(v: &Value, at: &str, known: &[&str], errors: &mut Errors) {
+    if !v.is_null() && !v.as_str().is_some_and(|s| known.contains(&s)) {
+        errors.push(FieldError::unsupported(at, v, known));
+    }
+}
+
+/// A number that must not be below zero.
+pub(crate) fn not_negative(spec: &Value, at: &str, fields: &[&str], errors: &mut Errors) {
+    for f in fields {
+        if spec[*f].as_i64().is_some_and(|n| n < 0) {
+            let why = "must be greater than or equal to 0";
+            errors.push(FieldError::invalid(format!("{at}.{f}"), &spec[*f], why));
+        }
+    }
+}
+
+/// An address. One of this machine alone is allowed: all may run on one.
+fn ip(v: &Value, at: &str, errors: &mut Errors) {
+    if v.as_str().unwrap_or_default().parse::<IpAddr>().is_err() {
+        errors.push(FieldError::invalid(at, v, IP));
+    }
+}
+
+/// An address that others can reach.
+fn address(v: &Value, at: &str, errors: &mut Errors) {
+    match v.as_str().unwrap_or_default().parse::<IpAddr>() {
+        Err(_) => errors.push(FieldError::invalid(at, v, IP)),
+        Ok(ip) if ip.is_loopback() => errors.push(FieldError::invalid(at, v, LOOPBACK)),
+        Ok(_) => {}
+    }
+}
+
+/// What a service says beyond its type, ports and selector.
+pub(crate) fn service(spec: &Value, errors: &mut Errors) {
+    let kind = spec["type"].as_str().unwrap_or_default();
+    for (i, v) in each(spec, "externalIPs") {
+        address(v, &format!("spec.externalIPs[{i}]"), errors);
+    }
+    for (i, p) in each(spec, "ports") {
+        let at = format!("spec.ports[{i}].targetPort");
+        match &p["targetPort"] {
+            Value::Null => {}
+            Value::String(name) => {
+                let why = port_name(name);
+                errors.extend(
+                    why.iter().map(|e| FieldError::invalid(at.clone(), &p["targetPort"], e)),
+                );
+            }
+            n if n.as_i64().is_some_and(|n| (1..=65535).contains(&n)) => {}
+            n => errors.push(FieldError::invalid(at, n, PORT)),
+        }
+        if kind == "ClusterIP" && p["nodePort"].as_i64().is_some_and(|n| n != 0) {
+            let why = "may not be used when `type` is 'ClusterIP'";
+            errors.push(FieldError::forbidden(format!("spec.ports[{i}].nodePort"), why));
+        }
+    }
+    let timeout = &spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"];
+    if timeout.as_i64().is_some_and(|n| !(1..=86400).contains(&n)) {
+        let at = "spec.sessionAffinityConfig.clientIP.timeoutSeconds";
+        let why = "must be greater than 0 and less than 86400";
+        errors.push(FieldError::invalid(at, timeout, why));
+    }
+    one_of(
+        &spec["internalTrafficPolicy"],
+        "spec.internalTrafficPolicy",
+        &["Cluster", "Local"],
+        errors,
+    );
+    one_of(
+        &spec["externalTrafficPolicy"],
+        "spec.externalTrafficPolicy",
+        &["Cluster", "Local"],
+        errors,
+    );
+    let known = ["PreferDualStack", "RequireDualStack", "SingleStack"];
+    one_of(&spec["ipFamilyPolicy"], "spec.ipFamilyPolicy", &known, errors);
+    if let Some(ip) = spec["clusterIP"].as_str().filter(|s| !s.is_empty() && *s != "None")
+        && ip.parse::<IpAddr>().is_err()
+    {
+        errors.push(FieldError::invalid("spec.clusterIPs[0]", &spec["clusterIP"], IP));
+    }
+    let name = spec["externalName"].as_str().unwrap_or_default();
+    if kind == "ExternalName"
+        && !name.is_empty()
+        && let Err(e) = names::dns_subdomain(name.trim_end_matches('.'))
+    {
+        errors.push(FieldError::invalid("spec.externalName", &spec["externalName"], &e));
+    }
+}
+
+/// The addresses and ports of endpoints.
+pub(crate) fn endpoints(new: &Value, errors: &mut Errors) {
+    for (i, s) in each(new, "subsets") {
+        let at = format!("subsets[{i}]");
+        let has = |f: &str| s[f].as_array().is_some_and(|a| !a.is_empty());
+        if !has("addresses") && !has("notReadyAddresses") {
+            let why = "must specify `addresses` or `notReadyAddresses`";
+            errors.push(FieldError::required(at.clone(), why));
+        }
+        for field in ["addresses", "notReadyAddresses"] {
+            for (k, a) in each(s, field) {
+                ip(&a["ip"], &format!("{at}.{field}[{k}].ip"), errors);
+            }
+        }
+        let several = s["ports"].as_array().is_some_and(|p| p.len() > 1);
+        for (k, p) in each(s, "ports") {
+            let at = format!("{at}.ports[{k}]");
+            let name = p["name"].as_str().unwrap_or_default();
+            if several && name.is_empty() {
+                errors.push(FieldError::required(format!("{at}.name"), ""));
+            } else if !name.is_empty()
+                && let Err(e) = names::dns_label(name)
+            {
+                errors.push(FieldError::invalid(format!("{at}.name"), &p["name"], &e));
+            }
+            if !p["port"].as_i64().is_some_and(|n| (1..=65535).contains(&n)) {
+                errors.push(FieldError::invalid(format!("{at}.port"), &p["port"], PORT));
+            }
+            one_of(&p["protocol"], &format!("{at}.protocol"), &["SCTP", "TCP", "UDP"], errors);
+        }
+    }
+}
+
+/// The addresses and ports of an endpoint slice.
+pub(crate) fn endpoint_slice(new: &Value, errors: &mut Errors) {
+    let mut seen = Vec::new();
+    for (i, p) in each(new, "ports") {
+        let at = format!("ports[{i}]");
+        let name = p["name"].as_str().unwrap_or_default();
+        if !name.is_empty()
+            && let Err(e) = names::dns_label(name)
+        {
+            errors.push(FieldError::invalid(format!("{at}.name"), &p["name"], &e));
+        }
+        if seen.contains(&name) {
+            errors.push(FieldError::duplicate(format!("{at}.name"), &json!(name)));
+        }
+        seen.push(name);
+        one_of(&p["protocol"], &format!("{at}.protocol"), &["SCTP", "TCP", "UDP"], errors);
+    }
+    for (i, e) in each(new, "endpoints") {
+        let at = format!("endpoints[{i}].addresses");
+        let count = e["addresses"].as_array().map_or(0, Vec::len);
+        if count == 0 {
+            errors.push(FieldError::required(at.clone(), "must contain at least 1 address"));
+        }
+        for (k, a) in each(e, "addresses") {
+            let at = format!("{at}[{k}]");
+            match new["addressType"].as_str() {
+                Some("IPv4" | "IPv6") => ip(a, &at, errors),
+                _ => {
+                    if let Err(e) = names::dns_subdomain(a.as_str().unwrap_or_default()) {
+                        errors.push(FieldError::invalid(at, a, &e));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn access_modes(spec: &Value, errors: &mut Errors) {
+    let modes = spec["accessModes"].as_array().map_or(&[][..], Vec::as_slice);
+    for m in modes {
+        one_of(m, "spec.accessModes", &ACCESS_MODES, errors);
+    }
+    if modes.len() > 1 && modes.contains(&json!("ReadWriteOncePod")) {
+        let why = "may not use ReadWriteOncePod with other access modes";
+        errors.push(FieldError::forbidden("spec.accessModes", why));
+    }
+}
+
+/// A claim, beyond what it must have.
+pub(crate) fn claim(spec: &Value, errors: &mut Errors) {
+    access_modes(spec, errors);
+    let size = &spec["resources"]["requests"]["storage"];
+    let number = size.as_str().and_then(Quantity::parse);
+    if number.is_some_and(|q| q <= Quantity::default()) {
+        let why = "must be greater than zero";
+        errors.push(FieldError::invalid("spec.resources[storage]", size, why));
+    }
+    class_name(spec, errors);
+    one_of(&spec["volumeMode"], "spec.volumeMode", &["Block", "Filesystem"], errors);
+}
+
+fn class_name(spec: &Value, errors: &mut Errors) {
+    if let Some(class) = spec["storageClassName"].as_str().filter(|c| !c.is_empty())
+        && let Err(e) = names::dns_subdomain(class)
+    {
+        errors.push(FieldError::invalid("spec.storageClassName", &spec["storageClassName"], &e));
+    }
+}
+
+/// What is in a volume's spec beside its source.
+const NO_SOURCES: [&str; 9] = [
+    "accessModes",
+    "capacity",
+    "claimRef",
+    "mountOptions",
+    "nodeAffinity",
+    "persistentVolumeReclaimPolicy",
+    "storageClassName",
+    "volumeMode",
+    "volumeAttributesClassName",
+];
+
+/// A volume, beyond what it must have.
+pub(crate) fn volume(spec: &Value, errors: &mut Errors) {
+    access_modes(spec, errors);
+    one_of(
+        &spec["persistentVolumeReclaimPolicy"],
+        "spec.persistentVolumeReclaimPolicy",
+        &["Delete", "Recycle", "Retain"],
+        errors,
+    );
+    class_name(spec, errors);
+    one_of(&spec["volumeMode"], "spec.volumeMode", &["Block", "Filesystem"], errors);
+    let fields = spec.as_object().into_iter().flatten().map(|(k, _)| k.as_str());
+    let sources: Vec<&str> = fields.filter(|f| !NO_SOURCES.contains(f)).collect();
+    match sources[..] {
+        [] => errors.push(FieldError::required("spec", "must specify a volume type")),
+        [_] => {}
+        [_, second, ..] => {
+            let why = "may not specify more than 1 volume type";
+            errors.push(FieldError::forbidden(format!("spec.{second}"), why));
+        }
+    }
+    let path = &spec["hostPath"]["path"];
+    if path.as_str().is_some_and(|p| p.split('/').any(|p| p == "..")) {
+        errors.push(FieldError::invalid("spec.hostPath.path", path, "must not contain '..'"));
+    }
+    if spec.get("local").is_some() && spec["nodeAffinity"]["required"].is_null() {
+        let why = "Local volume requires node affinity";
+        errors.push(FieldError::required("spec.nodeAffinity", why));
+    }
+}
+
+/// A volume's attachment to a node.
+pub(crate) fn attachment(spec: &Value, errors: &mut Errors) {
+    let text = |f: &str| spec[f].as_str().unwrap_or_default();
+    if text("attacher").is_empty() {
+        errors.push(FieldError::required("spec.attacher", ""));
+    }
+    let source = &spec["source"];
+    let named = source["persistentVolumeName"].as_str().is_some_and(|s| !s.is_empty());
+    if named == source["inlineVolumeSpec"].is_object() {
+        let why = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
+        errors.push(FieldError::required("spec.source", why));
+    }
+    if let Err(e) = names::dns_subdomain(text("nodeName")) {
+        errors.push(FieldError::invalid("spec.nodeName", &json!(text("nodeName")), &e));
+    }
+}
+
+/// The drivers of a node.
+pub(crate) fn drivers(spec: &Value, errors: &mut Errors) {
+    let mut seen = Vec::new();
+    for (i, d) in each(spec, "drivers") {
+        let at = format!("spec.drivers[{i}]");
+        let name = d["name"].as_str().unwrap_or_default();
+        if name.is_empty() {
+            errors.push(FieldError::required(format!("{at}.name"), ""));
+        } else if seen.contains(&name) {
+            errors.push(FieldError::duplicate(format!("{at}.name"), &d["name"]));
+        }
+        seen.push(name);
+        if d["nodeID"].as_str().unwrap_or_default().is_empty() {
+            errors.push(FieldError::required(format!("{at}.nodeID"), ""));
+        }
+    }
+}
+
+/// What a secret of a known type must have in it.
+pub(crate) fn secret(new: &Value, errors: &mut Errors) {
+    use base64::Engine as _;
+    let data = &new["data"];
+    match new["type"].as_str().unwrap_or_default() {
+        "kubernetes.io/basic-auth" if data["username"].is_null() && data["password"].is_null() => {
+            for k in ["username", "password"] {
+                errors.push(FieldError::required(format!("data[{k}]"), ""));
+            }
+        }
+        kind @ ("kubernetes.io/dockerconfigjson" | "kubernetes.io/dockercfg") => {
+            let key = if kind.ends_with("json") { ".dockerconfigjson" } else { ".dockercfg" };
+            let Some(text) = data[key].as_str() else { return };
+            let raw = base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default();
+            if serde_json::from_slice::<serde_json::Map<String, Value>>(&raw).is_err() {
+                errors.push(FieldError::invalid(
+                    format!("data[{key}]"),
+                    &json!("<secret contents redacted>"),
+                    "it is no JSON object",
+                ));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The taints and networks of a node.
+pub(crate) fn node(new: &Value, errors: &mut Errors) {
+    let mut seen = Vec::new();
+    for (i, t) in each(&new["spec"], "taints") {
+        let id = (&t["key"], &t["effect"]);
+        if seen.contains(&id) {
+            let e = FieldError::duplicate(format!("metadata.taints[{i}]"), t);
+            let message = format!("{}: taints must be unique by key and effect pair", e.message);
+            errors.push(FieldError { message, ..e });
+        }
+        seen.push(id);
+    }
+    for (i, v) in each(&new["spec"], "podCIDRs") {
+        let range = v.as_str().and_then(|s| s.split_once('/'));
+        let good = range.is_some_and(|(ip, bits)| {
+            let most = match ip.parse() {
+                Ok(IpAddr::V4(_)) => 32,
+                Ok(IpAddr::V6(_)) => 128,
+                Err(_) => return false,
+            };
+            bits.parse::<u8>().is_ok_and(|b| b <= most)
+        });
+        if !good {
+            let why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+            errors.push(FieldError::invalid(format!("spec.podCIDRs[{i}]"), v, why));
+        }
+    }
+}
+
+/// The subjects of a binding, beyond their kinds and names.
+pub(crate) fn subjects(new: &Value, errors: &mut Errors) {
+    for (i, s) in each(new, "subjects") {
+        let group = s["apiGroup"].as_str().unwrap_or_default();
+        let known = match s["kind"].as_str() {
+            Some("ServiceAccount") => "",
+            Some("User" | "Group") => "rbac.authorization.k8s.io",
+            _ => continue,
+        };
+        if group != known {
+            let at = format!("subjects[{i}].apiGroup");
+            errors.push(FieldError::unsupported(at, &json!(group), &[known]));
+        }
+    }
+    if meta::namespace(new).is_empty() && new["roleRef"]["kind"] == "Role" {
+        errors.push(FieldError::unsupported("roleRef.kind", &json!("Role"), &["ClusterRole"]));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(check: fn(&Value, &mut Errors), v: &Value) -> Vec<String> {
+        let mut errors = Vec::new();
+        check(v, &mut errors);
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    // The fields are those of the reference named above; the words those of a kube-apiserver 1.33.
+    #[test]
+    fn services_and_endpoints_have_ports_and_addresses_that_can_be() {
+        let service = |field: &str, v: Value| {
+            let mut spec = json!({"type": "ClusterIP", "ports": [{"port": 80}]});
+            spec[field] = v;
+            found(service, &spec)
+        };
+        for (field, value, expected) in [
+            (
+                "externalIPs",
+                json!(["x"]),
+                "externalIPs[0]: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            ),
+            (
+                "externalIPs",
+                json!(["127.0.0.1"]),
+                "externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
+            ),
+            (
+                "ports",
+                json!([{"port": 80, "targetPort": 0}]),
+                "ports[0].targetPort: Invalid value: 0: must be between 1 and 65535, inclusive",
+            ),
+            (
+                "ports",
+                json!([{"port": 80, "nodePort": 30000}]),
+                "ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'",
+            ),
+            (
+                "internalTrafficPolicy",
+                json!("Foo"),
+                "internalTrafficPolicy: Unsupported value: \"Foo\": supported values: \"Cluster\", \"Local\"",
+            ),
+            (
+                "clusterIP",
+                json!("foo"),
+                "clusterIPs[0]: Invalid value: \"foo\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            ),
+        ] {
+            assert_eq!(service(field, value), [format!("spec.{expected}")]);
+        }
+        assert!(service("clusterIP", json!("None")).is_empty());
+        assert_eq!(
+            found(endpoints, &json!({"subsets": [{}]})),
+            ["subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`"]
+        );
+        let slice = |addresses: Value| json!({"addressType": "IPv4", "endpoints": [{"addresses": addresses}]});
+        assert!(found(endpoint_slice, &slice(json!(["10.0.0.1"]))).is_empty());
+        assert_eq!(
+            found(endpoint_slice, &slice(json!([]))),
+            ["endpoints[0].addresses: Required value: must contain at least 1 address"]
+        );
+    }
+
+    #[test]
+    fn storage_is_of_a_size_and_a_mode_that_there_is() {
+        let good = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+        assert!(found(claim, &good).is_empty());
+        let bad = json!({"accessModes": ["Foo"], "volumeMode": "Bar", "resources": {"requests": {"storage": "0"}}});
+        assert_eq!(
+            found(claim, &bad),
+            [
+                "spec.accessModes: Unsupported value: \"Foo\": supported values: \"ReadOnlyMany\", \"ReadWriteMany\", \"ReadWriteOnce\", \"ReadWriteOncePod\"",
+                "spec.resources[storage]: Invalid value: \"0\": must be greater than zero",
+                "spec.volumeMode: Unsupported value: \"Bar\": supported values: \"Block\", \"Filesystem\""
+            ]
+        );
+        let two =
+            json!({"accessModes": ["ReadWriteOnce"], "hostPath": {"path": "../x"}, "nfs": {}});
+        assert_eq!(
+            found(volume, &two),
+            [
+                "spec.nfs: Forbidden: may not specify more than 1 volume type",
+                "spec.hostPath.path: Invalid value: \"../x\": must not contain '..'"
+            ]
+        );
+        assert_eq!(
+            found(attachment, &json!({"attacher": "a", "nodeName": "n"})),
+            [
+                "spec.source: Required value: must specify exactly one of inlineVolumeSpec and persistentVolumeName"
+            ]
+        );
+    }
+}

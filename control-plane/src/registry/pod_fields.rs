@@ -1,0 +1,559 @@
+//! Parts of pods that are looked at one by one: probes, ports, environment, affinity and the like.
+//!
+//! Owns: what Kubernetes refuses in them. Called by: `pods`, for pods and templates.
+//!
+//! <https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/>
+
+use std::net::IpAddr;
+
+use serde_json::{Map, Value, json};
+
+use super::names;
+use super::quantity::Quantity;
+use crate::http::status::FieldError;
+
+type Errors = Vec<FieldError>;
+
+const PORT: &str = "must be between 1 and 65535, inclusive";
+const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
+const ID: &str = "must be between 0 and 2147483647, inclusive";
+const IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+const NO_BACKSTEPS: &str = "must not contain '..'";
+
+fn each<'a>(v: &'a Value, field: &str) -> impl Iterator<Item = (usize, &'a Value)> + use<'a> {
+    v[field].as_array().into_iter().flatten().enumerate()
+}
+
+fn text<'a>(v: &'a Value, field: &str) -> &'a str {
+    v[field].as_str().unwrap_or_default()
+}
+
+/// A value that has to be one of some, if it is there.
+fn one_of(v: &Value, field: &str, at: &str, known: &[&str], errors: &mut Errors) {
+    if !v[field].is_null() && !v[field].as_str().is_some_and(|s| known.contains(&s)) {
+        errors.push(FieldError::unsupported(format!("{at}.{field}"), &v[field], known));
+    }
+}
+
+/// Why a text cannot name a port.
+pub(crate) fn port_name(name: &str) -> Vec<&'static str> {
+    let mut why = Vec::new();
+    if name.len() > 15 {
+        why.push("must be no more than 15 characters");
+    }
+    if !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+        why.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)");
+    }
+    if !name.bytes().any(|b| b.is_ascii_lowercase()) {
+        why.push("must contain at least one letter (a-z)");
+    }
+    if name.contains("--") {
+        why.push("must not contain consecutive hyphens");
+    }
+    if name.starts_with('-') || name.ends_with('-') {
+        why.push("must not begin or end with a hyphen");
+    }
+    why
+}
+
+fn port(v: &Value, at: String, errors: &mut Errors) {
+    match v.as_str() {
+        Some(name) => {
+            let found = port_name(name);
+            errors.extend(found.iter().map(|e| FieldError::invalid(at.clone(), v, e)));
+        }
+        None if v.as_i64().is_some_and(|n| (1..=65535).contains(&n)) => {}
+        None => errors.push(FieldError::invalid(at, v, PORT)),
+    }
+}
+
+/// The one way in which a probe or a hook acts.
+fn handler(h: &Value, at: &str, errors: &mut Errors) {
+    let mut found = 0;
+    for kind in ["exec", "httpGet", "tcpSocket", "grpc", "sleep"] {
+        let Some(v) = h.get(kind) else { continue };
+        let at = format!("{at}.{kind}");
+        found += 1;
+        if found > 1 {
+            errors.push(FieldError::forbidden(at, "may not specify more than 1 handler type"));
+            continue;
+        }
+        match kind {
+            "exec" if v["command"].as_array().is_none_or(Vec::is_empty) => {
+                errors.push(FieldError::required(format!("{at}.command"), ""));
+            }
+            "httpGet" => {
+                if text(v, "path").is_empty() {
+                    errors.push(FieldError::required(format!("{at}.path"), ""));
+                }
+                port(&v["port"], format!("{at}.port"), errors);
+                one_of(v, "scheme", &at, &["HTTP", "HTTPS"], errors);
+            }
+            "tcpSocket" | "grpc" => port(&v["port"], format!("{at}.port"), errors),
+            _ => {}
+        }
+    }
+    if found == 0 {
+        errors.push(FieldError::required(at, "must specify a handler type"));
+    }
+}
+
+/// Hooks and probes of a container.
+pub(crate) fn lifecycle(c: &Value, at: &str, init: bool, errors: &mut Errors) {
+    let sidecar = c["restartPolicy"] == "Always";
+    let never = "may not be set for init containers without restartPolicy=Always";
+    let fields = ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"];
+    if init && !sidecar {
+        let set = fields.iter().filter(|f| c.get(**f).is_some());
+        errors.extend(set.map(|f| FieldError::forbidden(format!("{at}.{f}"), never)));
+        return;
+    }
+    for hook in ["postStart", "preStop"] {
+        if let Some(h) = c["lifecycle"].get(hook) {
+            handler(h, &format!("{at}.lifecycle.{hook}"), errors);
+        }
+    }
+    for field in &fields[1..] {
+        let Some(p) = c.get(*field) else { continue };
+        let at = format!("{at}.{field}");
+        handler(p, &at, errors);
+        for f in [
+            "initialDelaySeconds",
+            "timeoutSeconds",
+            "periodSeconds",
+            "successThreshold",
+            "failureThreshold",
+        ] {
+            if p[f].as_i64().is_some_and(|n| n < 0) {
+                errors.push(FieldError::invalid(format!("{at}.{f}"), &p[f], NOT_NEGATIVE));
+            }
+        }
+        if *field != "readinessProbe" && p["successThreshold"].as_i64().is_some_and(|n| n > 1) {
+            let at = format!("{at}.successThreshold");
+            errors.push(FieldError::invalid(at, &p["successThreshold"], "must be 1"));
+        }
+    }
+}
+
+/// Names of a container's ports.
+pub(crate) fn port_names(c: &Value, at: &str, errors: &mut Errors) {
+    let mut seen = Vec::new();
+    for (i, p) in each(c, "ports") {
+        let name = text(p, "name");
+        if name.is_empty() {
+            continue;
+        }
+        let at = format!("{at}.ports[{i}].name");
+        let why = port_name(name);
+        if let Some(first) = why.first() {
+            errors.push(FieldError::invalid(at, &p["name"], first));
+        } else if seen.contains(&name) {
+            errors.push(FieldError::duplicate(at, &p["name"]));
+        } else {
+            seen.push(name);
+        }
+    }
+}
+
+/// Ports of the host: each can be taken once, and there is but one number in the host's network.
+pub(crate) fn host_ports(spec: &Value, at: &str, errors: &mut Errors) {
+    let mut seen = Vec::new();
+    for field in ["containers", "initContainers"] {
+        for (k, c) in each(spec, field) {
+            for (i, p) in each(c, "ports") {
+                let at = format!("{at}.{field}[{k}].ports[{i}].hostPort");
+                let Some(n) = p["hostPort"].as_i64().filter(|n| *n != 0) else { continue };
+                if spec["hostNetwork"] == true && p["containerPort"] != p["hostPort"] {
+                    let why = "must match `containerPort` when `hostNetwork` is true";
+                    errors.push(FieldError::invalid(at.clone(), &p["hostPort"], why));
+                }
+                let key = format!("{}/{}/{n}", text(p, "protocol"), text(p, "hostIP"));
+                if field == "containers" && seen.contains(&key) {
+                    errors.push(FieldError::duplicate(at, &key.as_str().into()));
+                }
+                seen.push(key);
+            }
+        }
+    }
+}
+
+/// Fields of a pod that its own containers may ask for.
+fn is_own_field(path: &str) -> bool {
+    let plain = [
+        "metadata.name",
+        "metadata.namespace",
+        "metadata.uid",
+        "metadata.labels",
+        "metadata.annotations",
+        "spec.nodeName",
+        "spec.serviceAccountName",
+        "status.hostIP",
+        "status.hostIPs",
+        "status.podIP",
+        "status.podIPs",
+    ];
+    let keyed = |map: &str| {
+        path.strip_prefix(map).is_some_and(|r| r.starts_with("['") && r.ends_with("']"))
+    };
+    plain.contains(&path) || keyed("metadata.labels") || keyed("metadata.annotations")
+}
+
+fn field_ref(v: &Value, at: &str, errors: &mut Errors) {
+    let path = text(v, "fieldPath");
+    if path.is_empty() {
+        errors.push(FieldError::required(format!("{at}.fieldPath"), ""));
+    } else if !is_own_field(path) {
+        let why = format!("error converting fieldPath: field label not supported: {path}");
+        errors.push(FieldError::invalid(format!("{at}.fieldPath"), &v["fieldPath"], &why));
+    }
+}
+
+fn value_from(from: &Value, at: &str, errors: &mut Errors) {
+    let sources = from.as_object().map_or(0, Map::len);
+    if sources == 0 {
+        let why = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`";
+        errors.push(FieldError::invalid(at, &json!(""), why));
+    } else if sources > 1 {
+        let why = "may not have more than one field specified at a time";
+        errors.push(FieldError::invalid(at, &json!(""), why));
+    }
+    if let Some(f) = from.get("fieldRef") {
+        field_ref(f, &format!("{at}.fieldRef"), errors);
+    }
+    if let Some(r) = from.get("resourceFieldRef") {
+        let known = [
+            "limits.cpu",
+            "limits.ephemeral-storage",
+            "limits.memory",
+            "requests.cpu",
+            "requests.ephemeral-storage",
+            "requests.memory",
+        ];
+        let at = format!("{at}.resourceFieldRef.resource");
+        match text(r, "resource") {
+            "" => errors.push(FieldError::required(at, "")),
+            n if known.contains(&n) || n.contains(".hugepages-") => {}
+            _ => errors.push(FieldError::unsupported(at, &r["resource"], &known)),
+        }
+    }
+    for field in ["configMapKeyRef", "secretKeyRef"] {
+        let Some(r) = from.get(field) else { continue };
+        let at = format!("{at}.{field}");
+        if let Err(e) = names::dns_subdomain(text(r, "name")) {
+            errors.push(FieldError::invalid(format!("{at}.name"), &json!(text(r, "name")), &e));
+        }
+        match text(r, "key") {
+            "" => errors.push(FieldError::required(format!("{at}.key"), "")),
+            key => {
+                if let Err(e) = names::config_key(key) {
+                    errors.push(FieldError::invalid(format!("{at}.key"), &r["key"], &e));
+                }
+            }
+        }
+    }
+}
+
+/// The environment of a container.
+pub(crate) fn environment(c: &Value, at: &str, errors: &mut Errors) {
+    for (i, e) in each(c, "env") {
+        let at = format!("{at}.env[{i}]");
+        let name = text(e, "name");
+        if name.is_empty() {
+            errors.push(FieldError::required(format!("{at}.name"), ""));
+        } else if !name.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=') {
+            let why = "a valid environment variable name must consist only of printable ASCII characters other than '='";
+            errors.push(FieldError::invalid(format!("{at}.name"), &e["name"], why));
+        }
+        let Some(from) = e.get("valueFrom") else { continue };
+        if text(e, "value").is_empty() {
+            value_from(from, &format!("{at}.valueFrom"), errors);
+        } else {
+            let why = "may not be specified when `value` is not empty";
+            errors.push(FieldError::invalid(format!("{at}.valueFrom"), &json!(""), why));
+        }
+    }
+    for (_, e) in each(c, "envFrom") {
+        let found = ["configMapRef", "secretRef"].iter().filter(|f| e.get(**f).is_some()).count();
+        let why = match found {
+            0 => "must specify one of: `configMapRef` or `secretRef`",
+            1 => continue,
+            _ => "may not have more than one field specified at a time",
+        };
+        errors.push(FieldError::invalid(format!("{at}.envFrom"), &json!(""), why));
+    }
+}
+
+/// Names of resources, and those of which a node cannot promise more than it has.
+pub(crate) fn resource_names(r: &Value, at: &str, errors: &mut Errors) {
+    let at = format!("{at}.resources");
+    for side in ["limits", "requests"] {
+        for k in r[side].as_object().into_iter().flatten().map(|(k, _)| k) {
+            let plain = ["cpu", "memory", "ephemeral-storage"].contains(&k.as_str());
+            if plain || k.starts_with("hugepages-") || k.contains('/') {
+                continue;
+            }
+            for why in ["resource type or fully qualified", "resource for containers"] {
+                errors.push(FieldError {
+                    reason: "FieldValueInvalid",
+                    field: format!("{at}.{side}[{k}]"),
+                    message: format!("Invalid value: {k}: must be a standard {why}"),
+                });
+            }
+        }
+    }
+    let number = |v: &Value| v.as_str().and_then(Quantity::parse);
+    for (k, request) in r["requests"].as_object().into_iter().flatten() {
+        let extended =
+            k.contains('/') && !k.split('/').next().is_some_and(|d| d.ends_with("kubernetes.io"));
+        if !extended && !k.starts_with("hugepages-") {
+            continue;
+        }
+        let limit = &r["limits"][k.as_str()];
+        if limit.is_null() {
+            let why = "Limit must be set for non overcommitable resources";
+            errors.push(FieldError::required(format!("{at}.limits"), why));
+        } else if number(limit) != number(request) {
+            let why =
+                format!("must be equal to {k} limit of {}", limit.as_str().unwrap_or_default());
+            errors.push(FieldError::invalid(format!("{at}.requests"), request, &why));
+        }
+    }
+}
+
+fn ids(v: &Value, at: &str, fields: &[&str], errors: &mut Errors) {
+    for f in fields {
+        if v[*f].as_i64().is_some_and(|n| !(0..=i64::from(i32::MAX)).contains(&n)) {
+            errors.push(FieldError::invalid(format!("{at}.{f}"), &v[*f], ID));
+        }
+    }
+}
+
+/// The security context of a container.
+pub(crate) fn container_security(c: &Value, at: &str, errors: &mut Errors) {
+    let s = &c["securityContext"];
+    let at = format!("{at}.securityContext");
+    ids(s, &at, &["runAsUser", "runAsGroup"], errors);
+    one_of(s, "procMount", &at, &["Default", "Unmasked"], errors);
+    if s["allowPrivilegeEscalation"] == false && s["privileged"] == true {
+        let why = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
+        errors.push(FieldError::invalid(at, s, why));
+    }
+}
+
+/// The security context of a pod.
+pub(crate) fn pod_security(spec: &Value, at: &str, errors: &mut Errors) {
+    let s = &spec["securityContext"];
+    let at = format!("{at}.securityContext");
+    ids(s, &at, &["fsGroup", "runAsUser", "runAsGroup"], errors);
+    if spec["hostPID"] == true && spec["shareProcessNamespace"] == true {
+        let why = "ShareProcessNamespace and HostPID cannot both be enabled";
+        errors.push(FieldError::invalid(format!("{at}.shareProcessNamespace"), &json!(true), why));
+    }
+    let known = ["Localhost", "RuntimeDefault", "Unconfined"];
+    one_of(&s["seccompProfile"], "type", &format!("{at}.seccompProfile"), &known, errors);
+}
+
+/// Expressions about the labels of nodes.
+fn node_expressions(term: &Value, at: &str, errors: &mut Errors) {
+    for (i, e) in each(term, "matchExpressions") {
+        let at = format!("{at}.matchExpressions[{i}]");
+        let count = e["values"].as_array().map_or(0, Vec::len);
+        match text(e, "operator") {
+            "In" | "NotIn" if count == 0 => {
+                let why = "must be specified when `operator` is 'In' or 'NotIn'";
+                errors.push(FieldError::required(format!("{at}.values"), why));
+            }
+            "Exists" | "DoesNotExist" if count > 0 => {
+                let why = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+                errors.push(FieldError::forbidden(format!("{at}.values"), why));
+            }
+            "Gt" | "Lt" if count != 1 => {
+                let why = "must be specified single value when `operator` is 'Lt' or 'Gt'";
+                errors.push(FieldError::required(format!("{at}.values"), why));
+            }
+            "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
+            _ => {
+                let at = format!("{at}.operator");
+                errors.push(FieldError::invalid(
+                    at,
+                    &e["operator"],
+                    "not a valid selector operator",
+                ));
+            }
+        }
+        key(&e["key"], format!("{at}.key"), errors);
+    }
+}
+
+fn key(v: &Value, at: String, errors: &mut Errors) {
+    if let Err(e) = names::label_key(v.as_str().unwrap_or_default()) {
+        errors.push(FieldError::invalid(at, &json!(v.as_str().unwrap_or_default()), &e));
+    }
+}
+
+fn weight(preferred: &Value, at: &str, errors: &mut Errors) {
+    if !preferred["weight"].as_i64().is_some_and(|w| (1..=100).contains(&w)) {
+        let (at, why) = (format!("{at}.weight"), "must be in the range 1-100");
+        errors.push(FieldError::invalid(at, &preferred["weight"], why));
+    }
+}
+
+fn topology_key(v: &Value, at: &str, errors: &mut Errors) {
+    let at = format!("{at}.topologyKey");
+    if text(v, "topologyKey").is_empty() {
+        errors.push(FieldError::required(at.clone(), "can not be empty"));
+    }
+    key(&v["topologyKey"], at, errors);
+}
+
+/// Affinity to nodes and pods, and how pods are spread.
+pub(crate) fn placement(spec: &Value, at: &str, errors: &mut Errors) {
+    let required = "requiredDuringSchedulingIgnoredDuringExecution";
+    let preferred = "preferredDuringSchedulingIgnoredDuringExecution";
+    let node = &spec["affinity"]["nodeAffinity"];
+    let node_at = format!("{at}.affinity.nodeAffinity");
+    if let Some(r) = node.get(required) {
+        let at = format!("{node_at}.{required}.nodeSelectorTerms");
+        if r["nodeSelectorTerms"].as_array().is_none_or(Vec::is_empty) {
+            let why = "must have at least one node selector term";
+            errors.push(FieldError::required(at.clone(), why));
+        }
+        for (i, term) in each(r, "nodeSelectorTerms") {
+            node_expressions(term, &format!("{at}[{i}]"), errors);
+        }
+    }
+    for (i, p) in each(node, preferred) {
+        let at = format!("{node_at}.{preferred}[{i}]");
+        weight(p, &at, errors);
+        node_expressions(&p["preference"], &format!("{at}.preference"), errors);
+    }
+    for field in ["podAffinity", "podAntiAffinity"] {
+        let (v, at) = (&spec["affinity"][field], format!("{at}.affinity.{field}"));
+        for (i, term) in each(v, required) {
+            topology_key(term, &format!("{at}.{required}[{i}]"), errors);
+        }
+        for (i, p) in each(v, preferred) {
+            let at = format!("{at}.{preferred}[{i}]");
+            weight(p, &at, errors);
+            topology_key(&p["podAffinityTerm"], &format!("{at}.podAffinityTerm"), errors);
+        }
+    }
+    for (i, c) in each(spec, "topologySpreadConstraints") {
+        let at = format!("{at}.topologySpreadConstraints[{i}]");
+        if c["maxSkew"].as_i64().is_none_or(|n| n <= 0) {
+            let at = format!("{at}.maxSkew");
+            errors.push(FieldError::invalid(at, &c["maxSkew"], "must be greater than zero"));
+        }
+        if text(c, "topologyKey").is_empty() {
+            errors.push(FieldError::required(format!("{at}.topologyKey"), "can not be empty"));
+        }
+        let known = ["DoNotSchedule", "ScheduleAnyway"];
+        one_of(c, "whenUnsatisfiable", &at, &known, errors);
+    }
+}
+
+/// How names are resolved in a pod.
+pub(crate) fn name_resolution(spec: &Value, at: &str, errors: &mut Errors) {
+    let config = &spec["dnsConfig"];
+    if spec["dnsPolicy"] == "None" {
+        let at = format!("{at}.dnsConfig");
+        if config.is_null() {
+            let why = "must provide `dnsConfig` when `dnsPolicy` is None";
+            errors.push(FieldError::required(at, why));
+        } else if config["nameservers"].as_array().is_none_or(Vec::is_empty) {
+            let why = "must provide at least one DNS nameserver when `dnsPolicy` is None";
+            errors.push(FieldError::required(format!("{at}.nameservers"), why));
+        }
+    }
+    let is_ip = |v: &Value| v.as_str().is_some_and(|s| s.parse::<IpAddr>().is_ok());
+    for (i, v) in each(config, "nameservers").filter(|(_, v)| !is_ip(v)) {
+        errors.push(FieldError::invalid(format!("{at}.dnsConfig.nameservers[{i}]"), v, IP));
+    }
+    for (i, _) in each(config, "options").filter(|(_, o)| text(o, "name").is_empty()) {
+        let at = format!("{at}.dnsConfig.options[{i}]");
+        errors.push(FieldError::required(at, "must not be empty"));
+    }
+    for (i, alias) in each(spec, "hostAliases") {
+        let at = format!("{at}.hostAliases[{i}]");
+        if !is_ip(&alias["ip"]) {
+            errors.push(FieldError::invalid(format!("{at}.ip"), &alias["ip"], IP));
+        }
+        for (k, h) in each(alias, "hostnames") {
+            if let Err(e) = names::dns_subdomain(h.as_str().unwrap_or_default()) {
+                errors.push(FieldError::invalid(format!("{at}.hostnames[{k}]"), h, &e));
+            }
+        }
+    }
+}
+
+fn has_backsteps(path: &str) -> bool {
+    path.split('/').any(|p| p == "..")
+}
+
+fn mode(v: &Value, field: &str, at: &str, errors: &mut Errors) {
+    if v[field].as_i64().is_some_and(|n| !(0..=0o777).contains(&n)) {
+        let why = "must be a number between 0 and 0777 (octal), both inclusive";
+        errors.push(FieldError::invalid(format!("{at}.{field}"), &v[field], why));
+    }
+}
+
+fn items(v: &Value, at: &str, errors: &mut Errors) {
+    for (i, item) in each(v, "items") {
+        let at = format!("{at}.items[{i}]");
+        if text(item, "key").is_empty()
+            && item.get("fieldRef").is_none()
+            && item.get("resourceFieldRef").is_none()
+        {
+            errors.push(FieldError::required(format!("{at}.key"), ""));
+        }
+        match text(item, "path") {
+            "" => errors.push(FieldError::required(format!("{at}.path"), "")),
+            p if has_backsteps(p) => {
+                errors.push(FieldError::invalid(format!("{at}.path"), &item["path"], NO_BACKSTEPS));
+            }
+            _ => {}
+        }
+        if let Some(f) = item.get("fieldRef") {
+            field_ref(f, &format!("{at}.fieldRef"), errors);
+        }
+        mode(item, "mode", &at, errors);
+    }
+}
+
+/// What a volume is made of.
+pub(crate) fn volume_source(v: &Value, at: &str, errors: &mut Errors) {
+    if let Some(h) = v.get("hostPath") {
+        let at = format!("{at}.hostPath");
+        if has_backsteps(text(h, "path")) {
+            errors.push(FieldError::invalid(format!("{at}.path"), &h["path"], NO_BACKSTEPS));
+        }
+        let known = [
+            "",
+            "BlockDevice",
+            "CharDevice",
+            "Directory",
+            "DirectoryOrCreate",
+            "File",
+            "FileOrCreate",
+            "Socket",
+        ];
+        one_of(h, "type", &at, &known, errors);
+    }
+    for field in ["secret", "configMap", "downwardAPI", "projected"] {
+        let at = format!("{at}.{field}");
+        mode(&v[field], "defaultMode", &at, errors);
+        items(&v[field], &at, errors);
+    }
+    for (i, source) in each(&v["projected"], "sources") {
+        let at = format!("{at}.projected.sources[{i}]");
+        for field in ["secret", "configMap", "downwardAPI"] {
+            items(&source[field], &format!("{at}.{field}"), errors);
+        }
+        let token = &source["serviceAccountToken"];
+        if token["expirationSeconds"].as_i64().is_some_and(|s| s < 600) {
+            let why = "may not specify a duration less than 10 minutes";
+            let at = format!("{at}.serviceAccountToken.expirationSeconds");
+            errors.push(FieldError::invalid(at, &token["expirationSeconds"], why));
+        }
+    }
+}
