@@ -284,7 +284,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.tunnel.open.lock().remove(&self.id);
         let frame =
-            Frame { connect_id: self.id, kind: FrameKind::CloseConnect, data: Bytes::new() };
+            Frame { connect_id: self.id, kind: FrameKind::RemoveConnect, data: Bytes::new() };
         if let Err(mpsc::error::TrySendError::Full(Outgoing::Frame(frame))) =
             self.tunnel.out.try_send(Outgoing::Frame(frame))
         {

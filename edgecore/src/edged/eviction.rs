@@ -17,7 +17,7 @@ use super::node::status::{Threshold, Thresholds};
 use super::pods::Directory;
 use super::podspec;
 use super::resources::{self, Qos};
-use super::runtime::{ContainerStats, ImageInfo, label};
+use super::runtime::{ContainerState, ContainerStats, ImageInfo, Listing, SeenContainer, label};
 use super::worker::Shared;
 
 const EVERY: Duration = Duration::from_secs(10);
@@ -105,7 +105,10 @@ pub(crate) async fn run(
             .or_else(|| disk(vitals.image_fs, t.image_fs, t.image_inodes));
         let Some(shortage) = shortage else { continue };
         let stats = shared.runtime.stats(None).await.unwrap_or_default();
-        let pods = directory.all();
+        let Ok(listing) = shared.runtime.list(None).await else { continue };
+        let mut pods = directory.all();
+        // What this node itself reported of a pod's end is not sent back to it.
+        pods.retain(|p| is_running(podspec::uid(p), &listing));
         let Some(victim) = victim(&pods, &stats, shortage.resource) else {
             tracing::warn!(?shortage, "the node runs short, and there is no pod to evict");
             continue;
@@ -122,6 +125,12 @@ pub(crate) async fn run(
 async fn image_root(shared: &Shared) -> Option<PathBuf> {
     let all = shared.runtime.image_fs().await.ok()?;
     all.into_iter().next().map(|fs| fs.mountpoint)
+}
+
+fn is_running(uid: &str, listing: &Listing) -> bool {
+    let runs = |c: &SeenContainer| c.state == ContainerState::Running;
+    let its = |c: &SeenContainer| c.labels.get(label::POD_UID).is_some_and(|u| u == uid);
+    listing.containers.iter().any(|c| runs(c) && its(c))
 }
 
 /// Which pod goes first: the least protected, then the one that uses most beyond what it asked for.
@@ -235,6 +244,25 @@ mod tests {
         let pods = [pod("large", important), pod("small", none)];
         assert_eq!(podspec::name(victim(&pods, &stats, "memory").unwrap()), "small");
         assert!(victim(&[], &stats, "memory").is_none());
+    }
+
+    #[test]
+    fn a_pod_that_has_ended_frees_nothing() {
+        let container = |uid: &str, state| SeenContainer {
+            state,
+            labels: [(label::POD_UID.to_owned(), uid.to_owned())].into(),
+            ..SeenContainer::default()
+        };
+        let listing = Listing {
+            containers: vec![
+                container("evicted", ContainerState::Exited),
+                container("web", ContainerState::Exited),
+                container("web", ContainerState::Running),
+            ],
+            ..Listing::default()
+        };
+        assert!(is_running("web", &listing));
+        assert!(!is_running("evicted", &listing) && !is_running("unknown", &listing));
     }
 
     #[test]

@@ -41,7 +41,7 @@ mod static_pods;
 mod status;
 #[cfg(test)]
 pub(crate) mod testing;
-mod volumes;
+pub(crate) mod volumes;
 mod worker;
 
 use std::collections::{BTreeMap, HashMap};

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde::Deserialize;
 
 use super::store::{StoreError, Tx, V2Row};
+use crate::edged::volumes::uses;
 
 /// What edged is told, in the order in which it became true.
 ///
@@ -75,8 +76,13 @@ pub(crate) fn push(tx: &Tx<'_>, push: &ObjectPush) -> Result<Option<WantedChange
     match push.op {
         PushOp::Delete => remove(tx, push),
         PushOp::Insert | PushOp::Update => {
+            let new = push.key.kind == Kind::Pod && !holds(tx, &push.key, &push.uid)?;
             if put(tx, &push.key, &push.uid, push.version, &push.object)? {
-                Ok(told(&push.key, &push.object))
+                let told = told(&push.key, &push.object);
+                if let (true, Some(WantedChange::Set(pod))) = (new, &told) {
+                    forget_unused(tx, &push.key, pod)?;
+                }
+                Ok(told)
             } else {
                 Ok(None)
             }
@@ -248,6 +254,43 @@ fn put(
         tx.put_v2(&v2)?;
     }
     Ok(true)
+}
+
+/// Whether this incarnation of an object is stored.
+fn holds(tx: &Tx<'_>, key: &ObjectKey, uid: &Uid) -> Result<bool, StoreError> {
+    let stored = tx.get(&key.to_string())?.as_deref().and_then(Head::of);
+    Ok(stored.is_some_and(|h| h.metadata.uid.as_deref() == Some(uid.as_str())))
+}
+
+/// The cloud tells a node only of what its pods use. What a new pod is the first to use may have
+/// changed since the last such pod went: that copy is dropped, and asked for anew.
+fn forget_unused(tx: &Tx<'_>, new: &ObjectKey, pod: &Pod) -> Result<(), StoreError> {
+    for kind in [Kind::ConfigMap, Kind::Secret] {
+        for row in tx.keys_of_type(kind.as_str())? {
+            let Ok(key) = row.parse::<ObjectKey>() else { continue };
+            let named = key.namespace == new.namespace && uses(pod, &kind, &key.name);
+            if !named || used_by_another(tx, new, &key)? {
+                continue;
+            }
+            if let Some(uid) =
+                tx.get(&row)?.as_deref().and_then(Head::of).and_then(|h| h.metadata.uid)
+            {
+                let namespace = key.namespace.as_ref().map_or("", |n| n.as_str());
+                tx.delete_v2(&plural(kind.as_str()), namespace, &key.name, &uid)?;
+            }
+            tx.delete(&row)?;
+        }
+    }
+    Ok(())
+}
+
+fn used_by_another(tx: &Tx<'_>, new: &ObjectKey, object: &ObjectKey) -> Result<bool, StoreError> {
+    let (pods, quoted) = (tx.of_type(Kind::Pod.as_str())?, format!("\"{}\"", object.name));
+    Ok(pods.iter().any(|(row, text)| {
+        row.parse::<ObjectKey>().is_ok_and(|k| k != *new && k.namespace == new.namespace)
+            && text.contains(&quoted)
+            && serde_json::from_str::<Pod>(text).is_ok_and(|p| uses(&p, &object.kind, &object.name))
+    }))
 }
 
 fn remove(tx: &Tx<'_>, push: &ObjectPush) -> Result<Option<WantedChange>, StoreError> {

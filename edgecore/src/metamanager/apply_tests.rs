@@ -172,3 +172,34 @@ fn resources_are_guessed_as_the_original_guesses_them() {
         assert_eq!(plural(kind), resource);
     }
 }
+
+#[tokio::test]
+async fn a_new_pod_does_not_start_from_a_configmap_that_nobody_used_since() {
+    let held = Held::new();
+    let named = |kind, name: &str, spec: &str| {
+        let object = format!(
+            r#"{{"metadata":{{"name":"{name}","namespace":"default","uid":"{name}","resourceVersion":"1"}},"spec":{spec}}}"#
+        );
+        let key = ObjectKey::new("default".parse().unwrap(), kind, name);
+        let object = RawJson::parse(object).unwrap();
+        ObjectPush { key, ..message(PushOp::Update, Kind::Pod, name, Some(1), object) }
+    };
+    let reads = |name: &str, what: &str| {
+        let env = format!(r#"[{{"configMapRef":{{"name":"{what}"}}}}]"#);
+        named(Kind::Pod, name, &format!(r#"{{"containers":[{{"name":"c","envFrom":{env}}}]}}"#))
+    };
+    for name in ["old", "shared", "other"] {
+        held.push(named(Kind::ConfigMap, name, "{}")).await;
+    }
+    held.push(reads("first", "shared")).await;
+    held.push(named(Kind::ConfigMap, "shared", "{}")).await;
+    for pod in [reads("second", "shared"), reads("third", "old")] {
+        held.push(pod).await;
+    }
+    assert!(held.row("default/configmap/shared").await.is_some(), "another pod keeps it fresh");
+    assert!(held.row("default/configmap/other").await.is_some(), "it does not use that");
+    assert_eq!(held.row("default/configmap/old").await, None);
+    held.push(named(Kind::ConfigMap, "old", "{}")).await;
+    held.push(reads("third", "old")).await;
+    assert!(held.row("default/configmap/old").await.is_some(), "the pod is new no longer");
+}

@@ -236,6 +236,15 @@ impl Tx<'_> {
         })
     }
 
+    /// Keys of all rows of `meta` of a type.
+    pub(crate) fn keys_of_type(&self, kind: &str) -> Result<Vec<String>, StoreError> {
+        self.sql(|c| {
+            c.prepare_cached("SELECT key FROM meta WHERE type = ?1")?
+                .query_map([kind], |row| row.get(0))?
+                .collect()
+        })
+    }
+
     /// Writes a row of `meta`.
     pub(crate) fn put(&self, key: &str, kind: &str, value: &str) -> Result<(), StoreError> {
         self.sql(|c| {
