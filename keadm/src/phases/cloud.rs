@@ -10,7 +10,7 @@ use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use kube::api::PostParams;
 use kube::config::Kubeconfig;
 use kube::{Api, ResourceExt as _};
@@ -75,7 +75,12 @@ pub const KUBERNETES: Phase<Init> = Phase {
     name: "namespace",
     about: "make the namespace kubeedge",
     would: |_| vec!["apply Namespace `kubeedge`".into()],
-    run: |init, _| Box::pin(async { apply(init, vec![objects::namespace()]).await }),
+    run: |init, step| {
+        Box::pin(async move {
+            await_deletion(init, &step).await?;
+            apply(init, vec![objects::namespace()]).await
+        })
+    },
 };
 
 /// Makes the definitions of KubeEdge's kinds.
@@ -291,6 +296,29 @@ async fn control_plane(init: &mut Init, step: Step) -> Outcome {
             return Err(not_up(init, "control-plane", why));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// A namespace that is on its way out, as after `reset cloud`, takes in nothing new.
+async fn await_deletion(init: &Init, step: &Step) -> Result<(), CommandError> {
+    let cloud = init.kube.client(&init.cx).await?;
+    let namespaces: Api<Namespace> = Api::all(cloud.client.clone());
+    let started = Instant::now();
+    loop {
+        let found = namespaces.get_opt(NAMESPACE).await;
+        let found = found.map_err(|e| cloud.error("read the namespace `kubeedge`", &e))?;
+        if found.is_none_or(|n| n.metadata.deletion_timestamp.is_none()) {
+            return Ok(());
+        }
+        step.waiting("the old namespace `kubeedge` is still being deleted");
+        if started.elapsed() > init.timeout {
+            return Err(CommandError::new(
+                Kind::TimedOut,
+                "the namespace `kubeedge` is still being deleted",
+            )
+            .hint("`kubectl get namespace kubeedge -o yaml` says what it waits for"));
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 

@@ -333,6 +333,9 @@ fn config(join: &Join) -> Outcome {
     for file in ["edgecore.db", "edgecore.db-wal", "edgecore.db-shm", "edgecore.db.lock"] {
         installer.will_appear(&join.cx.paths.lib().join(file))?;
     }
+    for name in ["pods", "local-api.token"] {
+        installer.will_appear(&join.cx.paths.at("/var/lib/kubelet").join(name))?;
+    }
     Ok(format!("`{path}`"))
 }
 
