@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::defaults::ensure_object;
-use super::{Change, Follower};
+use super::{Change, Followed, Follower};
 use crate::http::status::Status;
 use crate::plane::Plane;
 use crate::registry::meta;
@@ -59,15 +59,15 @@ pub(crate) async fn run(plane: Arc<Plane>) {
         tokio::select! {
             changes = namespaces.next() => for c in changes {
                 match c {
-                    Change::Reset(all) => active = all.iter().filter(|n| lives(n)).map(|n| meta::name(n).to_owned()).collect(),
+                    Change::Reset(all) => active = all.iter().filter(|n| lives(n)).map(|n| n.name().to_owned()).collect(),
                     Change::Put(n) if lives(&n) => {
-                        if active.insert(meta::name(&n).to_owned()) {
-                            due.insert(meta::name(&n).to_owned());
+                        if active.insert(n.name().to_owned()) {
+                            due.insert(n.name().to_owned());
                         }
                         continue;
                     }
                     Change::Put(n) | Change::Gone(n) => {
-                        active.remove(meta::name(&n));
+                        active.remove(n.name());
                         continue;
                     }
                 }
@@ -88,14 +88,14 @@ pub(crate) async fn run(plane: Arc<Plane>) {
     }
 }
 
-fn lives(namespace: &serde_json::Value) -> bool {
-    !meta::is_terminating(namespace)
+fn lives(namespace: &Followed) -> bool {
+    !meta::is_terminating(&namespace.value())
 }
 
 /// The namespaces in which an object of this name was deleted.
 fn lost(changes: &[Change], name: &str) -> Vec<String> {
     let gone = |c: &Change| match c {
-        Change::Gone(o) if meta::name(o) == name => Some(meta::namespace(o).to_owned()),
+        Change::Gone(o) if o.name() == name => Some(o.namespace().to_owned()),
         _ => None,
     };
     changes.iter().filter_map(gone).collect()

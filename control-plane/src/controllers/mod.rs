@@ -11,6 +11,8 @@ pub(crate) mod events;
 pub(crate) mod gc;
 pub(crate) mod namespace;
 pub(crate) mod nodelifecycle;
+mod placed;
+mod podgc;
 mod policy;
 pub(crate) mod roles;
 pub(crate) mod scheduler;
@@ -25,17 +27,51 @@ use service::backoff::Backoff;
 
 use crate::http::status::Status;
 use crate::plane::Plane;
+use crate::store::Stored;
 use crate::store::watch::Watcher;
+
+/// An object that is followed. Its text is read when somebody asks, so that a table of ten thousand
+/// is never in memory as values all at once.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    key: Box<str>,
+    stored: Arc<Stored>,
+}
+
+impl Followed {
+    pub(crate) fn namespace(&self) -> &str {
+        self.key.split_once('/').map_or("", |(namespace, _)| namespace)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.key.split_once('/').map_or(&*self.key, |(_, name)| name)
+    }
+
+    /// Namespace and name, with a slash between them.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+
+    pub(crate) fn value(&self) -> Value {
+        self.stored.value()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(key: &str, object: &Value) -> Self {
+        let stored = Stored::new(1, &crate::store::Draft::of(object));
+        Self { key: key.into(), stored: Arc::new(stored) }
+    }
+}
 
 /// What happened in a table.
 #[derive(Debug)]
 pub(crate) enum Change {
     /// Everything that is there; what was known before and is not in it is gone.
-    Reset(Vec<Value>),
+    Reset(Vec<Followed>),
     /// A new or changed object.
-    Put(Value),
+    Put(Followed),
     /// An object that is gone, as it last was.
-    Gone(Value),
+    Gone(Followed),
 }
 
 /// Follows a table: first all, then what changes; all again after falling behind.
@@ -56,17 +92,16 @@ impl Follower {
             let Some(watcher) = &mut self.watcher else {
                 let all = self.plane.store.list(&self.table, "", None);
                 self.watcher = Some(self.plane.store.watch(&self.table, "", all.revision));
-                return vec![Change::Reset(all.objects.iter().map(|(_, o)| o.value()).collect())];
+                let followed = |(key, stored)| Followed { key, stored };
+                return vec![Change::Reset(all.objects.into_iter().map(followed).collect())];
             };
             match watcher.next().await {
                 Err(_) => self.watcher = None,
                 Ok(batch) => {
                     let one = |e: &Arc<crate::store::Event>| {
-                        if e.deleted {
-                            Change::Gone(e.object.value())
-                        } else {
-                            Change::Put(e.object.value())
-                        }
+                        let (key, stored) = (e.name.clone(), Arc::clone(&e.object));
+                        let followed = Followed { key, stored };
+                        if e.deleted { Change::Gone(followed) } else { Change::Put(followed) }
                     };
                     return batch.events.iter().map(one).collect();
                 }
@@ -112,5 +147,6 @@ pub(crate) fn spawn(plane: &Arc<Plane>, svc: &mut Service) {
     start(svc, "certificate-controller", |p| Box::pin(certificates::run(p)));
     start(svc, "garbage-collector", |p| Box::pin(gc::run(p)));
     start(svc, "workload-controllers", |p| Box::pin(workloads::run(p)));
+    start(svc, "pod-garbage-collector", |p| Box::pin(podgc::run(p)));
     start(svc, "event-expiry", |p| Box::pin(events::expire(p)));
 }

@@ -31,9 +31,9 @@ pub(crate) async fn run(plane: Arc<Plane>) {
         tokio::select! {
             changes = namespaces.next() => for c in changes {
                 match c {
-                    Change::Reset(all) => going = all.iter().filter(|n| meta::is_terminating(n)).map(|n| meta::name(n).to_owned()).collect(),
-                    Change::Put(n) if meta::is_terminating(&n) => { going.insert(meta::name(&n).to_owned()); }
-                    Change::Put(n) | Change::Gone(n) => { going.remove(meta::name(&n)); }
+                    Change::Reset(all) => going = all.iter().filter(|n| meta::is_terminating(&n.value())).map(|n| n.name().to_owned()).collect(),
+                    Change::Put(n) if meta::is_terminating(&n.value()) => { going.insert(n.name().to_owned()); }
+                    Change::Put(n) | Change::Gone(n) => { going.remove(n.name()); }
                 }
             },
             () = tokio::time::sleep(wait) => {}

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::placed::ByNode;
 use super::scheduler::tolerates;
 use super::{Change, Follower, events};
 use crate::http::auth::User;
@@ -148,7 +149,7 @@ pub(crate) async fn run(plane: Arc<Plane>) {
             changes = nodes.next() => for c in changes {
                 match c {
                     Change::Reset(all) => {
-                        known = all.into_iter().map(|n| (meta::name(&n).to_owned(), n)).collect();
+                        known = all.iter().map(|n| (n.name().to_owned(), kept(&n.value()))).collect();
                         // A node that was there before we were gets its whole grace.
                         for (name, n) in &known {
                             beats.note(name, heartbeat(n), Instant::now());
@@ -156,15 +157,15 @@ pub(crate) async fn run(plane: Arc<Plane>) {
                         due.extend(known.keys().cloned());
                     }
                     Change::Put(n) => {
-                        let name = meta::name(&n).to_owned();
+                        let (name, n) = (n.name().to_owned(), kept(&n.value()));
                         beats.note(&name, heartbeat(&n), Instant::now());
                         due.insert(name.clone());
                         known.insert(name, n);
                     }
                     Change::Gone(n) => {
-                        known.remove(meta::name(&n));
-                        beats.seen.remove(meta::name(&n));
-                        beats.seen.remove(&lease_key(meta::name(&n)));
+                        known.remove(n.name());
+                        beats.seen.remove(n.name());
+                        beats.seen.remove(&lease_key(n.name()));
                     }
                 }
             },
@@ -174,21 +175,31 @@ pub(crate) async fn run(plane: Arc<Plane>) {
                     Change::Put(l) => vec![l],
                     Change::Gone(_) => continue,
                 };
-                for l in list.iter().filter(|l| meta::namespace(l) == "kube-node-lease") {
-                    beats.note(&lease_key(meta::name(l)), meta::text(l, "/spec/renewTime").to_owned(), Instant::now());
+                for l in list.iter().filter(|l| l.namespace() == "kube-node-lease") {
+                    let renewed = meta::text(&l.value(), "/spec/renewTime").to_owned();
+                    beats.note(&lease_key(l.name()), renewed, Instant::now());
                 }
             },
             _ = tick.tick() => due.extend(known.keys().cloned()),
         }
+        let pods = ByNode::new(&plane);
         for name in due {
             let Some(node) = known.get(&name) else { continue };
-            if let Err(e) = look_after(&plane, node, &beats).await
+            if let Err(e) = look_after(&plane, node, &beats, &pods).await
                 && e.code != 404
             {
                 tracing::warn!(node = name, "cannot look after a node: {}", e.message);
             }
         }
     }
+}
+
+/// What is kept of a node: a thousand of them are, and most of a node is about its machine.
+fn kept(node: &Value) -> Value {
+    let m = &node["metadata"];
+    let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    json!({"metadata": {"name": m["name"], "uid": m["uid"], "resourceVersion": m["resourceVersion"]},
+        "spec": {"taints": node["spec"]["taints"]}, "status": {"conditions": conditions}})
 }
 
 fn lease_key(node: &str) -> String {
@@ -206,7 +217,12 @@ fn heartbeat(node: &Value) -> String {
     times.into_iter().max().unwrap_or_default().to_owned()
 }
 
-async fn look_after(plane: &Arc<Plane>, node: &Value, beats: &Heartbeats) -> Result<(), Status> {
+async fn look_after(
+    plane: &Arc<Plane>,
+    node: &Value,
+    beats: &Heartbeats,
+    pods: &ByNode<'_>,
+) -> Result<(), Status> {
     let (name, now) = (meta::name(node), Instant::now());
     let lost = beats.is_lost(name, now) && beats.is_lost(&lease_key(name), now);
     let resource = plane.registry.builtin("", "nodes");
@@ -224,7 +240,7 @@ async fn look_after(plane: &Arc<Plane>, node: &Value, beats: &Heartbeats) -> Res
         let message = format!("Node {name} status is now: NodeNotReady");
         events::record(plane, "node-controller", &node, "Node", "Normal", "NodeNotReady", &message)
             .await;
-        mark_pods(plane, name).await;
+        mark_pods(plane, pods.on(name)).await;
     }
     if set_taints(&mut node, jiff::Timestamp::now()) {
         let change = |old: &Value| {
@@ -236,23 +252,18 @@ async fn look_after(plane: &Arc<Plane>, node: &Value, beats: &Heartbeats) -> Res
     }
     let taints = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
     if taints.iter().any(|t| t["effect"] == "NoExecute") {
-        evict(plane, &user, name, &taints).await;
+        evict(plane, &user, pods.on(name), &taints).await;
     }
     Ok(())
 }
 
-fn pods_on(plane: &Plane, node: &str) -> Vec<Value> {
-    let all = plane.store.list("core/pods", "", None).objects;
-    all.iter().map(|(_, p)| p.value()).filter(|p| meta::text(p, "/spec/nodeName") == node).collect()
-}
-
 /// The pods of a lost node are not ready any more.
-async fn mark_pods(plane: &Arc<Plane>, node: &str) {
+async fn mark_pods(plane: &Arc<Plane>, on_it: Vec<Value>) {
     let pods = plane.registry.builtin("", "pods");
     let user = User::internal("serviceaccount:kube-system:node-controller");
     let options =
         WriteOptions { manager: "kube-controller-manager".into(), ..WriteOptions::default() };
-    for pod in pods_on(plane, node) {
+    for pod in on_it {
         if meta::condition(&pod, "Ready").is_none_or(|c| c["status"] != "True") {
             continue;
         }
@@ -269,10 +280,10 @@ async fn mark_pods(plane: &Arc<Plane>, node: &str) {
 }
 
 /// Deletes the pods whose time on a tainted node is over.
-async fn evict(plane: &Arc<Plane>, user: &User, node: &str, taints: &[Value]) {
+async fn evict(plane: &Arc<Plane>, user: &User, on_it: Vec<Value>, taints: &[Value]) {
     let resource = plane.registry.builtin("", "pods");
     let now = jiff::Timestamp::now();
-    for pod in pods_on(plane, node) {
+    for pod in on_it {
         if meta::is_terminating(&pod) || leaves_at(&pod, taints).is_none_or(|at| at > now) {
             continue;
         }

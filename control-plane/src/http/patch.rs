@@ -24,6 +24,11 @@ const APPLY: &str = "application/apply-patch+yaml";
 /// Steps of a JSON patch at most, as in Kubernetes.
 const STEPS: usize = 10_000;
 
+/// How much a JSON patch may copy, in bytes of JSON, as in Kubernetes.
+const COPIED: usize = 3 * 1024 * 1024;
+/// The deepest place that a step may fill: what is deeper could not be read back.
+const DEPTH: usize = 120;
+
 enum Patch {
     Json(json_patch::Patch),
     Merge(Value),
@@ -132,23 +137,53 @@ fn read(
     }
 }
 
-/// Applies a JSON patch. To Kubernetes' patch library, `replace` of a key that a map does not have is
-/// an addition.
-fn apply_steps(
-    steps: &json_patch::Patch,
-    object: &mut Value,
-) -> Result<(), json_patch::PatchError> {
-    for step in &steps.0 {
+/// Takes the steps of a JSON patch, within limits: a few copies of copies would fill the memory, or be
+/// too deep to be read. After an error the object is not to be used. To Kubernetes' patch library,
+/// `replace` of a key that a map does not have is an addition.
+///
+/// # Errors
+/// With what does not fit.
+pub(crate) fn steps(patch: &json_patch::Patch, object: &mut Value) -> Result<(), String> {
+    use PatchOperation::{Add, Copy, Move, Remove, Replace, Test};
+    let mut copied = 0_usize;
+    for step in &patch.0 {
+        let value = match step {
+            Add(a) => Some(&a.value),
+            Replace(r) => Some(&r.value),
+            Move(m) => object.pointer(m.from.as_str()),
+            Copy(c) => {
+                let from = object.pointer(c.from.as_str());
+                copied = copied.saturating_add(from.map_or(0, |v| v.to_string().len()));
+                from
+            }
+            Remove(_) | Test(_) => None,
+        };
+        if copied > COPIED {
+            return Err(format!("more than {COPIED} bytes would be copied"));
+        }
+        let room = DEPTH.checked_sub(step.path().count());
+        if value.is_some_and(|v| room.is_none_or(|r| !is_within(v, r))) {
+            return Err(format!("the object would have more than {DEPTH} levels"));
+        }
         let one = match step {
-            PatchOperation::Replace(r) if adds_a_key(object, &r.path.to_string()) => {
+            Replace(r) if adds_a_key(object, &r.path.to_string()) => {
                 let (path, value) = (r.path.clone(), r.value.clone());
-                PatchOperation::Add(json_patch::AddOperation { path, value })
+                Add(json_patch::AddOperation { path, value })
             }
             other => other.clone(),
         };
-        json_patch::patch(object, &[one])?;
+        json_patch::patch(object, &[one]).map_err(|e| e.to_string())?;
     }
     Ok(())
+}
+
+/// Whether a value has no more than so many levels.
+fn is_within(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(list) => levels > 0 && list.iter().all(|v| is_within(v, levels - 1)),
+        Value::Object(map) => levels > 0 && map.values().all(|v| is_within(v, levels - 1)),
+        _ => true,
+    }
 }
 
 fn adds_a_key(object: &Value, path: &str) -> bool {
@@ -158,7 +193,7 @@ fn adds_a_key(object: &Value, path: &str) -> bool {
 
 fn apply_to(patch: &Patch, object: &mut Value, resource: &Resource) -> Result<(), Status> {
     match patch {
-        Patch::Json(p) => apply_steps(p, object).map_err(|_| Status::patch_failed()),
+        Patch::Json(p) => steps(p, object).map_err(|_| Status::patch_failed()),
         Patch::Merge(p) => {
             json_patch::merge(object, p);
             Ok(())
@@ -180,7 +215,7 @@ mod tests {
         let patched = |steps: Value| {
             let mut object = json!({"data": {"a": "1"}, "list": [1]});
             let steps = serde_json::from_value(steps).unwrap();
-            apply_steps(&steps, &mut object).map(|()| object).ok()
+            super::steps(&steps, &mut object).map(|()| object).ok()
         };
         let step = |op: &str, path: &str| json!([{"op": op, "path": path, "value": "x"}]);
         let added = json!({"data": {"a": "1", "b": "x"}, "list": [1]});
@@ -189,5 +224,39 @@ mod tests {
         assert_eq!(patched(step("replace", "/list/7")), None);
         assert_eq!(patched(step("remove", "/data/b")), None);
         assert_eq!(patched(step("test", "/data/a")), None);
+    }
+
+    fn patched(mut object: Value, patch: Value) -> Result<Value, String> {
+        let patch: json_patch::Patch = serde_json::from_value(patch).unwrap();
+        steps(&patch, &mut object).map(|()| object)
+    }
+
+    #[test]
+    fn the_steps_of_a_patch_are_taken_in_order() {
+        let patch = json!([{"op": "add", "path": "/a", "value": {"b": [1]}}, {"op": "copy", "from": "/a", "path": "/c"},
+            {"op": "move", "from": "/c/b/0", "path": "/d"}, {"op": "test", "path": "/d", "value": 1}, {"op": "remove", "path": "/a"}]);
+        assert_eq!(patched(json!({}), patch), Ok(json!({"c": {"b": []}, "d": 1})));
+    }
+
+    #[test]
+    fn copies_of_copies_end_at_a_limit() {
+        let copy = json!({"op": "copy", "from": "/a", "path": "/a/-"});
+        let steps: Vec<Value> = vec![copy; 40];
+        let e = patched(json!({"a": ["x".repeat(1000)]}), steps.into()).unwrap_err();
+        assert!(e.contains("bytes would be copied"), "{e}");
+    }
+
+    #[test]
+    fn a_patch_makes_nothing_that_is_too_deep_to_be_read_again() {
+        let mut chain = json!(1);
+        for _ in 0..50 {
+            chain = json!({"a": chain});
+        }
+        let end = "/a".repeat(50);
+        let twice = json!([{"op": "copy", "from": "", "path": end}]);
+        let deeper = json!([{"op": "copy", "from": "", "path": end}, {"op": "copy", "from": "", "path": end}]);
+        assert!(patched(chain.clone(), twice).is_ok());
+        let e = patched(chain, deeper).unwrap_err();
+        assert!(e.contains("levels"), "{e}");
     }
 }

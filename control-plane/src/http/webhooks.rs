@@ -274,14 +274,18 @@ async fn change(
     Ok(())
 }
 
-fn patched(answer: &Value, patch: &str, object: &Value) -> Result<Value, String> {
+/// The object as a hook's patch leaves it.
+///
+/// # Errors
+/// When the patch cannot be read or does not fit.
+pub(crate) fn patched(answer: &Value, patch: &str, object: &Value) -> Result<Value, String> {
     if answer["patchType"] != "JSONPatch" {
         return Err(format!("webhook returned unsupported patchType {}", answer["patchType"]));
     }
     let raw = STANDARD.decode(patch).map_err(|e| e.to_string())?;
     let steps: json_patch::Patch = serde_json::from_slice(&raw).map_err(|e| e.to_string())?;
     let mut new = object.clone();
-    json_patch::patch(&mut new, &steps).map_err(|e| e.to_string())?;
+    super::patch::steps(&steps, &mut new)?;
     Ok(new)
 }
 
@@ -372,7 +376,7 @@ fn review(uid: &str, write: &Write<'_>, object: Option<&Value>) -> Value {
 }
 
 /// What a denial tells the client.
-fn denied(hook: &str, status: &Value) -> Status {
+pub(crate) fn denied(hook: &str, status: &Value) -> Status {
     let by = format!("admission webhook \"{hook}\" denied the request");
     let (message, reason) = (text(status, "/message"), text(status, "/reason"));
     let message = match (message, reason) {

@@ -18,6 +18,8 @@ pub(crate) mod others;
 pub(crate) mod pod_fields;
 pub(crate) mod pods;
 pub(crate) mod policy;
+#[cfg(test)]
+mod properties;
 pub(crate) mod quantity;
 pub(crate) mod rules;
 pub(crate) mod schedule;

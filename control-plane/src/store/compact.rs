@@ -74,3 +74,49 @@ pub(crate) fn forget(state: &mut State, limits: &Limits, now: Instant) -> Vec<u6
     }
     dead
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Draft, Event, Stored};
+    use super::*;
+    use serde_json::json;
+
+    /// A table with an event a minute, each of about a kilobyte.
+    fn state(now: Instant, events: u64) -> State {
+        let table: Arc<str> = "core/configmaps".into();
+        let mut state = State {
+            revision: events,
+            floor: 0,
+            tables: std::collections::HashMap::new(),
+            history: History::default(),
+        };
+        for revision in 1..=events {
+            let draft =
+                Draft::of(&json!({"metadata": {"name": "a"}, "data": {"x": "x".repeat(900)}}));
+            let object = Arc::new(Stored::new(revision, &draft));
+            let bytes = object.text.len();
+            let event =
+                Event { revision, name: "n/a".into(), object, previous: None, deleted: false };
+            state.tables.entry(Arc::clone(&table)).or_default().events.push_back(Arc::new(event));
+            let at = now - Duration::from_secs(60 * (events - revision));
+            state.history.push(&table, bytes, at);
+        }
+        state
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn history_is_kept_by_age_by_size_and_by_number() {
+        tokio::time::advance(Duration::from_secs(100_000)).await;
+        let now = Instant::now();
+        let none = Limits { bytes: usize::MAX, events: usize::MAX, age: Duration::MAX };
+        let left = |limits: Limits| {
+            let mut state = state(now, 20);
+            forget(&mut state, &limits, now);
+            (20 - state.floor, state.tables["core/configmaps"].events.len())
+        };
+        assert_eq!(left(none), (20, 20));
+        assert_eq!(left(Limits { age: Duration::from_secs(5 * 60), ..none }), (6, 6));
+        assert_eq!(left(Limits { bytes: 4_000, ..none }), (4, 4));
+        assert_eq!(left(Limits { events: 7, ..none }), (7, 7));
+    }
+}

@@ -75,8 +75,7 @@ pub(super) fn start(
     requests: mpsc::Receiver<Request>,
 ) -> Result<Arc<Shared>, OpenError> {
     let db = open(path)?;
-    let (state, dead) =
-        load(&db, &limits).map_err(|source| OpenError::Sqlite { path: path.into(), source })?;
+    let (state, dead) = load(&db, &limits).map_err(refused(path))?;
     let swept = state.floor;
     let shared = Arc::new(Shared { state: RwLock::new(state), failing: AtomicBool::new(false) });
     let writer = Writer { db, shared: Arc::clone(&shared), limits, dead, swept };
@@ -89,7 +88,7 @@ pub(super) fn start(
 
 fn open(path: &Path) -> Result<Connection, OpenError> {
     let file = |source| OpenError::File { path: path.to_owned(), source };
-    let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
+    let sqlite = refused(path);
     if let Some(dir) = path.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(file)?;
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(file)?;
@@ -103,16 +102,15 @@ fn open(path: &Path) -> Result<Connection, OpenError> {
         .open(path)
         .map_err(file)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(file)?;
-    let unclean = fs::metadata(path.with_extension("db-wal")).is_ok_and(|m| m.len() > 0);
-    let db = Connection::open(path).map_err(sqlite)?;
-    db.busy_timeout(Duration::from_secs(5)).map_err(sqlite)?;
-    let (id, version) = identity(&db).map_err(sqlite)?;
+    let db = Connection::open(path).map_err(&sqlite)?;
+    db.busy_timeout(Duration::from_secs(5)).map_err(&sqlite)?;
+    let (id, version) = identity(&db).map_err(&sqlite)?;
     if version > SCHEMA_VERSION {
         return Err(OpenError::TooNew { path: path.into(), found: version });
     }
     let empty: bool = db
         .query_row("SELECT NOT EXISTS (SELECT 1 FROM sqlite_master)", [], |r| r.get(0))
-        .map_err(sqlite)?;
+        .map_err(&sqlite)?;
     if !empty && id != APPLICATION_ID {
         return Err(OpenError::Foreign { path: path.into() });
     }
@@ -121,15 +119,24 @@ fn open(path: &Path) -> Result<Connection, OpenError> {
          PRAGMA cache_size = -1024; PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 16777216;
          PRAGMA application_id = {APPLICATION_ID};"
     ))
-    .map_err(sqlite)?;
-    migrate(&db, version).map_err(sqlite)?;
-    if unclean {
-        let found = quick_check(&db).map_err(sqlite)?;
-        if found != "ok" {
-            return Err(OpenError::Damaged { path: path.into(), detail: found });
-        }
+    .map_err(&sqlite)?;
+    migrate(&db, version).map_err(&sqlite)?;
+    let found = quick_check(&db).map_err(&sqlite)?;
+    if found != "ok" {
+        return Err(OpenError::Damaged { path: path.into(), detail: found });
     }
     Ok(db)
+}
+
+/// What an error of SQLite means for opening: a damaged file has another remedy than one in use.
+fn refused(path: &Path) -> impl Fn(rusqlite::Error) -> OpenError + '_ {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    |source| match source.sqlite_error_code() {
+        Some(DatabaseCorrupt | NotADatabase) => {
+            OpenError::Damaged { path: path.to_owned(), detail: source.to_string() }
+        }
+        _ => OpenError::Sqlite { path: path.to_owned(), source },
+    }
 }
 
 /// The program and the schema version of a file.
@@ -597,6 +604,36 @@ mod tests {
         thread.join().unwrap();
         let store = Store::open(&path, limits).unwrap();
         assert_eq!(store.list("core/configmaps", "", None).objects.len(), written + 1);
+    }
+
+    #[tokio::test]
+    async fn a_damaged_file_is_refused_at_the_start_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let store = Store::open(&path, Limits::default()).unwrap();
+        for n in 0..60 {
+            let name = n.to_string();
+            let large =
+                Draft::of(&json!({"metadata": {"name": name}, "data": {"x": "x".repeat(900)}}));
+            store.put(key(&name), Expect::Absent, large).await.unwrap();
+        }
+        store.close().await;
+        let whole = fs::read(&path).unwrap();
+        let pages = whole.len() / 4096;
+        assert!(pages > 10);
+        // Every page in turn: nothing is served from a file that is not whole.
+        for page in 0..pages {
+            let mut broken = whole.clone();
+            broken[page * 4096..(page + 1) * 4096].fill(0xa5);
+            fs::write(&path, &broken).unwrap();
+            let Err(e) = Store::open(&path, Limits::default()) else {
+                panic!("page {page} is broken")
+            };
+            assert!(matches!(e, OpenError::Damaged { .. }), "page {page}: {e}");
+            assert!(e.to_string().contains("restore it from a backup"), "{e}");
+        }
+        fs::write(&path, &whole).unwrap();
+        assert_eq!(Store::open(&path, Limits::default()).unwrap().count("core/configmaps"), 60);
     }
 
     #[tokio::test]

@@ -9,6 +9,8 @@
 //! history and are woken; nobody keeps a queue for them ([`watch`]).
 
 pub(crate) mod compact;
+#[cfg(test)]
+mod crash;
 pub(crate) mod log;
 #[cfg(test)]
 mod model;
@@ -44,7 +46,7 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    fn new(revision: u64, draft: &Draft) -> Self {
+    pub(crate) fn new(revision: u64, draft: &Draft) -> Self {
         let digits = revision.to_string();
         let (head, tail) = draft.text.split_at(draft.revision_at as usize);
         let mut text = Vec::with_capacity(draft.text.len() + digits.len());

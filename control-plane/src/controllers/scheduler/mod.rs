@@ -8,6 +8,7 @@
 //! preempted: a pod of a high priority waits like any other.
 
 mod choose;
+mod claims;
 mod filter;
 mod node;
 mod topology;
@@ -18,9 +19,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Change, Follower, events};
+use super::{Change, Followed, Follower, events};
 use crate::http::auth::User;
 use crate::http::body::WriteOptions;
+use crate::http::get;
 use crate::http::subresource::bind;
 use crate::http::update::modify;
 use crate::plane::Plane;
@@ -50,8 +52,9 @@ fn key(o: &Value) -> String {
 }
 
 impl Index {
-    fn put_node(&mut self, node: &Value) {
-        self.cluster.nodes.entry(meta::name(node).to_owned()).or_default().update(node);
+    /// Returns whether that may change a choice: a node that only says that it lives does not.
+    fn put_node(&mut self, node: &Value) -> bool {
+        self.cluster.nodes.entry(meta::name(node).to_owned()).or_default().update(node)
     }
 
     /// Its pods are still there, and count again should it come back.
@@ -66,14 +69,14 @@ impl Index {
     fn put_namespaces(&mut self, changes: Vec<Change>) {
         for change in changes {
             let all = &mut self.cluster.namespaces;
-            let mut put = |n: &Value| {
-                all.insert(meta::name(n).to_owned(), labels(&n["metadata"]["labels"]));
+            let mut put = |n: &Followed| {
+                all.insert(n.name().to_owned(), labels(&n.value()["metadata"]["labels"]));
             };
             match change {
                 Change::Reset(list) => list.iter().for_each(put),
                 Change::Put(n) => put(&n),
                 Change::Gone(n) => {
-                    all.remove(meta::name(&n));
+                    all.remove(n.name());
                 }
             }
         }
@@ -131,6 +134,7 @@ pub(crate) async fn run(plane: Arc<Plane>) {
     let mut nodes = Follower::new(&plane, "core/nodes");
     let mut pods = Follower::new(&plane, "core/pods");
     let mut namespaces = Follower::new(&plane, "core/namespaces");
+    let mut claims = Follower::new(&plane, "core/persistentvolumeclaims");
     let mut index = Index::default();
     // Nodes first, so that the first pods find them.
     let mut all = changed_nodes(&mut index, nodes.next().await);
@@ -149,26 +153,25 @@ pub(crate) async fn run(plane: Arc<Plane>) {
         tokio::select! {
             changes = namespaces.next() => index.put_namespaces(changes),
             changes = nodes.next() => all = changed_nodes(&mut index, changes),
+            _ = claims.next() => all = true,
             changes = pods.next() => for change in changes {
                 match change {
                     Change::Reset(list) => {
-                        let keep: BTreeSet<String> = list.iter().map(key).collect();
+                        let keep: BTreeSet<&str> = list.iter().map(Followed::key).collect();
                         let known: Vec<String> = index.placed.keys().chain(index.waiting.keys()).cloned().collect();
-                        known.iter().filter(|k| !keep.contains(*k)).for_each(|k| index.remove_pod(k));
-                        list.into_iter().for_each(|p| { index.put_pod(p); });
+                        known.iter().filter(|k| !keep.contains(k.as_str())).for_each(|k| index.remove_pod(k));
+                        list.iter().for_each(|p| { index.put_pod(p.value()); });
                         all = true;
                     }
                     Change::Put(pod) => {
-                        let key = key(&pod);
-                        all |= index.put_pod(pod);
-                        if index.waiting.contains_key(&key) {
-                            fresh.insert(key);
+                        all |= index.put_pod(pod.value());
+                        if index.waiting.contains_key(pod.key()) {
+                            fresh.insert(pod.key().to_owned());
                         }
                     }
                     Change::Gone(pod) => {
-                        let key = key(&pod);
-                        all |= index.placed.contains_key(&key);
-                        index.remove_pod(&key);
+                        all |= index.placed.contains_key(pod.key());
+                        index.remove_pod(pod.key());
                     }
                 }
             },
@@ -179,30 +182,58 @@ pub(crate) async fn run(plane: Arc<Plane>) {
 
 /// Returns whether waiting pods should be looked at again.
 fn changed_nodes(index: &mut Index, changes: Vec<Change>) -> bool {
+    let mut matters = false;
     for change in changes {
         match change {
             Change::Reset(list) => {
-                let keep: BTreeSet<&str> = list.iter().map(meta::name).collect();
+                let keep: BTreeSet<&str> = list.iter().map(Followed::name).collect();
                 let known: Vec<String> = index.cluster.nodes.keys().cloned().collect();
                 known
                     .iter()
                     .filter(|n| !keep.contains(n.as_str()))
                     .for_each(|n| index.remove_node(n));
-                list.iter().for_each(|n| index.put_node(n));
+                list.iter().for_each(|n| {
+                    index.put_node(&n.value());
+                });
+                matters = true;
             }
-            Change::Put(n) => index.put_node(&n),
+            Change::Put(n) => matters |= index.put_node(&n.value()),
             Change::Gone(n) => {
-                index.remove_node(meta::name(&n));
+                index.remove_node(n.name());
+                matters = true;
             }
         }
     }
-    true
+    matters
+}
+
+/// What keeps a pod from every node, whatever nodes there are; none if there are no nodes, which is
+/// said first.
+fn unclaimed(plane: &Plane, pod: &Value, cluster: &Cluster) -> Option<String> {
+    let total = cluster.nodes.values().filter(|n| n.known).count();
+    let find = |group: &str, plural: &str, namespace: &str, name: &str| {
+        let resource = plane.registry.builtin(group, plural);
+        plane.store.get(&get::key(&resource, namespace, name)).map(|o| o.value())
+    };
+    let why = claims::missing(
+        pod,
+        |name| find("", "persistentvolumeclaims", meta::namespace(pod), name),
+        |name| find("storage.k8s.io", "storageclasses", "", name),
+    )?;
+    (total > 0).then(|| match why.strip_prefix("node(s)") {
+        Some(rest) => format!("0/{total} nodes are available: {total} node(s){rest}."),
+        None => format!("0/{total} nodes are available: {why}."),
+    })
 }
 
 async fn place(plane: &Arc<Plane>, index: &mut Index, key: &str) {
     let Some(pod) = index.waiting.get(key).cloned() else { return };
     let (namespace, name) = (meta::namespace(&pod).to_owned(), meta::name(&pod).to_owned());
-    match choose(&pod, &index.cluster) {
+    let chosen = match unclaimed(plane, &pod, &index.cluster) {
+        Some(why) => Err(why),
+        None => choose(&pod, &index.cluster),
+    };
+    match chosen {
         Ok(node) => {
             let user = User::internal("kube-scheduler");
             let binding = json!({"metadata": {"name": name, "namespace": namespace, "uid": meta::uid(&pod)}, "target": {"kind": "Node", "name": node}});

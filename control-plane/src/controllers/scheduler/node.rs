@@ -116,12 +116,23 @@ pub(super) fn labels(v: &Value) -> Labels {
 }
 
 impl NodeInfo {
-    pub(super) fn update(&mut self, node: &Value) {
-        self.labels = labels(&node["metadata"]["labels"]);
-        self.taints = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
-        self.unschedulable = node["spec"]["unschedulable"] == true;
-        self.allocatable = quantities(&node["status"]["allocatable"]);
-        self.known = true;
+    /// Takes in a node; returns whether anything changed that counts here.
+    pub(super) fn update(&mut self, node: &Value) -> bool {
+        let labels = labels(&node["metadata"]["labels"]);
+        let taints = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
+        let unschedulable = node["spec"]["unschedulable"] == true;
+        let allocatable = quantities(&node["status"]["allocatable"]);
+        if self.known
+            && self.labels == labels
+            && self.taints == taints
+            && self.unschedulable == unschedulable
+            && self.allocatable == allocatable
+        {
+            return false;
+        }
+        (self.labels, self.taints, self.unschedulable) = (labels, taints, unschedulable);
+        (self.allocatable, self.known) = (allocatable, true);
+        true
     }
 
     pub(super) fn pods(&self) -> impl Iterator<Item = &Load> {

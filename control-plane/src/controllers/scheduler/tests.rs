@@ -190,9 +190,8 @@ fn affinity_brings_together_and_the_first_of_a_kind_may_go_anywhere() {
         [0];
     term["namespaceSelector"] = json!({"matchLabels": {"team": "a"}});
     assert!(choose(&other, &index.cluster).is_err());
-    index.put_namespaces(vec![Change::Put(
-        json!({"metadata": {"name": "default", "labels": {"team": "a"}}}),
-    )]);
+    let namespace = json!({"metadata": {"name": "default", "labels": {"team": "a"}}});
+    index.put_namespaces(vec![Change::Put(Followed::of("/default", &namespace))]);
     assert_eq!(choose(&other, &index.cluster), Ok("n2".into()));
 }
 
@@ -217,4 +216,19 @@ fn every_resource_that_is_short_is_named() {
         choose(&p, &all),
         Err("0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient memory.".into())
     );
+}
+
+#[test]
+fn a_node_that_only_says_that_it_lives_has_nobody_looked_at_again() {
+    let mut index = Index::default();
+    let node = |beat: &str, cpu: &str| {
+        let node = json!({"metadata": {"name": "n"}, "status": {"allocatable": {"cpu": cpu},
+            "conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": beat}]}});
+        Followed::of("/n", &node)
+    };
+    assert!(changed_nodes(&mut index, vec![Change::Put(node("2026-01-01T00:00:00Z", "1"))]));
+    assert!(!changed_nodes(&mut index, vec![Change::Put(node("2026-01-01T00:00:10Z", "1"))]));
+    assert!(changed_nodes(&mut index, vec![Change::Put(node("2026-01-01T00:00:20Z", "2"))]));
+    assert!(changed_nodes(&mut index, vec![Change::Gone(node("", "2"))]));
+    assert!(changed_nodes(&mut index, vec![Change::Put(node("", "2"))]));
 }
