@@ -10,6 +10,8 @@ pub(crate) enum Unit {
     Seconds,
     Millis,
     Percent,
+    /// More is better: what is reached has to be at least the bound.
+    PerSecond,
 }
 
 impl Unit {
@@ -20,6 +22,7 @@ impl Unit {
             Unit::Seconds => format!("{value:.2} s"),
             Unit::Millis if value < 20.0 => format!("{value:.1} ms"),
             Unit::Millis => format!("{value:.0} ms"),
+            Unit::PerSecond => format!("{value:.0} /s"),
         }
     }
 }
@@ -30,7 +33,7 @@ pub(crate) struct Figure {
     /// What the original does; empty if it has no such thing.
     pub(crate) original: &'static str,
     pub(crate) unit: Unit,
-    /// The most that the median may be.
+    /// The most that the median may be; of a rate the least.
     pub(crate) at_most: f64,
     /// Every run.
     pub(crate) values: Vec<f64>,
@@ -52,7 +55,8 @@ impl Figure {
 
     fn reached(&self) -> &'static str {
         match median(&self.values) {
-            Some(middle) if middle <= self.at_most => "yes",
+            Some(middle) if self.unit == Unit::PerSecond && middle >= self.at_most => "yes",
+            Some(middle) if self.unit != Unit::PerSecond && middle <= self.at_most => "yes",
             _ => "**no**",
         }
     }
@@ -140,11 +144,12 @@ fn text(sections: &[Section], about: &str) -> String {
 
 fn row(text: &mut String, f: &Figure) {
     let original = if f.original.is_empty() { "none" } else { f.original };
+    let bound = f.unit.show(f.at_most);
     let _ = writeln!(
         text,
         "| {} | {original} | {} | {} | {} | {} |",
         f.what,
-        f.unit.show(f.at_most),
+        if f.unit == Unit::PerSecond { format!("at least {bound}") } else { bound },
         f.ours(),
         f.reached(),
         f.method

@@ -7,6 +7,7 @@
 mod dashboard;
 mod devices;
 mod memory;
+pub(crate) mod plane;
 mod pods;
 mod recovery;
 mod size;
@@ -29,7 +30,7 @@ pub(crate) struct Group {
 }
 
 /// All, in the order in which they are measured and shown.
-pub(crate) const GROUPS: [Group; 8] = [
+pub(crate) const GROUPS: [Group; 9] = [
     size::GROUP,
     up::GROUP,
     memory::GROUP,
@@ -38,6 +39,7 @@ pub(crate) const GROUPS: [Group; 8] = [
     recovery::GROUP,
     devices::GROUP,
     dashboard::GROUP,
+    plane::GROUP,
 ];
 
 const MAIN: &str = "From the cloud to the edge";
