@@ -15,8 +15,8 @@ use crate::wait;
 /// A program on a terminal of its own; killed when dropped.
 pub struct Screen {
     child: Box<dyn Child + Send + Sync>,
-    master: Option<Box<dyn MasterPty + Send>>,
-    keys: Option<Box<dyn Write + Send>>,
+    master: Box<dyn MasterPty + Send>,
+    keys: Box<dyn Write + Send>,
     shown: Arc<Mutex<Parser>>,
     reader: Option<std::thread::JoinHandle<()>>,
 }
@@ -56,8 +56,8 @@ impl Screen {
                 into.lock().process(&bytes[..n]);
             }
         });
-        let keys = Some(pty.master.take_writer().unwrap());
-        Self { child, master: Some(pty.master), keys, shown, reader: Some(reader) }
+        let keys = pty.master.take_writer().unwrap();
+        Self { child, master: pty.master, keys, shown, reader: Some(reader) }
     }
 
     /// The program's process. (`nsenter` becomes the program.)
@@ -73,9 +73,8 @@ impl Screen {
     /// # Panics
     /// When the terminal is gone.
     pub fn keys(&mut self, keys: &str) {
-        let to = self.keys.as_mut().unwrap();
-        to.write_all(keys.as_bytes()).unwrap();
-        to.flush().unwrap();
+        self.keys.write_all(keys.as_bytes()).unwrap();
+        self.keys.flush().unwrap();
     }
 
     /// Another size.
@@ -85,7 +84,7 @@ impl Screen {
     pub fn resize(&self, columns: u16, lines: u16) {
         let size = PtySize { rows: lines, cols: columns, pixel_width: 0, pixel_height: 0 };
         self.shown.lock().screen_mut().set_size(nonzero(lines), nonzero(columns));
-        self.master.as_ref().unwrap().resize(size).unwrap();
+        self.master.resize(size).unwrap();
     }
 
     /// What is on the screen.
@@ -159,7 +158,7 @@ impl Screen {
         let parser = self.shown.lock();
         let screen = parser.screen();
         // ICANON and ECHO of the line discipline.
-        let modes = self.master.as_ref().unwrap().get_termios().map_or(0, |t| t.local_flags.bits());
+        let modes = self.master.get_termios().map_or(0, |t| t.local_flags.bits());
         let wrong = [
             (screen.alternate_screen(), "the alternate screen"),
             (screen.mouse_protocol_mode() != MouseProtocolMode::None, "the mouse"),
@@ -168,12 +167,6 @@ impl Screen {
             (modes & 0o12 != 0o12, "raw mode"),
         ];
         wrong.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect()
-    }
-
-    /// The terminal vanishes, as when a window is closed.
-    pub fn vanish(&mut self) {
-        self.keys = None;
-        self.master = None;
     }
 }
 

@@ -180,6 +180,8 @@ fn link_to_screen() -> Vec<f64> {
     let mut command = site.pair.cloud.command(binary());
     command.arg("dashboard");
     let mut screen = Screen::start(&command, 120, 40);
+    // What is typed before it has taken the terminal over is lost.
+    screen.until_shows("[overview]", PATIENCE);
     screen.keys(":nodes\r");
     let link =
         |screen: &str, link: &str| screen.lines().any(|l| l.contains(NODE) && l.contains(link));

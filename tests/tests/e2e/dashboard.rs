@@ -81,8 +81,8 @@ fn keadm_up_opens_the_dashboard_at_enter_and_it_shows_and_does_everything() {
     assert!(overview.lines().any(|l| l.contains("1 ready")), "{overview}");
 
     tmux.keys(&[":nodes", "Enter"]);
-    let nodes = tmux.until("edge-1");
-    assert!(nodes.contains("[nodes 1]") && nodes.contains("Ready"), "{nodes}");
+    let nodes = tmux.until("[nodes 1]");
+    assert!(nodes.contains("edge-1") && nodes.contains("Ready"), "{nodes}");
     assert!(!nodes.contains("RUNTIME"), "80 columns have no room for it\n{nodes}");
     tmux.run(&["resize-window", "-x", "200", "-y", "50"]);
     tmux.until("RUNTIME");
@@ -100,14 +100,17 @@ fn keadm_up_opens_the_dashboard_at_enter_and_it_shows_and_does_everything() {
     tmux.keys(&["y"]);
     tmux.until("Ready,Cordoned");
     tmux.keys(&["Escape"]);
+    tmux.until("LINK");
 
     tmux.keys(&[":pods", "Enter"]);
     tmux.until("[pods 2]");
-    tmux.keys(&["/sample-mapper", "Enter"]);
+    tmux.keys(&["/hello", "Enter"]);
+    tmux.until_it("one pod", |screen| !screen.contains("sample-mapper"));
     tmux.keys(&["l"]);
-    tmux.until("log of default/sample-mapper | following");
-    tmux.until("climate");
+    tmux.until("log of default/hello | following");
+    tmux.until("hello from hello, beat");
     tmux.keys(&["Escape"]);
+    tmux.until("RESTARTS");
 
     tmux.keys(&[":devices", "Enter"]);
     tmux.until("heating=false");
@@ -123,7 +126,8 @@ fn keadm_up_opens_the_dashboard_at_enter_and_it_shows_and_does_everything() {
     });
 
     tmux.keys(&[":flow", "Enter"]);
-    tmux.until("default/climate");
+    tmux.until("[flow]");
+    tmux.until("default/device/climate");
     tmux.keys(&["Space"]);
     tmux.until("HELD");
     tmux.keys(&["Space", "?"]);
@@ -133,7 +137,9 @@ fn keadm_up_opens_the_dashboard_at_enter_and_it_shows_and_does_everything() {
     tmux.run(&["resize-window", "-x", "80", "-y", "24"]);
     tmux.until("these keys");
     // Leaving it ends nothing else.
-    tmux.keys(&["Escape", "q"]);
+    tmux.keys(&["Escape"]);
+    tmux.until("OBJECT");
+    tmux.keys(&["q"]);
     tmux.until("Ctrl-C stops everything");
     tmux.keys(&["C-c"]);
     tmux.until("state kept in");
@@ -177,14 +183,27 @@ fn a_replay_stands_still_goes_step_by_step_and_to_another_time() {
     screen.until_shows("playing", PATIENCE);
     screen.keys(" ");
     screen.until_shows("held", PATIENCE);
-    for _ in 0..40 {
+    let at = |screen: &str| {
+        let (_, rest) = screen.split_once("held ")?;
+        rest.split('s').next()?.parse::<u32>().ok()
+    };
+    let before = at(&screen.text()).unwrap();
+    screen.keys("\x1b[C");
+    screen.until("five seconds later", PATIENCE, |s| at(s) == Some(before + 5));
+    for n in (0..=before).step_by(5) {
         screen.keys("\x1b[D");
+        screen.until("five seconds before that", PATIENCE, |s| at(s) == Some(before - n));
     }
+    screen.keys("\x1b[D");
     screen.until_shows("held 0s", PATIENCE);
     screen.keys(".");
     screen.until("a step", PATIENCE, |screen| screen.contains("held") && screen.contains("x1"));
-    screen.keys("+++ ");
-    screen.until_shows("x8", PATIENCE);
+    screen.keys("+");
+    screen.until_shows("x2", PATIENCE);
+    screen.keys("+");
+    screen.until_shows("x4", PATIENCE);
+    screen.keys(" ");
+    screen.until_shows("playing", PATIENCE);
     screen.keys("q");
     assert_eq!(screen.until_ended(PATIENCE).exit_code(), 0);
     assert_eq!(screen.not_restored(), [] as [&str; 0]);
@@ -203,10 +222,27 @@ fn sigterm_gives_the_terminal_back_as_it_was() {
 
 #[test]
 fn a_terminal_that_vanishes_ends_the_dashboard() {
-    let mut screen = Screen::start(&replay(&[]), 100, 30);
-    screen.until_shows("[overview]", PATIENCE);
-    screen.vanish();
-    screen.until_ended(Duration::from_secs(10));
+    let folder = tempfile::tempdir().unwrap();
+    let tmux = |args: &[&str]| {
+        let mut command = Command::new("tmux");
+        command.arg("-S").arg(folder.path().join("tmux")).args(["-f", "/dev/null"]).args(args);
+        let out = command.env("TERM", "xterm-256color").env("LC_ALL", "C.UTF-8").output().unwrap();
+        assert!(out.status.success(), "tmux {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    let (program, recording) = (binary(), recording());
+    let mut line = vec!["new-session", "-d", "-x", "80", "-y", "24", program.to_str().unwrap()];
+    line.extend(["dashboard", "--replay", recording.to_str().unwrap()]);
+    tmux(line.as_slice());
+    wait::until("the dashboard", PATIENCE, || {
+        let screen = tmux(&["capture-pane", "-p"]);
+        if screen.contains("[overview]") { Ok(()) } else { Err(screen) }
+    });
+    let pid = tmux(&["display-message", "-p", "#{pane_pid}"]).trim().to_owned();
+    let process = Path::new("/proc").join(&pid);
+    assert!(process.exists());
+    tmux(&["kill-server"]);
+    wait::until_true("the end of the dashboard", Duration::from_secs(10), || !process.exists());
 }
 
 #[test]
