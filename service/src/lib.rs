@@ -21,6 +21,7 @@
 pub mod admin;
 pub mod backoff;
 pub mod keyed;
+pub mod pages;
 pub mod readiness;
 pub mod shutdown;
 pub mod stream;

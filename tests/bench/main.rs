@@ -14,6 +14,7 @@
 )]
 
 mod client;
+mod fake_edge;
 mod page;
 mod scenes;
 mod site;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use tests::containerd::Containerd;
-use tests::host::{CLOUD_ADDRESS, Pair};
-use tests::keadm::{binary, command, rss_kib, service_pid};
+use tests::host::{CLOUD_ADDRESS, Host, Pair};
+use tests::keadm::{binary, command, service_pid};
 use tests::kubectl::Kubectl;
 
 use crate::client::{INSIDE, WATCHING};
@@ -46,6 +46,10 @@ fn keadm(mut command: Command) -> String {
     String::from_utf8(out.stdout).unwrap().trim().to_owned()
 }
 
+fn token(cloud: &Host) -> String {
+    keadm(command(cloud, ["gettoken"]))
+}
+
 impl Site {
     /// For the scenes of a group.
     pub(crate) fn new(group: &'static str) -> Self {
@@ -66,7 +70,7 @@ impl Site {
         let pair = Pair::new();
         let containerd = Containerd::start_on(&pair.edge).unwrap();
         keadm(command(&pair.cloud, ["init", "--embedded", "--advertise-address", CLOUD_ADDRESS]));
-        let token = keadm(command(&pair.cloud, ["gettoken"]));
+        let token = token(&pair.cloud);
         let link = format!("{CLOUD_ADDRESS}:10000");
         let endpoint = containerd.endpoint();
         let mut join = pair.edge.command(edge);
@@ -79,6 +83,11 @@ impl Site {
     /// The administrator's kubectl.
     pub(crate) fn kubectl(&self) -> Kubectl<'_> {
         Kubectl::new(&self.pair.cloud, Path::new(KUBECONFIG))
+    }
+
+    /// A token to join with.
+    pub(crate) fn token(&self) -> String {
+        token(&self.pair.cloud)
     }
 
     /// Its process.
@@ -128,11 +137,24 @@ pub(crate) fn signal(pid: u32, signal: Signal) {
     nix::sys::signal::kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
 }
 
-/// Resident memory in MiB: ten looks, a second apart, after it had time to settle.
+/// Resident memory in MiB: ten looks, a second apart, after it had time to settle: a program gives
+/// back what its start needed ten seconds after it.
 pub(crate) fn memory(pid: u32) -> Vec<f64> {
-    pause(Duration::from_secs(5));
-    #[expect(clippy::cast_precision_loss, reason = "MiB")]
-    let look = || rss_kib(pid) as f64 / 1024.0;
+    looks(pid, "VmRSS:")
+}
+
+/// The part of it that is no file's: what a program has allocated.
+pub(crate) fn allocated(pid: u32) -> Vec<f64> {
+    looks(pid, "RssAnon:")
+}
+
+fn looks(pid: u32, field: &str) -> Vec<f64> {
+    pause(Duration::from_secs(15));
+    let look = || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|l| l.strip_prefix(field)).unwrap();
+        line.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1024.0
+    };
     (0..10)
         .map(|_| {
             pause(Duration::from_secs(1));

@@ -26,7 +26,7 @@ fn figures() -> Vec<Figure> {
     figures
 }
 
-const IDLE: &str = "VmRSS of the process, ten looks a second apart; pods in containerd";
+const IDLE: &str = "VmRSS of the process, ten looks a second apart, the first 15 s after the last change; pods in containerd";
 
 /// An edge without pods, and with thirty.
 fn edge(site: &Site, of: &'static str) -> [Figure; 2] {

@@ -4,8 +4,10 @@
 //! needs, so that groups do not depend on each other; `inside` is what of it has to run on a host,
 //! see [`crate::client`].
 
+mod churn;
 mod dashboard;
 mod devices;
+mod fleet;
 mod memory;
 pub(crate) mod plane;
 mod pods;
@@ -30,13 +32,15 @@ pub(crate) struct Group {
 }
 
 /// All, in the order in which they are measured and shown.
-pub(crate) const GROUPS: [Group; 9] = [
+pub(crate) const GROUPS: [Group; 11] = [
     size::GROUP,
     up::GROUP,
     memory::GROUP,
     pods::GROUP,
     store::GROUP,
     recovery::GROUP,
+    fleet::GROUP,
+    churn::GROUP,
     devices::GROUP,
     dashboard::GROUP,
     plane::GROUP,
