@@ -242,6 +242,21 @@ pub fn restore(archive: &Path, data_dir: &Path) -> Result<Restored> {
     result
 }
 
+/// Does all that [`restore`] does before it changes anything, and leaves everything as it was.
+///
+/// # Errors
+/// As [`restore`].
+pub fn rehearse(archive: &Path, data_dir: &Path) -> Result<Contents> {
+    let held =
+        if data_dir.join("db").join(DATABASE).exists() { Some(lock(data_dir)?) } else { None };
+    let next = beside(data_dir, "restoring");
+    let _ = fs::remove_dir_all(&next);
+    let result = unpack(archive, &next);
+    let _ = fs::remove_dir_all(&next);
+    drop(held);
+    result
+}
+
 fn unpack(archive: &Path, next: &Path) -> Result<Contents> {
     let bad = |why: &str| BackupError::Bad { path: archive.to_owned(), why: why.to_owned() };
     for dir in [next.to_owned(), next.join("pki"), next.join("db")] {

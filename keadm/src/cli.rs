@@ -25,12 +25,17 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// `KEADM_QUIET=1`; empty, `0`, `no`, `off` and `false` are as good as not set.
+fn falsey() -> clap::builder::FalseyValueParser {
+    clap::builder::FalseyValueParser::new()
+}
+
 /// The flags that every command has.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Say nothing but data, warnings and errors
-    #[arg(short, long, global = true)]
+    #[arg(short, long, env = "KEADM_QUIET", hide_env = true, value_parser = falsey(), global = true)]
     pub quiet: bool,
     /// Log more; repeat for even more
     #[arg(short, action = clap::ArgAction::Count, global = true)]
@@ -39,16 +44,40 @@ pub struct Global {
     #[arg(long = "v", value_name = "N", global = true, hide = true)]
     pub klog: Option<u8>,
     /// The log lines of the programs run by this command
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT", global = true)]
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        env = "KEADM_LOG_FORMAT",
+        hide_env = true,
+        global = true
+    )]
     pub log_format: LogFormat,
     /// When to use colour; `NO_COLOR` is heeded
-    #[arg(long, value_enum, default_value_t, value_name = "WHEN", global = true)]
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "WHEN",
+        env = "KEADM_COLOR",
+        hide_env = true,
+        global = true
+    )]
     pub color: ColourChoice,
     /// How steps are shown
-    #[arg(long, value_enum, default_value_t, value_name = "HOW", global = true)]
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "HOW",
+        env = "KEADM_PROGRESS",
+        hide_env = true,
+        global = true
+    )]
     pub progress: ProgressChoice,
     /// Write `ok`, `FAIL` and `warn` instead of symbols
-    #[arg(long, global = true)]
+    #[arg(long, env = "KEADM_ASCII", hide_env = true, value_parser = falsey(), global = true)]
     pub ascii: bool,
     /// The folder below which the installation lies
     #[arg(
@@ -116,6 +145,9 @@ pub enum Command {
     Drain(Box<commands::node::DrainArgs>),
     #[cfg(feature = "edge")]
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Ctl(Box<commands::ctl::CtlArgs>),
+    #[cfg(feature = "edge")]
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     Debug(Box<commands::debug::DebugArgs>),
     #[cfg(feature = "cloud")]
     #[command(name = "gettoken")]
@@ -172,7 +204,8 @@ pub enum Command {
 }
 
 /// The commands of all builds, with the feature that each needs.
-const FEATURES: [(&str, &str); 14] = [
+const FEATURES: [(&str, &str); 15] = [
+    ("ctl", "edge"),
     ("debug", "edge"),
     ("dashboard", "dashboard"),
     ("up", "cloud"),
@@ -209,12 +242,45 @@ pub(crate) fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> 
     given
 }
 
+/// KubeEdge's commands that are not here, and what does the same.
+const ABSENT: [(&str, &str); 12] = [
+    ("upgrade", "put the new program in the place of the old one and restart its services"),
+    ("rollback", "put the earlier program back in its place and restart its services"),
+    ("batch", "run `keadm join` on each machine: `ssh HOST keadm join ..`"),
+    ("config-update", "edit edgecore.yaml, see `keadm config check edgecore`, restart edgecore"),
+    ("deprecated", "`keadm init`, `keadm join` and `keadm reset` need no release tarballs"),
+    ("config images", "there are no images: cloudcore and edgecore are this one program"),
+    ("backup edge", "stop edgecore and copy /etc/kubeedge and /var/lib/kubeedge"),
+    ("ctl edit", "`keadm device set NAME PROPERTY=VALUE`, where the cloud is reachable"),
+    ("ctl exec", "`kubectl exec`, where the cloud is reachable"),
+    ("ctl confirm", "there are no upgrades that wait for a confirmation"),
+    ("ctl unhold-upgrade", "there are no upgrades that wait"),
+    ("pki", "cloudcore makes and renews certificates by itself; see docs/certificates.md"),
+];
+
+/// The command that was asked for and is not here: its whole path.
+fn asked(e: &clap::Error) -> Option<String> {
+    let (ErrorKind::InvalidSubcommand, Some(ContextValue::String(name))) =
+        (e.kind(), e.get(ContextKind::InvalidSubcommand))
+    else {
+        return None;
+    };
+    // The usage names the command below which it was looked for: `Usage: keadm ctl [OPTIONS] ..`
+    let usage = e.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
+    let words = usage.split_whitespace().skip_while(|word| *word != "keadm").skip(1);
+    let mut path: Vec<&str> = words.take_while(|word| !word.starts_with(['[', '<', '-'])).collect();
+    path.push(name);
+    Some(path.join(" "))
+}
+
 /// A mistake on the command line, in our own form.
 pub(crate) fn usage_error(e: &clap::Error) -> CommandError {
-    if let (ErrorKind::InvalidSubcommand, Some(ContextValue::String(name))) =
-        (e.kind(), e.get(ContextKind::InvalidSubcommand))
-        && let Some((_, feature)) = FEATURES.iter().find(|(n, _)| n == name)
-    {
+    let path = asked(e).unwrap_or_default();
+    if let Some((name, instead)) = ABSENT.iter().find(|(absent, _)| *absent == path) {
+        let text = format!("there is no `keadm {name}` here, as KubeEdge has it");
+        return CommandError::new(Kind::Unsupported, text).hint(*instead);
+    }
+    if let Some((name, feature)) = FEATURES.iter().find(|(n, _)| *n == path) {
         return CommandError::new(Kind::Unsupported, format!("this build has no `keadm {name}`"))
             .because(format!("it was made without the feature `{feature}`"))
             .hint(format!("`cargo build --release --features {feature}` makes one that has it"));
@@ -272,6 +338,19 @@ mod tests {
         assert_eq!(arguments(words("./keadm up").into_iter()), words("./keadm up"));
     }
 
+    #[test]
+    fn what_kubeedge_has_and_this_program_has_not_is_said_with_what_does_the_same() {
+        for (name, instead) in ABSENT {
+            let e = crate::command().try_get_matches_from(words(&format!("keadm {name} x")));
+            let e = usage_error(&e.unwrap_err());
+            assert_eq!(e.kind, Kind::Unsupported, "{name}: {}", e.message());
+            assert!(e.message().contains(&format!("`keadm {name}`")), "{}", e.message());
+            assert_eq!(e.hints(), [instead]);
+        }
+        let typo = crate::command().try_get_matches_from(words("keadm config imges"));
+        assert_eq!(usage_error(&typo.unwrap_err()).kind, Kind::Usage);
+    }
+
     fn mistake(line: &str) -> String {
         let e = crate::command().try_get_matches_from(words(line)).unwrap_err();
         usage_error(&e).render(false)
@@ -285,6 +364,8 @@ mod tests {
                 mistake("keadm version --ouput json"),
                 mistake("keadm version -o toml"),
                 mistake("keadm reset moon"),
+                mistake("keadm ctl log web"),
+                mistake("keadm get pods --al-namespaces"),
             ]
             .join("\n")
         );

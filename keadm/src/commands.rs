@@ -11,6 +11,8 @@ pub mod completion;
 pub mod config;
 #[cfg(feature = "cloud")]
 pub mod control_plane;
+#[cfg(feature = "edge")]
+pub mod ctl;
 #[cfg(feature = "dashboard")]
 pub mod dashboard;
 #[cfg(feature = "edge")]
@@ -65,6 +67,8 @@ pub fn run(command: &Command, cx: &Context) -> Result<(), CommandError> {
         #[cfg(feature = "edge")]
         Command::Join(args) => join::join(args, cx),
         Command::Get(args) => get::get(args, cx),
+        #[cfg(feature = "edge")]
+        Command::Ctl(args) => ctl::ctl(args, cx),
         #[cfg(feature = "edge")]
         Command::Debug(args) => debug::debug(args, cx),
         Command::Describe(args) => describe::describe(args, cx),
@@ -125,6 +129,13 @@ pub(crate) fn duration(text: &str) -> Result<std::time::Duration, String> {
         Some(millis @ 1..=86_400_000) => Ok(std::time::Duration::from_millis(millis)),
         _ => Err(format!("`{text}` is not between 1 ms and a day")),
     }
+}
+
+/// The one of `all` that was probably meant.
+pub(crate) fn nearest<'a>(given: &str, all: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = all.into_iter().map(|name| (strsim::jaro_winkler(name, given), name));
+    let best = scored.max_by(|(a, _), (b, _)| a.total_cmp(b));
+    best.filter(|(score, _)| *score > 0.8).map(|(_, name)| name)
 }
 
 /// `-o json`

@@ -57,11 +57,34 @@ pub(crate) fn nodes(current: &OsStr) -> Vec<CompletionCandidate> {
     starting(current, fleet().map(|fleet| named(&fleet, Kind::Node)).unwrap_or_default())
 }
 
+/// Names of devices.
+#[cfg(feature = "cloud")]
+pub(crate) fn devices(current: &OsStr) -> Vec<CompletionCandidate> {
+    starting(current, fleet().map(|fleet| named(&fleet, Kind::Device)).unwrap_or_default())
+}
+
+/// Properties of the device that was typed before, with a `=` to go on from.
+#[cfg(feature = "cloud")]
+pub(crate) fn properties(current: &OsStr) -> Vec<CompletionCandidate> {
+    let words = typed_words();
+    let devices = fleet().map(|fleet| fleet.devices).unwrap_or_default();
+    let of = devices.into_iter().filter(|row| words.contains(&row.name));
+    starting(current, of.flat_map(|row| row.twins).map(|twin| format!("{}=", twin.property)))
+}
+
+/// Names of pods.
+#[cfg(feature = "edge")]
+pub(crate) fn pods(current: &OsStr) -> Vec<CompletionCandidate> {
+    starting(current, fleet().map(|fleet| named(&fleet, Kind::Pod)).unwrap_or_default())
+}
+
+fn typed_words() -> Vec<String> {
+    std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
 /// Names of the kind that was typed before.
 pub(crate) fn names(current: &OsStr) -> Vec<CompletionCandidate> {
-    let words: Vec<String> =
-        std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
-    let Some(kind) = typed(&words) else { return Vec::new() };
+    let Some(kind) = typed(&typed_words()) else { return Vec::new() };
     let found = fleet().map(|fleet| named(&fleet, kind)).unwrap_or_default();
     starting(current, found)
 }
@@ -86,36 +109,97 @@ pub(crate) fn forms(current: &OsStr) -> Vec<CompletionCandidate> {
     };
     // After the last comma, the next column is begun.
     let done = columns.rfind(',').map_or("", |at| &columns[..=at]);
-    let offered = PATHS.map(|path| {
+    let offered = paths_of(typed(&typed_words())).into_iter().map(|path| {
         let title = path.rsplit('.').next().unwrap_or_default().to_uppercase();
         format!("custom-columns={done}{title}:{path}")
     });
     starting(current, offered)
 }
 
-/// Paths that are often sorted by or shown.
-const PATHS: [&str; 12] = [
-    ".metadata.name",
-    ".metadata.namespace",
-    ".metadata.creationTimestamp",
-    ".spec.nodeName",
-    ".status.phase",
-    ".status.summary",
-    ".status.restarts",
-    ".status.ready",
-    ".status.lastReport",
-    ".status.version",
-    ".status.queue.waiting",
-    ".status.usage.memory",
-];
+/// What documents of every kind have, apart from messages and events.
+const COMMON: [&str; 2] = [".metadata.name", ".metadata.creationTimestamp"];
+
+/// Fields of a kind that are often sorted by or shown, as docs/output.md has them.
+fn fields(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Node => &[
+            ".spec.unschedulable",
+            ".status.ready",
+            ".status.version",
+            ".status.address",
+            ".status.runtime",
+            ".status.lastReport",
+            ".status.link.since",
+            ".status.link.from",
+            ".status.link.roundTripUs",
+            ".status.queue.waiting",
+            ".status.queue.unacknowledged",
+            ".status.usage.cpuMillis",
+            ".status.usage.memory",
+        ],
+        Kind::Pod => &[
+            ".metadata.namespace",
+            ".spec.nodeName",
+            ".spec.images",
+            ".status.phase",
+            ".status.summary",
+            ".status.ready",
+            ".status.restarts",
+            ".status.ip",
+            ".status.lastReport",
+            ".status.hops.edgeToHubUs",
+            ".status.usage.cpuMillis",
+            ".status.usage.memory",
+        ],
+        Kind::Device => &[
+            ".metadata.namespace",
+            ".spec.nodeName",
+            ".spec.deviceModelRef.name",
+            ".spec.protocol.protocolName",
+            ".status.state",
+            ".status.inSync",
+            ".status.lastOnline",
+            ".status.lastReport",
+        ],
+        Kind::DeviceModel => &[".metadata.namespace", ".spec.protocol", ".spec.properties[*].name"],
+        Kind::Message => &[
+            ".at",
+            ".node",
+            ".direction",
+            ".messageKind",
+            ".object",
+            ".size",
+            ".firstUs",
+            ".secondUs",
+            ".outcome",
+        ],
+        Kind::Event => &[".at", ".type", ".reason", ".object", ".node", ".message", ".count"],
+    }
+}
+
+/// The paths of a kind; those of all kinds, if none has been typed yet. Pure.
+fn paths_of(kind: Option<Kind>) -> Vec<&'static str> {
+    match kind {
+        Some(kind @ (Kind::Message | Kind::Event)) => fields(kind).to_vec(),
+        Some(kind) => COMMON.iter().chain(fields(kind)).copied().collect(),
+        None => {
+            let all = [Kind::Node, Kind::Pod, Kind::Device].into_iter().flat_map(fields);
+            let all: BTreeSet<&str> = COMMON.iter().chain(all).copied().collect();
+            all.into_iter().collect()
+        }
+    }
+}
 
 /// Paths for `--sort-by`.
 pub(crate) fn paths(current: &OsStr) -> Vec<CompletionCandidate> {
-    starting(current, PATHS)
+    starting(current, paths_of(typed(&typed_words())))
 }
 
 /// The kind behind the command, among the words of a command line that a shell hands over. Pure.
 fn typed(words: &[String]) -> Option<Kind> {
+    if words.iter().any(|w| w == "events") {
+        return Some(Kind::Event);
+    }
     let command = words.iter().position(|w| matches!(w.as_str(), "get" | "describe" | "top"))?;
     words[command + 1..].iter().find_map(|word| Kind::named(word).ok())
 }
@@ -163,7 +247,7 @@ mod tests {
     fn kinds_forms_and_paths_are_offered_as_far_as_they_are_typed() {
         assert_eq!(offered(kinds(OsStr::new("de"))), ["devices", "devicemodels"]);
         assert_eq!(offered(forms(OsStr::new("js"))), ["json", "jsonl", "jsonpath={"]);
-        assert_eq!(offered(paths(OsStr::new(".spec"))), [".spec.nodeName"]);
+        assert_eq!(offered(paths(OsStr::new(".spec.n"))), [".spec.nodeName"]);
         let next = offered(forms(OsStr::new("custom-columns=A:.x,PH")));
         assert_eq!(next, ["custom-columns=A:.x,PHASE:.status.phase"]);
     }
@@ -174,6 +258,28 @@ mod tests {
         assert_eq!(typed(&words("keadm -- keadm get pods w")), Some(Kind::Pod));
         assert_eq!(typed(&words("keadm -- keadm -q describe node e")), Some(Kind::Node));
         assert_eq!(typed(&words("keadm -- keadm get")), None);
+        assert_eq!(typed(&words("keadm -- keadm events -o x")), Some(Kind::Event));
+        assert_eq!(typed(&words("keadm -- keadm ctl get pods w")), Some(Kind::Pod));
+    }
+
+    #[test]
+    fn columns_are_those_of_the_kind_that_was_typed() {
+        assert!(paths_of(Some(Kind::Pod)).contains(&".status.restarts"));
+        assert!(!paths_of(Some(Kind::Node)).contains(&".status.restarts"));
+        assert!(!paths_of(Some(Kind::Message)).contains(&".metadata.name"));
+        let all = paths_of(None);
+        assert!(all.contains(&".status.restarts") && all.contains(&".status.version"));
+    }
+
+    #[test]
+    fn every_path_that_is_offered_is_one_of_the_documents() {
+        let documented = include_str!("../../docs/output.md");
+        for kind in [Kind::Node, Kind::Pod, Kind::Device, Kind::Message, Kind::Event] {
+            for path in paths_of(Some(kind)) {
+                let last = path.rsplit('.').next().unwrap_or_default();
+                assert!(documented.contains(&format!("\"{last}\"")), "{path} of {kind:?}");
+            }
+        }
     }
 
     #[test]

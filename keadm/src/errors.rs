@@ -126,6 +126,15 @@ impl CommandError {
         &self.hints
     }
 
+    /// The line on standard error with `--log-format json`.
+    pub fn to_json(&self) -> String {
+        serde_json::json!({
+            "level": "ERROR", "message": self.message, "causes": self.causes, "hints": self.hints,
+            "exitCode": self.kind as u8,
+        })
+        .to_string()
+    }
+
     /// The text on standard error. `red` and `bold` wrap words when there is colour.
     pub fn render(&self, colour: bool) -> String {
         let paint = |code: &str, word: &str| {
@@ -200,6 +209,15 @@ mod tests {
              certificate service at `https://10.0.4.2:10002` refused the token\nhint: run `keadm \
              gettoken` on the cloud side for a new one\n"
         );
+    }
+
+    #[test]
+    fn in_a_log_of_json_an_error_is_one_line_of_it() {
+        let e = CommandError::new(Kind::TimedOut, "it takes too long").because("x\ny").hint("wait");
+        let line = e.to_json();
+        assert!(!line.contains('\n'), "{line}");
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((value["exitCode"].as_u64(), value["level"].as_str()), (Some(7), Some("ERROR")));
     }
 
     #[test]

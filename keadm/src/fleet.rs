@@ -3,7 +3,7 @@
 //!
 //! Owns: which of them answers, and the word about it when it is not the best one.
 //! Called by: `get`, `describe`, `status`, `top`, `events`, and the completion of names.
-//! Never: changes anything.
+//! Never: changes anything that it was not asked to change.
 
 mod find;
 #[cfg(feature = "cloud")]
@@ -33,7 +33,7 @@ pub use stream::StreamReader;
 #[command(next_help_heading = "Where to look")]
 pub struct FleetArgs {
     /// The status stream: a socket of this machine, or `https://HOST:10002` of a cloudcore
-    #[arg(long, value_name = "SOCKET|URL", env = "KEADM_STATUS", hide_env_values = true)]
+    #[arg(long, value_name = "SOCKET|URL", env = "KEADM_ENDPOINT", hide_env_values = true)]
     pub endpoint: Option<String>,
     /// Ask the edge half of this machine, which answers also while the cloud is unreachable
     #[arg(long, conflicts_with = "endpoint")]
@@ -65,7 +65,7 @@ impl FleetArgs {
     pub(crate) fn from_environment(limit: Duration) -> Self {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         Self {
-            endpoint: variable("KEADM_STATUS"),
+            endpoint: variable("KEADM_ENDPOINT"),
             local: false,
             certificate_authority: variable("KEADM_CERTIFICATE_AUTHORITY").map(Into::into),
             token_file: variable("KEADM_TOKEN_FILE").map(Into::into),
@@ -181,13 +181,7 @@ impl Fleet {
         match self {
             Self::Stream(reader) => reader.request(request).await,
             #[cfg(feature = "cloud")]
-            Self::Kubernetes(_) => Err(CommandError::new(
-                Kind::Unreachable,
-                "that is done through a status stream, and none answers",
-            )
-            .hint(
-                "`kubectl` does it through the Kubernetes API: `kubectl cordon`, `kubectl drain`",
-            )),
+            Self::Kubernetes(watching) => watching.request(request).await,
         }
     }
 

@@ -18,6 +18,8 @@ pub mod fleet;
 pub mod host;
 pub mod https;
 pub mod made;
+#[cfg(feature = "edge")]
+pub mod node_api;
 #[cfg(feature = "cloud")]
 pub mod objects;
 pub mod output;
@@ -68,15 +70,17 @@ pub fn main() -> ExitCode {
             json: cli.global.log_format == cli::LogFormat::Json,
         },
     };
-    finish(commands::run(&cli.command, &context), &printer)
+    finish(commands::run(&cli.command, &context), &printer, context.logging.json)
 }
 
-fn finish(result: Result<(), CommandError>, printer: &Printer) -> ExitCode {
+fn finish(result: Result<(), CommandError>, printer: &Printer, json: bool) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             if e.kind != Kind::BrokenPipe {
-                printer.shout(e.render(printer.manner().colour).trim_end());
+                // Whoever reads the log line by line finds its end there, too.
+                let text = if json { e.to_json() } else { e.render(printer.manner().colour) };
+                printer.shout(text.trim_end());
             }
             ExitCode::from(e.kind as u8)
         }
@@ -94,6 +98,6 @@ fn parse(arguments: Vec<OsString>) -> Result<Cli, ExitCode> {
             };
         }
         let manner = Manner::of(Default::default(), Default::default(), false, false);
-        finish(Err(cli::usage_error(&e)), &Printer::standard(manner))
+        finish(Err(cli::usage_error(&e)), &Printer::standard(manner), false)
     })
 }

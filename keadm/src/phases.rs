@@ -16,11 +16,13 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
+use crate::commands::JsonOutput;
 use crate::errors::{CommandError, Kind};
 use crate::printer::Printer;
 
-#[cfg(feature = "cloud")]
+#[cfg(any(feature = "cloud", feature = "edge"))]
 pub(crate) use progress::human;
 pub use progress::{Progress, Step};
 
@@ -60,8 +62,13 @@ impl Selection {
         for name in self.only.iter().chain(&self.skip) {
             if !phases.iter().any(|p| p.name == name) {
                 let all: Vec<&str> = phases.iter().map(|p| p.name).collect();
-                return Err(CommandError::new(Kind::Usage, format!("there is no phase `{name}`"))
-                    .hint(format!("the phases are {}", all.join(", "))));
+                let near = crate::commands::nearest(name, all.iter().copied());
+                let error = CommandError::new(Kind::Usage, format!("there is no phase `{name}`"));
+                let error = match near {
+                    Some(near) => error.hint(format!("did you mean `{near}`?")),
+                    None => error,
+                };
+                return Err(error.hint(format!("the phases are {}", all.join(", "))));
             }
         }
         Ok(phases
@@ -76,7 +83,16 @@ impl Selection {
 ///
 /// # Errors
 /// When standard output is gone.
-pub fn list<S>(phases: &[Phase<S>], printer: &Printer) -> Result<(), CommandError> {
+pub fn list<S>(
+    phases: &[Phase<S>],
+    output: Option<JsonOutput>,
+    printer: &Printer,
+) -> Result<(), CommandError> {
+    if output.is_some() {
+        let all: Vec<_> =
+            phases.iter().map(|p| json!({ "name": p.name, "about": p.about })).collect();
+        return Ok(printer.json(&json!({ "phases": all }))?);
+    }
     let width = phases.iter().map(|p| p.name.len()).max().unwrap_or(0);
     for phase in phases {
         printer.data(format!("{:width$}  {}", phase.name, phase.about))?;
@@ -88,7 +104,18 @@ pub fn list<S>(phases: &[Phase<S>], printer: &Printer) -> Result<(), CommandErro
 ///
 /// # Errors
 /// When standard output is gone.
-pub fn dry_run<S>(phases: &[&Phase<S>], state: &S, printer: &Printer) -> Result<(), CommandError> {
+pub fn dry_run<S>(
+    phases: &[&Phase<S>],
+    state: &S,
+    output: Option<JsonOutput>,
+    printer: &Printer,
+) -> Result<(), CommandError> {
+    if output.is_some() {
+        let one =
+            |p: &&Phase<S>| json!({ "name": p.name, "about": p.about, "would": (p.would)(state) });
+        let all: Vec<_> = phases.iter().map(one).collect();
+        return Ok(printer.json(&json!({ "dryRun": true, "phases": all }))?);
+    }
     for phase in phases {
         printer.data(format!("{}: {}", phase.name, phase.about))?;
         for line in (phase.would)(state) {
@@ -286,6 +313,6 @@ mod tests {
     fn an_unknown_step_is_a_usage_error_that_lists_the_known() {
         let e = Selection { only: Some("cert".into()), skip: vec![] }.of(&phases()).err().unwrap();
         assert_eq!(e.kind, Kind::Usage);
-        assert_eq!(e.hints(), ["the phases are ca, certs, wait"]);
+        assert_eq!(e.hints(), ["did you mean `certs`?", "the phases are ca, certs, wait"]);
     }
 }

@@ -39,8 +39,10 @@ pub enum ProgressChoice {
 /// How this process talks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Manner {
-    /// Colour on standard error and standard output.
+    /// Colour on standard error.
     pub colour: bool,
+    /// Colour on standard output: never in a pipe, unless it was asked for.
+    pub data_colour: bool,
     /// `ok FAIL warn` instead of `✔ ✖ !`.
     pub ascii: bool,
     /// No talk, only data and errors.
@@ -56,9 +58,9 @@ pub struct Manner {
 impl Manner {
     /// From the flags and from what standard error is.
     pub fn of(colour: ColourChoice, progress: ProgressChoice, ascii: bool, quiet: bool) -> Self {
-        let terminal =
-            io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|t| t != "dumb");
-        let wanted = match colour {
+        let capable = std::env::var_os("TERM").is_some_and(|t| t != "dumb");
+        let terminal = io::stderr().is_terminal() && capable;
+        let wanted = |terminal: bool| match colour {
             ColourChoice::Always => true,
             ColourChoice::Never => false,
             ColourChoice::Auto => {
@@ -70,9 +72,16 @@ impl Manner {
             ProgressChoice::Auto if !terminal => ProgressChoice::Plain,
             other => other,
         };
-        let columns =
-            io::stdout().is_terminal().then(|| comfy_table::Table::new().width()).flatten();
-        Self { colour: wanted, ascii: ascii || !utf8_locale(), quiet, progress, terminal, columns }
+        let data_terminal = io::stdout().is_terminal();
+        Self {
+            colour: wanted(terminal),
+            data_colour: wanted(data_terminal && capable),
+            ascii: ascii || !utf8_locale(),
+            quiet,
+            progress,
+            terminal,
+            columns: data_terminal.then(|| comfy_table::Table::new().width()).flatten(),
+        }
     }
 }
 
@@ -172,6 +181,16 @@ impl Printer {
         streams.out.flush()
     }
 
+    /// Data as it is: bytes on standard output.
+    ///
+    /// # Errors
+    /// When nobody reads any more.
+    pub fn bytes(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut streams = self.streams.lock();
+        streams.out.write_all(bytes)?;
+        streams.out.flush()
+    }
+
     /// Talk: a line on standard error, unless quiet. Nobody listening is no reason to stop.
     pub fn say(&self, line: impl AsRef<str>) {
         if !self.manner.quiet {
@@ -211,13 +230,57 @@ impl Printer {
         self.shout(format!("{} {}", self.paint("1;33", "warning:"), message.as_ref()));
     }
 
-    /// The symbol of `mark`, coloured if there is colour.
+    /// The symbol of `mark` for [`Self::say`], coloured if there is colour.
     pub fn mark(&self, mark: Mark) -> String {
         self.paint(mark.colour(), mark.text(self.manner.ascii))
     }
 
-    /// `word` in an ANSI colour, if there is colour.
+    /// `word` in an ANSI colour for [`Self::say`], if there is colour.
     pub fn paint(&self, code: &str, word: &str) -> String {
-        if self.manner.colour { format!("\x1b[{code}m{word}\x1b[0m") } else { word.to_owned() }
+        painted(self.manner.colour, code, word)
+    }
+
+    /// The symbol of `mark` for [`Self::data`], which may be in a pipe where talk is not.
+    pub fn data_mark(&self, mark: Mark) -> String {
+        self.data_paint(mark.colour(), mark.text(self.manner.ascii))
+    }
+
+    /// `word` in an ANSI colour for [`Self::data`].
+    pub fn data_paint(&self, code: &str, word: &str) -> String {
+        painted(self.manner.data_colour, code, word)
+    }
+
+    /// A JSON document on standard output; on one line among the events of `--progress jsonl`.
+    ///
+    /// # Errors
+    /// When nobody reads any more.
+    pub fn json(&self, value: &impl serde::Serialize) -> io::Result<()> {
+        let text = match self.manner.progress {
+            ProgressChoice::Jsonl => serde_json::to_string(value),
+            _ => serde_json::to_string_pretty(value),
+        };
+        self.data(text.map_err(io::Error::other)?)
+    }
+}
+
+fn painted(colour: bool, code: &str, word: &str) -> String {
+    if colour { format!("\x1b[{code}m{word}\x1b[0m") } else { word.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn talk_on_a_terminal_does_not_colour_the_data_in_a_pipe() {
+        let manner = Manner {
+            colour: true,
+            data_colour: false,
+            ..Manner::of(ColourChoice::Never, ProgressChoice::None, false, false)
+        };
+        let printer = Printer::new(manner, Box::new(io::sink()), Box::new(io::sink()));
+        assert!(printer.mark(Mark::Ok).contains('\x1b'));
+        assert!(!printer.data_mark(Mark::Ok).contains('\x1b'));
+        assert_eq!(printer.data_paint("1", "edge"), "edge");
     }
 }

@@ -16,7 +16,11 @@ pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
 
 impl Captured {
     pub(crate) fn text(&self) -> String {
-        String::from_utf8(self.0.lock().clone()).unwrap()
+        String::from_utf8(self.bytes()).unwrap()
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.0.lock().clone()
     }
 }
 
@@ -33,6 +37,7 @@ impl Write for Captured {
 
 const MANNER: Manner = Manner {
     colour: false,
+    data_colour: false,
     ascii: false,
     quiet: false,
     progress: ProgressChoice::None,

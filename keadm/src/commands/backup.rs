@@ -1,8 +1,8 @@
 //! `keadm backup` and `keadm restore`: the own control plane in one file, and back.
 
 use camino::{Utf8Path, Utf8PathBuf};
-use control_plane::backup::{self, BackupError};
-use serde_json::Value;
+use control_plane::backup::{self, BackupError, Contents};
+use serde_json::{Value, json};
 
 use crate::cloud::KubeConfigArg;
 use crate::context::Context;
@@ -49,6 +49,12 @@ pub struct BackupFlags {
     /// Where the control plane keeps its data [default: /var/lib/kubeedge/control-plane]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<Utf8PathBuf>,
+    /// Make a copy and check it, and write no file
+    #[arg(long)]
+    dry_run: bool,
+    /// The form of the result
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    output: Option<super::JsonOutput>,
 }
 
 /// From where, and where to.
@@ -62,6 +68,12 @@ pub struct RestoreFlags {
     /// Do not ask
     #[arg(long, short = 'y', visible_alias = "force")]
     yes: bool,
+    /// Check the backup and the place, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// The form of the result
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    output: Option<super::JsonOutput>,
 }
 
 fn data_dir(given: Option<&Utf8PathBuf>, cx: &Context) -> Utf8PathBuf {
@@ -82,10 +94,23 @@ pub fn backup(args: &BackupArgs, cx: &Context) -> Result<(), CommandError> {
         Err(BackupError::Running(_)) => copy_running(&dir, cx)?,
         Err(e) => return Err(failed(what(), &e)),
     };
-    let contents = backup::pack(dir.as_std_path(), &copy, file.as_std_path())
-        .map_err(|e| failed(what(), &e))?;
+    let contents = if flags.dry_run {
+        let checked = backup::check(&copy);
+        let _ = std::fs::remove_file(&copy);
+        checked
+    } else {
+        backup::pack(dir.as_std_path(), &copy, file.as_std_path())
+    }
+    .map_err(|e| failed(what(), &e))?;
+    if flags.output.is_some() {
+        return Ok(cx.printer.json(&json!({
+            "file": file, "dryRun": flags.dry_run,
+            "objects": contents.objects, "revision": contents.revision,
+        }))?);
+    }
+    let doing = if flags.dry_run { "would write" } else { "wrote" };
     cx.printer.say(format!(
-        "wrote `{file}`: {} objects, revision {}, and the keys of the CA",
+        "{doing} `{file}`: {} objects, revision {}, and the keys of the CA",
         contents.objects, contents.revision
     ));
     Ok(())
@@ -121,12 +146,30 @@ pub fn restore(args: &RestoreArgs, cx: &Context) -> Result<(), CommandError> {
     let RestoreWhat::Cloud(flags) = &args.what;
     let dir = data_dir(flags.data_dir.as_ref(), cx);
     let file = &flags.file;
+    let wrong =
+        |e: BackupError| failed(format!("cannot restore the control plane from `{file}`"), &e);
+    let report = |contents: &Contents, previous: Option<&std::path::Path>| {
+        cx.printer.json(&json!({
+            "file": file, "dataDir": dir, "dryRun": flags.dry_run,
+            "objects": contents.objects, "revision": contents.revision, "previous": previous,
+        }))
+    };
+    if flags.dry_run {
+        let contents = backup::rehearse(file.as_std_path(), dir.as_std_path()).map_err(wrong)?;
+        if flags.output.is_some() {
+            return Ok(report(&contents, None)?);
+        }
+        cx.printer.say(format!("would restore {} objects to `{dir}`", contents.objects));
+        return Ok(());
+    }
     cx.confirm(
         &format!("[restore] this replaces what is in `{dir}` by the backup `{file}`"),
         flags.yes,
     )?;
-    let restored = backup::restore(file.as_std_path(), dir.as_std_path())
-        .map_err(|e| failed(format!("cannot restore the control plane from `{file}`"), &e))?;
+    let restored = backup::restore(file.as_std_path(), dir.as_std_path()).map_err(wrong)?;
+    if flags.output.is_some() {
+        return Ok(report(&restored.contents, restored.previous.as_deref())?);
+    }
     cx.printer.say(format!(
         "restored {} objects to `{dir}`; start the control plane now",
         restored.contents.objects

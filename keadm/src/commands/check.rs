@@ -128,13 +128,14 @@ fn print(results: &[Checked], cx: &Context) -> Result<(), CommandError> {
             cx.printer.data("")?;
         }
         let title = format!("{:?}", result.group).to_lowercase();
-        cx.printer.data(cx.printer.paint("1", &title))?;
+        cx.printer.data(cx.printer.data_paint("1", &title))?;
         for check in &result.checks {
-            let mark = cx.printer.mark(check.status.mark());
+            let mark = cx.printer.data_mark(check.status.mark());
             cx.printer.data(format!("{mark} {}", check.message))?;
             if let Some(hint) = check.hint.as_deref().filter(|h| !h.is_empty()) {
                 let indent = if cx.printer.manner().ascii { "     " } else { "  " };
-                cx.printer.data(format!("{indent}{} {hint}", cx.printer.paint("36", "hint:")))?;
+                cx.printer
+                    .data(format!("{indent}{} {hint}", cx.printer.data_paint("36", "hint:")))?;
             }
         }
     }

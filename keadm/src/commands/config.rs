@@ -4,6 +4,7 @@ use api::config::{
     CloudCoreConfig, ConfigErrors, ConfigFile as _, Document, EdgeCoreConfig, Host, Warning,
 };
 use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::json;
 
 use crate::context::Context;
 use crate::errors::{CommandError, Kind, file_error};
@@ -37,6 +38,9 @@ pub enum ConfigAction {
         program: Program,
         /// The file [default: where the program would look]
         file: Option<Utf8PathBuf>,
+        /// The form of the result
+        #[arg(short, long, value_enum, value_name = "FORMAT")]
+        output: Option<super::JsonOutput>,
     },
 }
 
@@ -62,20 +66,26 @@ pub fn config(args: &ConfigArgs, cx: &Context) -> Result<(), CommandError> {
         ConfigAction::Minimal { program } => {
             Ok(cx.printer.data(minimal(*program, &host).trim_end())?)
         }
-        ConfigAction::Check { program, file } => {
-            let (file, warnings) = match program {
-                Program::Cloudcore => {
-                    let file = file.clone().unwrap_or_else(|| cx.paths.cloudcore_yaml());
-                    let warnings = read_cloudcore(cx, &file)?.1;
-                    (file, warnings)
-                }
-                Program::Edgecore => {
-                    let file = file.clone().unwrap_or_else(|| cx.paths.edgecore_yaml());
-                    let warnings = read_edgecore(cx, &file)?.1;
-                    (file, warnings)
-                }
+        ConfigAction::Check { program, file, output } => {
+            let file = file.clone().unwrap_or_else(|| match program {
+                Program::Cloudcore => cx.paths.cloudcore_yaml(),
+                Program::Edgecore => cx.paths.edgecore_yaml(),
+            });
+            let read = match program {
+                Program::Cloudcore => read_cloudcore(cx, &file).map(|(_, warnings)| warnings),
+                Program::Edgecore => read_edgecore(cx, &file).map(|(_, warnings)| warnings),
             };
-            warn(cx, &warnings);
+            if output.is_some() {
+                let errors = read.as_ref().err().map_or(&[][..], CommandError::causes);
+                let warnings = read
+                    .as_ref()
+                    .map_or(Vec::new(), |all| all.iter().map(ToString::to_string).collect());
+                cx.printer.json(&json!({
+                    "file": file, "valid": read.is_ok(), "errors": errors, "warnings": warnings,
+                }))?;
+                return read.map(|_| ());
+            }
+            warn(cx, &read?);
             cx.printer.say(format!("`{file}` is valid"));
             Ok(())
         }

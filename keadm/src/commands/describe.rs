@@ -20,7 +20,7 @@ const EVENTS: usize = 20;
 /// Show all that is known of a node, pod or device
 ///
 /// Its link, what is on its way to it, its pods or properties, and what has happened to it.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Debug, Clone)]
 pub struct DescribeArgs {
     /// What: nodes, pods or devices; or KIND/NAME
     #[arg(value_name = "KIND", add = completions::ArgValueCompleter::new(crate::complete::kinds))]
@@ -35,6 +35,16 @@ pub struct DescribeArgs {
     select: SelectArgs,
     #[command(flatten)]
     fleet: FleetArgs,
+}
+
+impl DescribeArgs {
+    /// The same asked of this machine's own edge half, unless another place is named.
+    #[cfg(feature = "edge")]
+    pub(crate) fn local(&self) -> Self {
+        let mut args = self.clone();
+        args.fleet.local |= args.fleet.endpoint.is_none();
+        args
+    }
 }
 
 /// Prints descriptions.

@@ -20,6 +20,9 @@ use crate::errors::{CommandError, Kind};
 /// How often a change is tried when somebody else changes the device at the same time.
 const TRIES: u32 = 5;
 
+/// The longest wait for the API server.
+const ANSWER: Duration = Duration::from_secs(15);
+
 /// Tell a device what it should be
 #[derive(clap::Args, Debug)]
 pub struct DeviceArgs {
@@ -43,19 +46,28 @@ pub enum DeviceAction {
 #[derive(clap::Args, Debug)]
 pub struct SetArgs {
     /// The device
+    #[arg(value_name = "NAME", add = completions::ArgValueCompleter::new(crate::complete::devices))]
     name: String,
     /// What it should be
-    #[arg(value_name = "PROPERTY=VALUE", required = true)]
+    #[arg(value_name = "PROPERTY=VALUE", required = true, add = completions::ArgValueCompleter::new(crate::complete::properties))]
     values: Vec<String>,
     /// The namespace of the device
-    #[arg(short, long, value_name = "NAME", default_value = "default")]
+    #[arg(
+        short,
+        long,
+        value_name = "NAME",
+        default_value = "default",
+        env = "KEADM_NAMESPACE",
+        hide_env_values = true,
+        add = completions::ArgValueCompleter::new(crate::complete::namespaces)
+    )]
     namespace: String,
     /// Wait until the device reports the values
     #[arg(short, long)]
     wait: bool,
     /// How long `--wait` waits
-    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    timeout: u64,
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = super::duration)]
+    timeout: Duration,
     /// Check everything, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -88,7 +100,13 @@ async fn set(
     cx: &Context,
 ) -> Result<(), CommandError> {
     let begin = Instant::now();
-    let device = write(args, wanted, cloud).await?;
+    // The client has no limit of its own, because of the watch.
+    let device =
+        tokio::time::timeout(ANSWER, write(args, wanted, cloud)).await.map_err(|_| {
+            let text = format!("the API server at `{}` does not answer", cloud.server);
+            CommandError::new(Kind::TimedOut, text)
+                .because(format!("no answer came within {} s", ANSWER.as_secs()))
+        })??;
     if args.dry_run {
         cx.printer.say(format!("nothing was changed: `{}` would be told so", args.name));
     }
@@ -218,15 +236,18 @@ async fn wait(
         }
         Vec::new()
     };
-    let limit = Duration::from_secs(args.timeout);
-    if let Ok(reports) = tokio::time::timeout(limit, watch).await {
+    if let Ok(reports) = tokio::time::timeout(args.timeout, watch).await {
         return Ok(reports);
     }
     let reports = wanted::reports(wanted, &last.unwrap_or_default());
     let node = device.spec.node_name.clone().unwrap_or_default();
     let mut error = CommandError::new(
         Kind::TimedOut,
-        format!("device `{}` does not do as it was told within {} s", args.name, args.timeout),
+        format!(
+            "device `{}` does not do as it was told within {}",
+            args.name,
+            crate::phases::human(args.timeout)
+        ),
     );
     for (report, wanted) in reports.iter().zip(wanted).filter(|(r, w)| !r.is(w)) {
         error = error.because(report.instead(wanted, jiff::Timestamp::now()));

@@ -20,7 +20,7 @@ pub struct EventsArgs {
     #[command(flatten)]
     output: OutputArgs,
     /// Go on as they happen
-    #[arg(short, long)]
+    #[arg(short, long, visible_alias = "watch", visible_short_alias = 'w')]
     follow: bool,
     /// Only of this object: `node/edge-1`, `pod/web`
     #[arg(long = "for", value_name = "KIND/NAME", add = completions::ArgValueCompleter::new(crate::complete::objects))]
@@ -28,6 +28,9 @@ pub struct EventsArgs {
     /// Only of objects in this namespace
     #[arg(short, long, value_name = "NAME", add = completions::ArgValueCompleter::new(crate::complete::namespaces))]
     namespace: Option<String>,
+    /// Of objects in all namespaces and in none, as without `--namespace`
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    all_namespaces: bool,
     /// Only of this type
     #[arg(long = "type", value_name = "TYPE", value_parser = ["Normal", "Warning"])]
     kind: Option<String>,
@@ -53,7 +56,7 @@ pub(crate) fn about(event: &Value, kind: Kind, namespace: Option<&str>, name: &s
 
 impl EventsArgs {
     fn wanted(&self, of: Option<&(Kind, String)>, event: &Value) -> bool {
-        let namespace = self.namespace.as_deref();
+        let namespace = self.namespace.as_deref().filter(|_| !self.all_namespaces);
         let object = event["object"].as_str().unwrap_or_default();
         of.is_none_or(|(kind, name)| about(event, *kind, namespace, name))
             && namespace.is_none_or(|n| {

@@ -1,5 +1,8 @@
 //! `keadm get`: nodes, pods, devices, device models and messages, in any form.
 
+#[cfg(feature = "cloud")]
+mod models;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -22,7 +25,7 @@ use crate::output::{Form, OutputArgs, table};
 /// They come from cloudcore's status stream, which also knows what is on its way; where none answers,
 /// from the Kubernetes API, and a note says so. `keadm get messages` listens to what passes between
 /// cloud and edge.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Debug, Clone)]
 pub struct GetArgs {
     /// What: nodes, pods, devices, devicemodels or messages; or KIND/NAME
     #[arg(value_name = "KIND", add = completions::ArgValueCompleter::new(crate::complete::kinds))]
@@ -42,6 +45,16 @@ pub struct GetArgs {
     listen: Duration,
     #[command(flatten)]
     fleet: FleetArgs,
+}
+
+impl GetArgs {
+    /// The same asked of this machine's own edge half, unless another place is named.
+    #[cfg(feature = "edge")]
+    pub(crate) fn local(&self) -> Self {
+        let mut args = self.clone();
+        args.fleet.local |= args.fleet.endpoint.is_none();
+        args
+    }
 }
 
 /// Which objects, and in which order.
@@ -153,7 +166,7 @@ pub fn get(args: &GetArgs, cx: &Context) -> Result<(), CommandError> {
     }
     cx.block_on(async {
         match kind {
-            Kind::DeviceModel => models(args, &names, cx).await,
+            Kind::DeviceModel => models::models(args, &names, cx).await,
             Kind::Message => messages(args, cx).await,
             _ => rows(args, kind, &names, cx).await,
         }
@@ -343,42 +356,13 @@ async fn messages(args: &GetArgs, cx: &Context) -> Result<(), CommandError> {
     Ok(writer.all(&all, false, now)?)
 }
 
-#[cfg(feature = "cloud")]
-async fn models(args: &GetArgs, names: &[String], cx: &Context) -> Result<(), CommandError> {
-    use kube::core::{ApiResource, GroupVersionKind};
-    if args.watch {
-        return Err(CommandError::new(Failure::Unsupported, "device models cannot be watched")
-            .hint("`kubectl get devicemodels --watch` watches them"));
-    }
-    if args.fleet.local {
-        return Err(CommandError::new(
-            Failure::Unsupported,
-            "device models are in the cluster; this machine knows only its own devices",
-        ));
-    }
-    let cloud = args.fleet.kube.client(cx).await?;
-    let kind = GroupVersionKind::gvk("devices.kubeedge.io", "v1beta1", "DeviceModel");
-    let resource = ApiResource::from_gvk_with_plural(&kind, "devicemodels");
-    let limit = args.fleet.request_timeout;
-    let all = fleet::list(&cloud, &resource, Default::default(), limit).await?;
-    let all = all.into_iter().map(|object| shape::object(Kind::DeviceModel, object)).collect();
-    let (found, outcome) = chosen(args, Kind::DeviceModel, names, all);
-    if found.is_empty() && names.is_empty() {
-        nothing(Kind::DeviceModel, args, cx);
-    }
-    let now = jiff::Timestamp::now().as_millisecond();
-    let all_namespaces = args.select.all_namespaces;
-    Writer::new(&cx.printer, &args.output, Kind::DeviceModel, all_namespaces).all(
-        &found,
-        names.len() == 1,
-        now,
-    )?;
-    outcome
-}
-
 #[cfg(not(feature = "cloud"))]
-async fn models(_: &GetArgs, _: &[String], _: &Context) -> Result<(), CommandError> {
-    Err(CommandError::new(Failure::Unsupported, "this build has no Kubernetes client"))
+mod models {
+    use super::*;
+
+    pub(super) async fn models(_: &GetArgs, _: &[String], _: &Context) -> Result<(), CommandError> {
+        Err(CommandError::new(Failure::Unsupported, "this build has no Kubernetes client"))
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use cloudcore::apiserver::ApiError;
 use cloudcore::cloudhub::secrets::{self, SecretError};
 use cloudcore::cloudhub::tokens::{Issued, TokenId};
+use serde_json::json;
 
 use crate::cloud::{Cloud, KubeConfigArg};
 use crate::context::Context;
@@ -24,6 +25,9 @@ pub struct GetTokenArgs {
     /// Make a new token that is valid for this long, for example `30m`, `12h`, `7d`
     #[arg(long, value_name = "DURATION", value_parser = parse_ttl)]
     ttl: Option<Duration>,
+    /// The form of the result
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    output: Option<super::JsonOutput>,
     #[command(subcommand)]
     action: Option<TokenAction>,
 }
@@ -47,6 +51,12 @@ pub enum TokenAction {
         kube: KubeConfigArg,
         /// The identifier, as `keadm gettoken list` shows it
         id: String,
+        /// Look whether there is such a token, and go on accepting it
+        #[arg(long)]
+        dry_run: bool,
+        /// The form of the result
+        #[arg(short, long, value_enum, value_name = "FORMAT")]
+        output: Option<super::JsonOutput>,
     },
 }
 
@@ -60,13 +70,26 @@ pub fn gettoken(args: &GetTokenArgs, cx: &Context) -> Result<(), CommandError> {
             Some(TokenAction::List { kube, output }) => {
                 list(cx, &kube.client(cx).await?, *output).await
             }
-            Some(TokenAction::Revoke { kube, id }) => revoke(cx, &kube.client(cx).await?, id).await,
+            Some(TokenAction::Revoke { kube, id, dry_run, output }) => {
+                let cloud = kube.client(cx).await?;
+                revoke(cx, &cloud, id, *dry_run).await?;
+                match output {
+                    None => Ok(()),
+                    Some(super::JsonOutput::Json) => Ok(cx
+                        .printer
+                        .json(&json!({ "id": id, "dryRun": dry_run, "revoked": !dry_run }))?),
+                }
+            }
             None => {
                 let cloud = args.kube.client(cx).await?;
                 let token = match args.ttl {
                     Some(ttl) => make(&cloud, ttl).await?,
                     None => current(cx, &cloud).await?,
                 };
+                if args.output.is_some() {
+                    let until = expires(&token).map(|end| utc(end.max(0) as u64));
+                    return Ok(cx.printer.json(&json!({ "token": token, "expires": until }))?);
+                }
                 Ok(cx.printer.data(token)?)
             }
         }
@@ -143,11 +166,25 @@ async fn list(
     Ok(())
 }
 
-async fn revoke(cx: &Context, cloud: &Cloud, id: &str) -> Result<(), CommandError> {
-    secrets::revoke_token(&api_server(cloud), &TokenId(id.to_owned())).await.map_err(|e| {
+async fn revoke(cx: &Context, cloud: &Cloud, id: &str, dry: bool) -> Result<(), CommandError> {
+    let none = || {
+        CommandError::new(Kind::NotFound, format!("there is no token `{id}`"))
+            .hint("`keadm gettoken list` shows them")
+    };
+    let wanted = TokenId(id.to_owned());
+    if dry {
+        let ledger = secrets::list_tokens(&api_server(cloud))
+            .await
+            .map_err(|e| failed(cloud, "list the tokens", &e))?;
+        if !ledger.0.contains_key(&wanted) {
+            return Err(none());
+        }
+        cx.printer.say(format!("token `{id}` would be refused from now on"));
+        return Ok(());
+    }
+    secrets::revoke_token(&api_server(cloud), &wanted).await.map_err(|e| {
         if matches!(e, SecretError::NoToken(_)) {
-            CommandError::new(Kind::NotFound, format!("there is no token `{id}`"))
-                .hint("`keadm gettoken list` shows them")
+            none()
         } else {
             failed(cloud, "revoke the token", &e)
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use api::config::{CloudCoreConfig, Document};
 use camino::Utf8PathBuf;
+use serde_json::json;
 
 use super::config::{apply_settings, facts, refused};
 use crate::cloud::KubeConfigArg;
@@ -63,6 +64,9 @@ pub struct InitFlags {
     /// Only show what would be done
     #[arg(short, long)]
     dry_run: bool,
+    /// The form of the result, of `--dry-run`, and of the list of phases
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    output: Option<super::JsonOutput>,
     /// Phases to leave out
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     skip_phases: Vec<String>,
@@ -73,8 +77,8 @@ pub struct InitFlags {
     #[arg(long)]
     skip_preflight_checks: bool,
     /// How long to wait for cloudcore
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    timeout: u64,
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = super::duration)]
+    timeout: Duration,
     // Flags of KubeEdge that mean nothing here: there is no image and no chart.
     #[arg(long = "kubeedge-version", hide = true)]
     _kubeedge_version: Option<String>,
@@ -120,7 +124,7 @@ pub fn phases(embedded: bool) -> Vec<Phase<Init>> {
 pub fn init(args: &InitArgs, cx: &Context) -> Result<(), CommandError> {
     let (flags, only) = match &args.action {
         Some(InitAction::Phase { name: None, flags }) => {
-            return phases::list(&phases(flags.embedded), &cx.printer);
+            return phases::list(&phases(flags.embedded), flags.output, &cx.printer);
         }
         Some(InitAction::Phase { name: Some(name), flags }) => (&**flags, Some(name.clone())),
         None => (&args.flags, None),
@@ -134,18 +138,22 @@ pub fn init(args: &InitArgs, cx: &Context) -> Result<(), CommandError> {
     let chosen = Selection { only, skip }.of(&all)?;
     let mut init = Init::new(flags, cx);
     if flags.dry_run {
-        return phases::dry_run(&chosen, &init, &cx.printer);
+        return phases::dry_run(&chosen, &init, flags.output, &cx.printer);
     }
     let progress = Progress::new(&cx.printer);
     cx.block_on(phases::run(&chosen, &mut init, &progress))?;
     if whole {
         Installer::open(cx, Role::Cloud)?.complete()?;
-        what_next(&init, &progress);
+        let next = what_next(&init, &progress);
+        if flags.output.is_some() {
+            let kubeconfig = init.kube.file(cx)?;
+            cx.printer.json(&json!({ "kubeconfig": kubeconfig, "next": next }))?;
+        }
     }
     Ok(())
 }
 
-fn what_next(init: &Init, progress: &Progress) {
+fn what_next(init: &Init, progress: &Progress) -> Vec<String> {
     let address = init.advertise.first().map_or("THIS-MACHINE", String::as_str);
     let address = match address.parse::<IpAddr>() {
         Ok(IpAddr::V6(v6)) => format!("[{v6}]"),
@@ -166,6 +174,7 @@ fn what_next(init: &Init, progress: &Progress) {
         say(&format!("  {command}{}", if last { "    # on the edge machine" } else { "" }));
     }
     progress.ready(&next);
+    next
 }
 
 impl Init {
@@ -184,7 +193,7 @@ impl Init {
             settings: settings(&flags.set),
             force: flags.force,
             ignore: flags.ignore_preflight_errors.clone(),
-            timeout: Duration::from_secs(flags.timeout),
+            timeout: flags.timeout,
         };
         if init.embedded {
             kube.kube_config = Some(init.admin_kubeconfig());

@@ -6,6 +6,7 @@ use api::config::kubelet::EMBEDDED_RUNTIME;
 use api::names::NodeName;
 use camino::Utf8PathBuf;
 use edgecore::certs::Token;
+use serde_json::json;
 
 use crate::context::Context;
 use crate::errors::{CommandError, Kind};
@@ -74,6 +75,9 @@ pub struct JoinFlags {
     /// Only show what would be done
     #[arg(long)]
     dry_run: bool,
+    /// The form of the result, of `--dry-run`, and of the list of phases
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    output: Option<super::JsonOutput>,
     /// Phases to leave out
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     skip_phases: Vec<String>,
@@ -84,8 +88,8 @@ pub struct JoinFlags {
     #[arg(long)]
     clean: bool,
     /// How long to wait for the node
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    timeout: u64,
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = super::duration)]
+    timeout: Duration,
     // Flags of KubeEdge that mean nothing here: there is nothing to download or unpack.
     #[arg(long = "certPath", hide = true)]
     _cert_path: Option<String>,
@@ -144,7 +148,9 @@ pub fn phases() -> [Phase<Join>; 6] {
 pub fn join(args: &JoinArgs, cx: &Context) -> Result<(), CommandError> {
     let all = phases();
     let (flags, only) = match &args.action {
-        Some(JoinAction::Phase { name: None, .. }) => return phases::list(&all, &cx.printer),
+        Some(JoinAction::Phase { name: None, flags }) => {
+            return phases::list(&all, flags.output, &cx.printer);
+        }
         Some(JoinAction::Phase { name: Some(name), flags }) => (&**flags, Some(name.clone())),
         None => (&args.flags, None),
     };
@@ -153,7 +159,7 @@ pub fn join(args: &JoinArgs, cx: &Context) -> Result<(), CommandError> {
     let chosen = selection.of(&all)?;
     let mut join = Join::new(flags, cx)?;
     if flags.dry_run {
-        return phases::dry_run(&chosen, &join, &cx.printer);
+        return phases::dry_run(&chosen, &join, flags.output, &cx.printer);
     }
     if flags.clean {
         clean(cx)?;
@@ -167,6 +173,9 @@ pub fn join(args: &JoinArgs, cx: &Context) -> Result<(), CommandError> {
         cx.printer.say(format!("on the cloud side: {}", next[0]));
         cx.printer.say(format!("here:              {}", next[1]));
         progress.ready(&next);
+        if flags.output.is_some() {
+            cx.printer.json(&json!({ "node": join.node, "next": next }))?;
+        }
     }
     Ok(())
 }
@@ -221,7 +230,7 @@ impl Join {
             labels: labels.collect::<Result<_, CommandError>>()?,
             settings: flags.set.clone(),
             ignore: flags.ignore_preflight_errors.clone(),
-            timeout: Duration::from_secs(flags.timeout),
+            timeout: flags.timeout,
             cx: cx.clone(),
         })
     }

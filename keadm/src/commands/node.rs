@@ -106,11 +106,8 @@ fn act(
         };
         if args.output.is_some() {
             let whole = json!({ "node": args.node, "dryRun": args.dry_run, "done": done });
-            return Ok(cx
-                .printer
-                .data(serde_json::to_string_pretty(&whole).unwrap_or_default())?);
+            return Ok(cx.printer.json(&whole)?);
         }
-        cx.printer.say(done);
-        Ok(())
+        Ok(cx.printer.data(done)?)
     })
 }

@@ -1,10 +1,12 @@
 //! `keadm reset`: takes away what `init` or `join` made.
 
 use camino::Utf8PathBuf;
+use serde_json::json;
 
 use crate::context::Context;
 use crate::errors::{CommandError, Kind};
 use crate::made::{self, Made, Role};
+use crate::phases::Progress;
 
 /// Remove what `init` or `join` has made on this machine, and nothing else
 ///
@@ -35,6 +37,9 @@ pub struct ResetFlags {
     /// Say what would be removed, and remove nothing
     #[arg(long)]
     dry_run: bool,
+    /// The form of what was removed
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    output: Option<super::JsonOutput>,
     /// Leave what is in Kubernetes, and pods that are running: remove only files and services
     #[arg(long)]
     local_only: bool,
@@ -61,7 +66,7 @@ pub fn reset(args: &ResetArgs, cx: &Context) -> Result<(), CommandError> {
     };
     if made.paths.is_empty() && made.services.is_empty() {
         cx.printer.say(format!("nothing of the {} side is on this machine", role.name()));
-        return Ok(());
+        return report(role, flags, &made, &[], cx);
     }
     let mut question = format!("[reset] this removes from this machine ({} side):", role.name());
     for name in &made.services {
@@ -71,23 +76,50 @@ pub fn reset(args: &ResetArgs, cx: &Context) -> Result<(), CommandError> {
         question.push_str(&format!("\n  {path}"));
     }
     if flags.dry_run {
-        cx.printer.say(question);
+        if flags.output.is_none() {
+            cx.printer.data(question)?;
+        }
         cx.printer.say("nothing was removed");
-        return Ok(());
+        return report(role, flags, &made, &[], cx);
     }
     cx.confirm(&question, flags.force)?;
-    for name in &made.services {
-        cx.host.remove_service(name).map_err(|e| {
-            CommandError::new(Kind::Failed, format!("cannot stop the service `{name}`"))
-                .caused_by(&e)
-        })?;
+    let progress = Progress::new(&cx.printer);
+    progress.step("services", || {
+        for name in &made.services {
+            cx.host.remove_service(name).map_err(|e| {
+                CommandError::new(Kind::Failed, format!("cannot stop the service `{name}`"))
+                    .caused_by(&e)
+            })?;
+        }
+        Ok(())
+    })?;
+    if !flags.local_only {
+        let name = if role == Role::Edge { "pods" } else { "kubernetes" };
+        progress.step(name, || take_away(role, flags, &made, cx))?;
     }
-    take_away(role, flags, &made, cx)?;
-    let removed = made::remove(cx, role, &made)?;
+    let removed = progress.step("files", || made::remove(cx, role, &made))?;
     for thing in &removed {
         cx.printer.say(format!("removed {thing}"));
     }
-    Ok(())
+    report(role, flags, &made, &removed, cx)
+}
+
+/// `-o json`
+fn report(
+    role: Role,
+    flags: &ResetFlags,
+    made: &Made,
+    removed: &[String],
+    cx: &Context,
+) -> Result<(), CommandError> {
+    if flags.output.is_none() {
+        return Ok(());
+    }
+    let paths: Vec<_> = made::outermost(&made.paths).collect();
+    Ok(cx.printer.json(&json!({
+        "side": role.name(), "dryRun": flags.dry_run,
+        "services": made.services, "paths": paths, "removed": removed,
+    }))?)
 }
 
 /// What lies outside of this machine's files: pods, and objects in Kubernetes.
@@ -97,9 +129,6 @@ fn take_away(
     made: &Made,
     cx: &Context,
 ) -> Result<(), CommandError> {
-    if flags.local_only {
-        return Ok(());
-    }
     let gone = match role {
         Role::Edge => pods(cx),
         // The own control plane goes with everything that is in it.

@@ -30,6 +30,9 @@ pub struct StatusArgs {
     /// The form of the result
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     output: Option<super::JsonOutput>,
+    /// One sentence a line, without symbols: for screen readers
+    #[arg(long, conflicts_with = "output")]
+    plain: bool,
     /// Wait until all is well
     #[arg(long)]
     wait: bool,
@@ -210,6 +213,11 @@ pub fn status(args: &StatusArgs, cx: &Context) -> Result<(), CommandError> {
                 let text = serde_json::to_string_pretty(&report).unwrap_or_default();
                 cx.printer.data(text)?;
             }
+            None if args.plain => {
+                for line in sentences(&report) {
+                    cx.printer.data(api::printable::printable(&line, 400).to_string())?;
+                }
+            }
             None => print(&report, cx)?,
         }
         verdict.map_or(Ok(()), Err)
@@ -285,11 +293,31 @@ async fn follow(
     }
 }
 
+/// What `--plain` says. Pure.
+fn sentences(report: &Report) -> Vec<String> {
+    let mut lines = vec![format!("This comes from {}.", report.source)];
+    for part in &report.parts {
+        let name = part.part.text();
+        lines.push(match (part.total, part.troubles.len()) {
+            (0, 0) => format!("There are no {name}."),
+            (total, 0) => format!("All {total} {name} are well."),
+            (total, bad) => format!("{bad} of {total} {name} are not well."),
+        });
+        let one = name.trim_end_matches('s');
+        let troubles = part.troubles.iter().take(SHOWN);
+        lines.extend(troubles.map(|t| format!("The {one} {}: {}.", t.object, t.why)));
+        if part.troubles.len() > SHOWN {
+            lines.push(format!("And {} more {name}.", part.troubles.len() - SHOWN));
+        }
+    }
+    lines
+}
+
 fn print(report: &Report, cx: &Context) -> Result<(), CommandError> {
     let printer = &cx.printer;
     printer.data(format!("from {}", report.source))?;
     for part in &report.parts {
-        let mark = printer.mark(if part.healthy { Mark::Ok } else { Mark::Fail });
+        let mark = printer.data_mark(if part.healthy { Mark::Ok } else { Mark::Fail });
         let name = part.part.text();
         let well = part.total.saturating_sub(part.troubles.len());
         printer.data(format!("{mark} {name:<13} {well}/{}", part.total))?;
@@ -360,6 +388,32 @@ mod tests {
         assert_eq!(code(&all), 34);
         all.devices[0].state = "offline".into();
         assert_eq!(code(&all), 3);
+    }
+
+    #[test]
+    fn a_screen_reader_gets_a_sentence_a_line() {
+        let mut all = well();
+        all.nodes[0].ready = "False".into();
+        let parts = judge(&all, true);
+        let report = Report {
+            api_version: shape::VERSION,
+            kind: "Status",
+            at: String::new(),
+            source: "a test".into(),
+            healthy: false,
+            parts,
+        };
+        assert_eq!(
+            sentences(&report),
+            [
+                "This comes from a test.",
+                "1 of 1 nodes are not well.",
+                "The node edge-1: not ready.",
+                "All 1 pods are well.",
+                "All 1 devices are well.",
+                "All 1 certificates are well.",
+            ]
+        );
     }
 
     #[test]

@@ -7,14 +7,11 @@ use crate::testing::{Machine, keadm};
 fn help_of_every_command() {
     let mut command = crate::command().term_width(80);
     command.build();
-    let names: Vec<String> = command
-        .get_subcommands()
-        .filter(|c| !c.is_hide_set())
-        .map(|c| c.get_name().to_owned())
-        .collect();
     insta::assert_snapshot!("help", command.render_long_help());
-    for name in names {
-        let sub = command.find_subcommand_mut(&name).unwrap();
+    let mut all = Vec::new();
+    walk(&command, "keadm", &mut all);
+    for (path, mut sub) in all {
+        let name = path.trim_start_matches("keadm ").replace(' ', "_");
         insta::assert_snapshot!(format!("help_{name}"), sub.render_long_help());
     }
 }
@@ -62,6 +59,48 @@ fn walk(command: &clap::Command, path: &str, found: &mut Vec<(String, clap::Comm
     }
 }
 
+/// Their output is a file, a page or a screen, or that of the program that they run.
+const PRINTS_OR_RUNS: [&str; 14] = [
+    "keadm admission",
+    "keadm cloudcore",
+    "keadm completion",
+    "keadm config default",
+    "keadm config minimal",
+    "keadm control-plane",
+    "keadm ctl logs",
+    "keadm dashboard",
+    "keadm edgecore",
+    "keadm help",
+    "keadm manifest",
+    "keadm mapper",
+    "keadm init phase",
+    "keadm join phase",
+];
+
+/// What changes something.
+const CHANGES: [&str; 16] = [
+    "keadm backup cloud",
+    "keadm cordon",
+    "keadm ctl restart",
+    "keadm debug collect",
+    "keadm device set",
+    "keadm drain",
+    "keadm gettoken revoke",
+    "keadm init",
+    "keadm init phase",
+    "keadm join",
+    "keadm join phase",
+    "keadm reset cloud",
+    "keadm reset edge",
+    "keadm restore cloud",
+    "keadm uncordon",
+    "keadm up",
+];
+
+/// What cannot be undone.
+const DESTROYS: [&str; 4] =
+    ["keadm drain", "keadm reset cloud", "keadm reset edge", "keadm restore cloud"];
+
 #[test]
 fn every_command_keeps_the_rules_that_can_be_checked() {
     let mut root = crate::command();
@@ -69,6 +108,9 @@ fn every_command_keeps_the_rules_that_can_be_checked() {
     let mut all = Vec::new();
     walk(&root, "keadm", &mut all);
     assert!(all.len() > 20);
+    for known in PRINTS_OR_RUNS.iter().chain(&CHANGES).chain(&DESTROYS) {
+        assert!(all.iter().any(|(path, _)| path == known), "there is no `{known}`");
+    }
     let global: Vec<_> = root
         .get_arguments()
         .filter(|a| a.is_global_set())
@@ -93,24 +135,25 @@ fn every_command_keeps_the_rules_that_can_be_checked() {
                     (argument.get_long(), variable.strip_prefix("KEADM_"))
                 {
                     let alike = rest.to_lowercase().replace('_', "-");
-                    // KEADM_STATUS is older than the flag that it stands for.
-                    assert!(
-                        alike == long || (long, rest) == ("endpoint", "STATUS"),
-                        "`{variable}` and `--{long}` of `{path}` are not named alike"
-                    );
+                    assert_eq!(alike, long, "`{variable}` of `{path}` is named as no flag is");
                 }
             }
         }
         let has = |long: &str| arguments.iter().any(|a| a.get_long() == Some(long));
-        let reports = ["get", "describe", "status", "top", "events", "check", "version", "list"];
-        // What is wrong with a file is said as an error is; its exit code is the answer.
-        if reports.contains(&command.get_name()) && path != "keadm config check" {
+        // What has no commands below it reports, apart from what prints a file or runs a program.
+        if command.get_subcommands().all(clap::Command::is_hide_set)
+            && !PRINTS_OR_RUNS.contains(&path.as_str())
+        {
             assert!(has("output"), "`{path}` reports and has no `--output`");
+            let documented = include_str!("../../../docs/output.md");
+            assert!(documented.contains(&format!("`{path}")), "{path} is not in docs/output.md");
+        }
+        if CHANGES.contains(&path.as_str()) {
+            assert!(has("dry-run"), "`{path}` changes something and cannot be tried");
         }
         // Whoever destroys asks, and can be told not to ask.
-        if path.starts_with("keadm reset ") {
+        if DESTROYS.contains(&path.as_str()) {
             assert!(has("yes") || has("force"), "`{path}` cannot be used in a script");
-            assert!(has("dry-run"), "`{path}` cannot be tried");
         }
         let asked = command.get_arguments().filter(|a| a.get_short() == Some('o'));
         for argument in asked {

@@ -8,6 +8,7 @@ mod device;
 #[cfg(feature = "edge")]
 mod edge;
 mod parts;
+mod plan;
 mod sample;
 #[cfg(feature = "dashboard")]
 mod terminal;
@@ -60,8 +61,14 @@ pub struct UpArgs {
     #[arg(long, value_name = "PORT", default_value_t = 6443)]
     api_port: u16,
     /// How long a step may take
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    timeout: u64,
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = super::duration)]
+    timeout: Duration,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// The form of what `--dry-run` says
+    #[arg(short, long, value_enum, value_name = "FORMAT", requires = "dry_run")]
+    output: Option<super::JsonOutput>,
     /// Run as the background half of `--detach`
     #[arg(long, hide = true)]
     background: bool,
@@ -89,6 +96,9 @@ struct Up {
 /// The failure of the first step that fails, or of a part that ended by itself.
 pub fn up(args: &UpArgs, cx: &Context) -> Result<(), CommandError> {
     let up = Up::new(args, cx)?;
+    if args.dry_run {
+        return plan::show(args, &up);
+    }
     if args.stop {
         return background::stop(cx, &up.dir);
     }
@@ -283,7 +293,7 @@ impl Up {
             sample: !args.no_sample,
             advertise,
             api_port: args.api_port,
-            timeout: Duration::from_secs(args.timeout),
+            timeout: args.timeout,
         })
     }
 

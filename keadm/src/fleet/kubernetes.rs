@@ -9,8 +9,12 @@ use std::time::Duration;
 
 use api::status::objects;
 use api::status::row::{DeviceRow, Millis, RowKey, RowKind, TwinRow};
-use api::status::stream::Update;
+use api::status::stream::{Request, Update};
+use cloudcore::apiserver::ApiServer;
+use cloudcore::metrics::Metrics;
+use cloudcore::status::actions;
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::{BoxStream, SelectAll};
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use kube::api::{Api, DynamicObject, ListParams};
@@ -86,6 +90,32 @@ impl Watching {
             changes: None,
             waiting: VecDeque::new(),
         })
+    }
+
+    /// Carries a request out; what was done, in words.
+    ///
+    /// # Errors
+    /// What the API server says, or that it says nothing in time.
+    pub(super) async fn request(&self, request: Request) -> Result<String, CommandError> {
+        let api = ApiServer::new(self.cloud.client.clone(), Metrics::default());
+        let nobody = |_: Vec<String>| -> BoxFuture<'static, bool> { Box::pin(async { false }) };
+        match timeout(self.limit, actions::answer(&api, request, &nobody)).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(why)) => {
+                let kind = match why.as_str() {
+                    why if why.contains("forbidden") => Kind::Refused,
+                    why if why.starts_with("the API server does not answer") => Kind::Unreachable,
+                    _ => Kind::Failed,
+                };
+                let text = format!("the API server at `{}` did not do it", self.cloud.server);
+                Err(CommandError::new(kind, text).because(why))
+            }
+            Err(_) => {
+                let text = format!("the API server at `{}` gave no answer", self.cloud.server);
+                Err(CommandError::new(Kind::TimedOut, text)
+                    .hint("it may still be done; `--request-timeout` waits longer"))
+            }
+        }
     }
 
     /// Its address.

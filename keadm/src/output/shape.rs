@@ -68,17 +68,11 @@ impl Kind {
         if let Some((kind, ..)) = NAMES.iter().find(|(.., names)| names.contains(&given.as_str())) {
             return Ok(*kind);
         }
-        let near = NAMES
-            .iter()
-            .flat_map(|(.., names)| *names)
-            .map(|name| (strsim::jaro_winkler(name, &given), *name))
-            .max_by(|(a, _), (b, _)| a.total_cmp(b));
+        let names = NAMES.iter().flat_map(|(.., names)| names.iter().copied());
         let all: Vec<&str> = NAMES.iter().map(|(.., names)| names[0]).collect();
-        match near {
-            Some((score, name)) if score > 0.8 => {
-                Err(format!("there is no kind `{text}`; did you mean `{name}`?"))
-            }
-            _ => Err(format!("there is no kind `{text}`; there are {}", all.join(", "))),
+        match crate::commands::nearest(&given, names) {
+            Some(name) => Err(format!("there is no kind `{text}`; did you mean `{name}`?")),
+            None => Err(format!("there is no kind `{text}`; there are {}", all.join(", "))),
         }
     }
 }

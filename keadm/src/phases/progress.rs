@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::Event;
+use crate::errors::CommandError;
 use crate::printer::{Mark, Printer, ProgressChoice};
 
 /// Without a terminal a step that takes long says so, so that nothing hangs in silence.
@@ -82,6 +83,24 @@ impl Progress {
         }));
         step.event(|name, _| Event::Started { step: name.into() });
         step
+    }
+
+    /// Does a step that waits for nothing that could be said.
+    ///
+    /// # Errors
+    /// The failure of the step.
+    pub fn step<T>(
+        &self,
+        name: &str,
+        work: impl FnOnce() -> Result<T, CommandError>,
+    ) -> Result<T, CommandError> {
+        let step = self.begin(name);
+        let outcome = work();
+        match &outcome {
+            Ok(_) => step.done(""),
+            Err(e) => step.failed(e.message()),
+        }
+        outcome
     }
 
     /// All steps have ended well: an event for `jsonl`; other manners print their own ending.

@@ -13,7 +13,7 @@ use super::{PATIENCE, Up};
 /// A command line; nothing of the environment names a cluster.
 fn look(host: &Host, line: &str, options: &[&str]) -> Command {
     let mut command = command(host, line.split(' '));
-    command.args(options).env_remove("KEADM_STATUS").env("HOME", "/nonexistent");
+    command.args(options).env_remove("KEADM_ENDPOINT").env("HOME", "/nonexistent");
     command
 }
 
@@ -61,8 +61,8 @@ fn the_fleet_is_seen_in_all_forms_from_the_stream_the_cluster_and_the_edge() {
     });
     let (code, _, err) = text(&run("drain edge-1", &stream));
     assert_eq!(code, 2, "there is nobody to ask: {err}");
-    let (code, _, err) = text(&run("drain edge-1 --dry-run", &stream));
-    assert!(code == 0 && err.contains("would"), "{err}");
+    let (code, out, err) = text(&run("drain edge-1 --dry-run", &stream));
+    assert!(code == 0 && out.contains("would"), "{out}{err}");
     let (code, _, err) = text(&run("uncordon edge-1", &stream));
     assert_eq!(code, 0, "{err}");
 

@@ -12,6 +12,7 @@
 mod channels;
 mod exec;
 mod local;
+mod restart;
 mod spdy;
 mod stats;
 
@@ -179,6 +180,11 @@ impl Api {
             let path: Vec<String> = path.iter().map(|p| (*p).to_owned()).collect();
             let query = query.to_owned();
             return self.streams(request, &path, &query).await;
+        }
+        if path.first() == Some(&"restart") {
+            self.may_run_commands(request.headers(), caller)?;
+            let path: Vec<String> = path.iter().map(|p| (*p).to_owned()).collect();
+            return self.restart(request.method(), &path, query).await;
         }
         if request.method() != Method::GET {
             return refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here");

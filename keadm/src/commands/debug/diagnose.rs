@@ -18,7 +18,15 @@ pub struct DiagnoseArgs {
     #[arg(value_name = "NAME", required_if_eq("what", "pod"))]
     name: Option<String>,
     /// Its namespace
-    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+    #[arg(
+        short,
+        long,
+        value_name = "NAME",
+        default_value = "default",
+        env = "KEADM_NAMESPACE",
+        hide_env_values = true,
+        add = completions::ArgValueCompleter::new(crate::complete::namespaces)
+    )]
     namespace: String,
     /// The form of the result
     #[arg(short, long, value_enum, value_name = "FORMAT")]
@@ -57,11 +65,12 @@ pub(super) fn diagnose(args: &DiagnoseArgs, cx: &Context) -> Result<(), CommandE
             for check in &found {
                 cx.printer.data(format!(
                     "{} {}",
-                    cx.printer.mark(check.status.mark()),
+                    cx.printer.data_mark(check.status.mark()),
                     check.message
                 ))?;
                 if let Some(hint) = check.hint.as_deref().filter(|hint| !hint.is_empty()) {
-                    cx.printer.data(format!("  {} {hint}", cx.printer.paint("36", "hint:")))?;
+                    cx.printer
+                        .data(format!("  {} {hint}", cx.printer.data_paint("36", "hint:")))?;
                 }
             }
         }

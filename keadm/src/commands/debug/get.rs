@@ -33,7 +33,15 @@ pub struct DebugGetArgs {
     #[arg(value_name = "NAME")]
     names: Vec<String>,
     /// The namespace
-    #[arg(short, long, value_name = "NAME", default_value = "default")]
+    #[arg(
+        short,
+        long,
+        value_name = "NAME",
+        default_value = "default",
+        env = "KEADM_NAMESPACE",
+        hide_env_values = true,
+        add = completions::ArgValueCompleter::new(crate::complete::namespaces)
+    )]
     namespace: String,
     /// All namespaces
     #[arg(short = 'A', long)]
@@ -99,7 +107,12 @@ pub(super) fn get(args: &DebugGetArgs, cx: &Context) -> Result<(), CommandError>
     let known = KINDS.iter().find(|(_, names)| names.contains(&asked.as_str()));
     if known.is_none() && asked != "all" {
         let all: Vec<&str> = KINDS.iter().map(|(_, names)| names[0]).collect();
-        let text = format!("there is no kind `{}`; there are all, {}", args.what, all.join(", "));
+        let near =
+            crate::commands::nearest(&asked, KINDS.iter().flat_map(|(_, n)| n.iter().copied()));
+        let text = match near {
+            Some(near) => format!("there is no kind `{}`; did you mean `{near}`?", args.what),
+            None => format!("there is no kind `{}`; there are all, {}", args.what, all.join(", ")),
+        };
         return Err(CommandError::new(Kind::Usage, text));
     }
     let wanted = |kind: &str, object: &Value| {

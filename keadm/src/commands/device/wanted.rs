@@ -65,7 +65,10 @@ pub(super) fn check(
             )
             .hint(match known.as_slice() {
                 [] => "it has none at all".to_owned(),
-                known => format!("it has: {}", known.join(", ")),
+                known => match crate::commands::nearest(property, known.iter().copied()) {
+                    Some(near) => format!("did you mean `{near}`? It has: {}", known.join(", ")),
+                    None => format!("it has: {}", known.join(", ")),
+                },
             }));
         }
         if let Some(of_model) = of_model(model, property)

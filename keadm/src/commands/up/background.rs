@@ -104,7 +104,7 @@ pub(super) fn detach(args: &UpArgs, up: &Up) -> Result<(), CommandError> {
     command.arg("--background").arg("--data-dir").arg(&up.dir);
     command.arg("--node-name").arg(up.node.as_str());
     command.arg("--api-port").arg(up.api_port.to_string());
-    command.arg("--timeout").arg(args.timeout.to_string());
+    command.arg("--timeout").arg(format!("{}ms", args.timeout.as_millis()));
     if !up.advertise.is_empty() {
         command.arg("--advertise-address").arg(up.advertise.join(","));
     }

@@ -1,0 +1,86 @@
+//! `keadm ctl restart`: the containers of a pod on this node.
+
+use http_body_util::{BodyExt, Limited};
+use hyper::Method;
+use serde_json::{Value, json};
+
+use crate::commands::JsonOutput;
+use crate::context::Context;
+use crate::errors::{CommandError, Kind};
+use crate::node_api::{NodeApiArgs, PodName};
+
+/// Which pods.
+#[derive(clap::Args, Debug)]
+pub struct RestartArgs {
+    /// What: pod
+    #[arg(value_name = "KIND", value_parser = ["pod", "pods", "po"], hide_possible_values = true)]
+    what: String,
+    /// Its name, or several
+    #[arg(value_name = "NAME", required = true, add = completions::ArgValueCompleter::new(crate::complete::pods))]
+    names: Vec<String>,
+    /// The namespace
+    #[arg(
+        short,
+        long,
+        value_name = "NAME",
+        default_value = "default",
+        env = "KEADM_NAMESPACE",
+        hide_env_values = true,
+        add = completions::ArgValueCompleter::new(crate::complete::namespaces)
+    )]
+    namespace: String,
+    /// Say which containers would be restarted, and restart none
+    #[arg(long)]
+    dry_run: bool,
+    /// The form of the result
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    output: Option<JsonOutput>,
+    #[command(flatten)]
+    api: NodeApiArgs,
+}
+
+/// Restarts.
+pub(super) fn restart(args: &RestartArgs, cx: &Context) -> Result<(), CommandError> {
+    let pods = args
+        .names
+        .iter()
+        .map(|name| PodName::read(name, &args.namespace))
+        .collect::<Result<Vec<_>, _>>()?;
+    cx.block_on(async {
+        let mut done = Vec::new();
+        let mut outcome = Ok(());
+        for pod in &pods {
+            match one(args, pod, cx).await {
+                Ok(value) => done.push(value),
+                Err(e) => {
+                    outcome = Err(e);
+                    break;
+                }
+            }
+        }
+        if args.output.is_some() {
+            cx.printer.json(&json!({ "dryRun": args.dry_run, "pods": done }))?;
+        } else {
+            for pod in &done {
+                let name = pod["pod"].as_str().unwrap_or_default();
+                let all = pod["containers"].as_array().into_iter().flatten();
+                let all: Vec<&str> = all.filter_map(Value::as_str).collect();
+                let doing = if args.dry_run { "would be restarted" } else { "restarted" };
+                cx.printer.data(format!("pod/{name} {doing}: {}", all.join(", ")))?;
+            }
+        }
+        outcome
+    })
+}
+
+async fn one(args: &RestartArgs, pod: &PodName, cx: &Context) -> Result<Value, CommandError> {
+    let PodName { namespace, name } = pod;
+    let dry = if args.dry_run { "?dryRun=true" } else { "" };
+    let path = format!("/restart/{namespace}/{name}{dry}");
+    let answer = args.api.ask(Method::POST, &path, cx).await?;
+    let failed = || CommandError::new(Kind::Failed, "edgecore's answer breaks off");
+    let body = Limited::new(answer.into_body(), 64 << 10).collect();
+    let body = tokio::time::timeout(args.api.request_timeout, body);
+    let body = body.await.map_err(|_| failed())?.map_err(|e| failed().caused_by(&*e))?;
+    serde_json::from_slice(&body.to_bytes()).map_err(|e| failed().caused_by(&e))
+}

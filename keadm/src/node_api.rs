@@ -1,0 +1,234 @@
+//! edgecore's local API on this machine: which pods it has, their logs, and their restart.
+//!
+//! Owns: where it listens, where its token lies.
+//! Called by: `keadm ctl`.
+//! Never: speaks to the cloud, or to another machine.
+
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::context::Context;
+use crate::errors::{CommandError, Kind, kind_of};
+
+/// The longest wait for a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+/// An answer that is not a log is no longer.
+const BODY_LIMIT: usize = 64 << 20;
+/// What is said when something is refused is no longer.
+const WHY_LIMIT: usize = 64 << 10;
+
+/// Where the node's API is.
+#[derive(clap::Args, Debug, Clone)]
+pub struct NodeApiArgs {
+    /// The port of edgecore's local API
+    #[arg(
+        long,
+        value_name = "PORT",
+        default_value_t = 10350,
+        env = "KEADM_NODE_PORT",
+        hide_env_values = true
+    )]
+    pub node_port: u16,
+    /// The longest wait for an answer, for example `5s`, `2m`
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "45s",
+        value_parser = crate::commands::duration,
+        env = "KEADM_REQUEST_TIMEOUT",
+        hide_env_values = true
+    )]
+    pub request_timeout: Duration,
+}
+
+/// A pod's name: what goes into a path, and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl PodName {
+    /// From the command line: `web`, or `pod/web`.
+    ///
+    /// # Errors
+    /// When it is no name.
+    pub fn read(text: &str, namespace: &str) -> Result<Self, CommandError> {
+        let name = match text.split_once('/') {
+            Some(("pod" | "pods" | "po", name)) => name,
+            Some((kind, _)) => {
+                return Err(CommandError::new(Kind::Usage, format!("`{kind}` is no pod"))
+                    .hint("write `pod/NAME`, or only NAME"));
+            }
+            None => text,
+        };
+        let plain = |part: &str| {
+            let ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
+            !part.is_empty() && part.len() <= 253 && part.chars().all(ok)
+        };
+        for part in [name, namespace] {
+            if !plain(part) {
+                let text = format!("`{part}` cannot be the name of a pod or namespace");
+                return Err(CommandError::new(Kind::Usage, text));
+            }
+        }
+        Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
+    }
+}
+
+impl NodeApiArgs {
+    /// Asks, and waits for the head of the answer.
+    ///
+    /// # Errors
+    /// When nobody listens, or the answer is a refusal.
+    pub async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        cx: &Context,
+    ) -> Result<Response<Incoming>, CommandError> {
+        let at = format!("127.0.0.1:{}", self.node_port);
+        let away = |e: &std::io::Error| {
+            CommandError::new(
+                match kind_of(e) {
+                    Kind::Failed | Kind::NotFound => Kind::Unreachable,
+                    kind => kind,
+                },
+                format!("edgecore's local API at `{at}` cannot be reached"),
+            )
+            .caused_by(e)
+            .hint("is edgecore running here? `keadm check edge` tells")
+        };
+        let late = || {
+            CommandError::new(Kind::TimedOut, format!("edgecore's local API at `{at}` is silent"))
+                .because(format!("no answer within {}", crate::phases::human(self.request_timeout)))
+        };
+        let connecting = TcpStream::connect(("127.0.0.1", self.node_port));
+        let stream = match timeout(CONNECT, connecting).await {
+            Ok(connected) => connected.map_err(|e| away(&e))?,
+            Err(_) => return Err(late()),
+        };
+        let broken = |e: &(dyn std::error::Error + 'static)| {
+            CommandError::new(Kind::Failed, format!("what listens at `{at}` is not edgecore"))
+                .caused_by(e)
+        };
+        let mut request = Request::builder().method(method).uri(path).header(header::HOST, &at);
+        if let Some(token) = self.token(cx) {
+            let mut value = header::HeaderValue::from_str(&format!("Bearer {token}"))
+                .map_err(|e| broken(&e))?;
+            value.set_sensitive(true);
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        let request = request.body(Empty::<Bytes>::new()).map_err(|e| broken(&e))?;
+        let asked = async {
+            let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+                .max_buf_size(64 << 10)
+                .handshake(TokioIo::new(stream))
+                .await
+                .map_err(|e| broken(&e))?;
+            tokio::spawn(connection);
+            sender.send_request(request).await.map_err(|e| broken(&e))
+        };
+        let answer = timeout(self.request_timeout, asked).await.map_err(|_| late())??;
+        if answer.status() == StatusCode::OK {
+            return Ok(answer);
+        }
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), WHY_LIMIT).collect();
+        let said = match timeout(self.request_timeout, body).await {
+            Ok(Ok(body)) => String::from_utf8_lossy(&body.to_bytes()).trim().to_owned(),
+            _ => status.to_string(),
+        };
+        Err(refused(status, &said))
+    }
+
+    /// The pods of this node, as Kubernetes writes them.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn pods(&self, cx: &Context) -> Result<Vec<Value>, CommandError> {
+        let body = self.ask(Method::GET, "/pods", cx).await?.into_body();
+        let failed = || CommandError::new(Kind::Failed, "the list of this node's pods breaks off");
+        let body = timeout(self.request_timeout, Limited::new(body, BODY_LIMIT).collect());
+        let body = body.await.map_err(|_| failed())?.map_err(|e| failed().caused_by(&*e))?;
+        let mut list: Value =
+            serde_json::from_slice(&body.to_bytes()).map_err(|e| failed().caused_by(&e))?;
+        Ok(list["items"].as_array_mut().map(std::mem::take).unwrap_or_default())
+    }
+
+    /// The token with which this machine's root may do more than read; that of the edgecore that
+    /// was started last.
+    fn token(&self, cx: &Context) -> Option<String> {
+        let configured = crate::commands::config::read_edgecore(cx, &cx.paths.edgecore_yaml()).ok();
+        let configured = configured.and_then(|(config, _)| {
+            Utf8PathBuf::from_path_buf(config.modules.edged.root_directory).ok()
+        });
+        let places = configured.into_iter().chain([
+            cx.paths.at("/var/lib/kubelet"),
+            // Where `keadm up` keeps it.
+            cx.paths.at("/var/lib/keadm/edgecore/kubelet"),
+        ]);
+        let files = places.map(|folder| folder.join("local-api.token"));
+        let written = |file: &Utf8PathBuf| std::fs::metadata(file).and_then(|m| m.modified()).ok();
+        let newest = files.filter(|file| written(file).is_some()).max_by_key(written)?;
+        let text = String::from_utf8(cx.host.read(&newest).ok()?).ok()?;
+        Some(text.trim().to_owned())
+    }
+}
+
+fn refused(status: StatusCode, said: &str) -> CommandError {
+    let said = api::printable::printable(said, 400).to_string();
+    match status {
+        StatusCode::NOT_FOUND => CommandError::new(Kind::NotFound, said)
+            .hint("`keadm ctl get pods -A` shows the pods of this node"),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            CommandError::new(Kind::Refused, "edgecore does not let this user do that")
+                .because(said)
+                .hint("run it as root")
+        }
+        StatusCode::CONFLICT => CommandError::new(Kind::Conflict, said),
+        StatusCode::SERVICE_UNAVAILABLE => {
+            CommandError::new(Kind::Unreachable, "the container runtime does not answer")
+                .because(said)
+        }
+        _ => CommandError::new(Kind::Failed, said),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_is_named_as_kubectl_names_it_and_nothing_else_gets_into_a_path() {
+        let pod = PodName::read("pod/web-1", "default").unwrap();
+        assert_eq!((pod.namespace.as_str(), pod.name.as_str()), ("default", "web-1"));
+        assert_eq!(PodName::read("web", "a").unwrap().name, "web");
+        for (name, namespace) in
+            [("node/x", "a"), ("../x", "a"), ("a b", "a"), ("", "a"), ("x", "a/b"), ("x?y", "a")]
+        {
+            assert_eq!(PodName::read(name, namespace).unwrap_err().kind, Kind::Usage, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_edgecore_refuses_has_the_exit_code_of_its_reason() {
+        let kind = |status| refused(status, "no").kind;
+        assert_eq!(kind(StatusCode::NOT_FOUND), Kind::NotFound);
+        assert_eq!(kind(StatusCode::UNAUTHORIZED), Kind::Refused);
+        assert_eq!(kind(StatusCode::CONFLICT), Kind::Conflict);
+        assert_eq!(kind(StatusCode::SERVICE_UNAVAILABLE), Kind::Unreachable);
+        assert_eq!(kind(StatusCode::BAD_REQUEST), Kind::Failed);
+    }
+}
