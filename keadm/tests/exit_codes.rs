@@ -14,7 +14,9 @@ use api::status::stream::{Hello, ToReader, Update, VERSION};
 use tokio_tungstenite::tungstenite::{Message, accept};
 
 fn keadm(line: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_keadm"));
+    // A test run in the background of a shell has this signal ignored, and so would its children.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT", env!("CARGO_BIN_EXE_keadm")]);
     command.args(line.split(' ')).env("HOME", "/nonexistent").stdin(Stdio::null());
     for name in ["KUBECONFIG", "KEADM_ENDPOINT", "KEADM_ROOT", "XDG_STATE_HOME"] {
         command.env_remove(name);
@@ -158,7 +160,9 @@ fn an_interrupt_ends_it_and_a_reader_that_leaves_is_no_news() {
     let line = format!("get nodes --watch --endpoint {}", socket.display());
     let mut child = keadm(&line).stdout(Stdio::piped()).spawn().unwrap();
     let mut first = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    // Kept until the end: without a reader it would end by itself.
+    let mut read = BufReader::new(child.stdout.take().unwrap());
+    read.read_line(&mut first).unwrap();
     assert!(first.starts_with("NAME"), "{first}");
     let pid = nix::unistd::Pid::from_raw(child.id().try_into().unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
