@@ -188,11 +188,20 @@ async fn collect_images(shared: &Shared, limits: &Limits, disk: Disk) {
     }
 }
 
+/// Whether sandboxes are made of it. No container uses it, and without it no pod starts where there is
+/// no registry. Containerd marks it as pinned only from 1.7 on; before, its name is all there is.
+fn is_sandbox_image(image: &ImageInfo) -> bool {
+    image.repo_tags.iter().chain(&image.repo_digests).any(|name| {
+        let last = name.rsplit('/').next().unwrap_or_default();
+        last.split([':', '@']).next().is_some_and(|n| n == "pause" || n.ends_with("-pause"))
+    })
+}
+
 /// The largest images that no container uses, until enough is freed.
 fn unused(mut images: Vec<ImageInfo>, in_use: &HashSet<String>, to_free: u64) -> Vec<ImageInfo> {
     images.retain(|i| {
         let names = i.repo_tags.iter().chain(&i.repo_digests).chain(std::iter::once(&i.id));
-        !i.pinned && !names.into_iter().any(|n| in_use.contains(n))
+        !i.pinned && !is_sandbox_image(i) && !names.into_iter().any(|n| in_use.contains(n))
     });
     images.sort_by_key(|i| std::cmp::Reverse(i.size));
     let mut freed = 0;
@@ -295,5 +304,26 @@ mod tests {
         let in_use = HashSet::from(["used".to_owned()]);
         let gone: Vec<String> = unused(images, &in_use, 350).into_iter().map(|i| i.id).collect();
         assert_eq!(gone, ["b", "c"]);
+    }
+
+    #[test]
+    fn the_image_of_sandboxes_stays_also_where_the_runtime_does_not_mark_it() {
+        let image = |tag: &str| ImageInfo {
+            id: tag.to_owned(),
+            size: 1,
+            repo_tags: vec![tag.to_owned()],
+            ..ImageInfo::default()
+        };
+        let tags = [
+            "registry.k8s.io/pause:3.6",
+            "kubeedge/pause@sha256:0",
+            "localhost:5000/mirrored-pause",
+            "example.org/pause/web:1",
+            "example.org/pauses:1",
+        ];
+        let images = tags.map(image).to_vec();
+        let gone: Vec<String> =
+            unused(images, &HashSet::new(), u64::MAX).into_iter().map(|i| i.id).collect();
+        assert_eq!(gone, tags[3..]);
     }
 }
