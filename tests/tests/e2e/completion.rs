@@ -20,7 +20,9 @@ fn run(shell: &str, arguments: &[&str], program: &str) -> Option<String> {
         .output();
     match output {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            eprintln!("SKIPPED: {shell} is not installed, its completion script was not loaded");
+            tests::skipped(&format!(
+                "{shell} is not installed, its completion script was not loaded"
+            ));
             None
         }
         Err(e) => panic!("{shell}: {e}"),
