@@ -80,7 +80,7 @@ pub(crate) fn push(tx: &Tx<'_>, push: &ObjectPush) -> Result<Option<WantedChange
             if put(tx, &push.key, &push.uid, push.version, &push.object)? {
                 let told = told(&push.key, &push.object);
                 if let (true, Some(WantedChange::Set(pod))) = (new, &told) {
-                    forget_unused(tx, &push.key, pod)?;
+                    doubt_unused(tx, &push.key, pod)?;
                 }
                 Ok(told)
             } else {
@@ -250,6 +250,9 @@ fn put(
         return Ok(false);
     }
     tx.put(&row, key.kind.as_str(), object.get())?;
+    if matches!(key.kind, Kind::ConfigMap | Kind::Secret) {
+        tx.delete(&doubt(&row))?;
+    }
     if let Some(v2) = v2_row(key, version, object) {
         tx.put_v2(&v2)?;
     }
@@ -263,25 +266,35 @@ fn holds(tx: &Tx<'_>, key: &ObjectKey, uid: &Uid) -> Result<bool, StoreError> {
 }
 
 /// The cloud tells a node only of what its pods use. What a new pod is the first to use may have
-/// changed since the last such pod went: that copy is dropped, and asked for anew.
-fn forget_unused(tx: &Tx<'_>, new: &ObjectKey, pod: &Pod) -> Result<(), StoreError> {
+/// changed since the last such pod went: that copy is marked, so that the cloud is asked first where
+/// it can be, and stays for where it cannot.
+fn doubt_unused(tx: &Tx<'_>, new: &ObjectKey, pod: &Pod) -> Result<(), StoreError> {
     for kind in [Kind::ConfigMap, Kind::Secret] {
         for row in tx.keys_of_type(kind.as_str())? {
             let Ok(key) = row.parse::<ObjectKey>() else { continue };
             let named = key.namespace == new.namespace && uses(pod, &kind, &key.name);
-            if !named || used_by_another(tx, new, &key)? {
-                continue;
+            if named && !used_by_another(tx, new, &key)? {
+                tx.put(&doubt(&row), "doubt", "{}")?;
             }
-            if let Some(uid) =
-                tx.get(&row)?.as_deref().and_then(Head::of).and_then(|h| h.metadata.uid)
-            {
-                let namespace = key.namespace.as_ref().map_or("", |n| n.as_str());
-                tx.delete_v2(&plural(kind.as_str()), namespace, &key.name, &uid)?;
-            }
-            tx.delete(&row)?;
         }
     }
     Ok(())
+}
+
+/// The key of the row that says that a stored object may be old; it goes when the object comes anew.
+fn doubt(row: &str) -> String {
+    format!("{row}/doubt")
+}
+
+/// The stored object, and whether it may be old. An error that an original edgecore stored in its place
+/// does not count.
+///
+/// # Errors
+/// When the database fails.
+pub(super) fn stored(tx: &Tx<'_>, key: &ObjectKey) -> Result<Option<(String, bool)>, StoreError> {
+    let row = key.to_string();
+    let Some(object) = tx.get(&row)?.filter(|v| is_object(v)) else { return Ok(None) };
+    Ok(Some((object, tx.get(&doubt(&row))?.is_some())))
 }
 
 fn used_by_another(tx: &Tx<'_>, new: &ObjectKey, object: &ObjectKey) -> Result<bool, StoreError> {
@@ -300,6 +313,7 @@ fn remove(tx: &Tx<'_>, push: &ObjectPush) -> Result<Option<WantedChange>, StoreE
     let ours = stored.as_deref().is_none_or(|u| u == uid.as_str());
     if ours {
         tx.delete(&row)?;
+        tx.delete(&doubt(&row))?;
         let namespace = key.namespace.as_ref().map_or("", |n| n.as_str());
         tx.delete_v2(&plural(key.kind.as_str()), namespace, &key.name, uid.as_str())?;
     }

@@ -36,7 +36,8 @@ impl Remote {
         Self { store, requests, limit, fetching: Arc::default() }
     }
 
-    /// The stored object, or else the cloud's. `None`: the API server has no such object.
+    /// The stored object, or else the cloud's. `None`: the API server has no such object. If the stored
+    /// one may be old the cloud is asked first, and it serves where the cloud does not answer.
     ///
     /// # Errors
     /// When it is not stored and the cloud cannot be asked, does not answer or refuses.
@@ -44,10 +45,15 @@ impl Remote {
         &self,
         key: &ObjectKey,
     ) -> Result<Option<String>, ObjectError> {
-        if let Some(stored) = stored(&self.store, key).await? {
-            return Ok(Some(stored));
+        let wanted = key.clone();
+        match self.store.read(move |tx| super::apply::stored(tx, &wanted)).await? {
+            None => self.fetch(key).await,
+            Some((object, false)) => Ok(Some(object)),
+            Some((object, true)) => match self.fetch(key).await {
+                Err(ObjectError::Cloud { .. }) => Ok(Some(object)),
+                answer => answer,
+            },
         }
-        self.fetch(key).await
     }
 
     fn fetch(&self, key: &ObjectKey) -> Shared<Fetch> {
@@ -77,7 +83,7 @@ impl Remote {
 
 /// The stored object; an error that an original edgecore stored in its place does not count.
 pub(super) async fn stored(store: &Store, key: &ObjectKey) -> Result<Option<String>, ObjectError> {
-    let row = key.to_string();
-    let value = store.read(move |tx| tx.get(&row)).await?;
-    Ok(value.filter(|v| super::apply::is_object(v)))
+    let key = key.clone();
+    let stored = store.read(move |tx| super::apply::stored(tx, &key)).await?;
+    Ok(stored.map(|(object, _)| object))
 }

@@ -85,6 +85,18 @@ async fn an_edge_that_lost_its_database_and_kept_its_certificate_is_sent_everyth
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_pod_reads_a_configmap_as_it_is_now_though_nobody_used_it_when_it_changed() {
+    let cluster = settled().await;
+    cluster.delete::<Pod>("a", 0).await;
+    let edge = cluster.edge("edge-1");
+    edge.until_stored("default/pod/a", |o| o.is_none()).await;
+    cluster.merge::<ConfigMap>("c", json!({"data": {"v": "2"}})).await;
+    cluster.create::<Pod>(pod("later", "edge-1", &["c"])).await;
+    cluster.until_phase("later", "Running").await;
+    edge.until_stored("default/configmap/c", |o| o.is_some_and(|o| o["data"]["v"] == "2")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cloudcore_notices_it_also_when_it_was_away_itself() {
     let mut cluster = settled().await;
     let edge = cluster.edge_mut("edge-1");
