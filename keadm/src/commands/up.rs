@@ -35,7 +35,7 @@ pub struct UpArgs {
     /// Where everything is kept [default: /var/lib/keadm, or ~/.local/state/keadm without root]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<Utf8PathBuf>,
-    /// Name of the edge node [default: the host name]
+    /// Name of the edge node [default: that of the run before, else the host name]
     #[arg(long, value_name = "NAME")]
     node_name: Option<String>,
     /// Go to the background as soon as everything is up
@@ -73,6 +73,9 @@ pub struct UpArgs {
     #[arg(long, hide = true)]
     background: bool,
 }
+
+/// Below the data folder: the name of its edge node. Under another name the pods would be another's.
+const NODE_NAME: &str = "node-name";
 
 /// What a terminal is told at the end.
 const STOPS: &str = "Ctrl-C stops everything.";
@@ -232,6 +235,11 @@ fn prepare(up: &Up, reset: bool) -> Result<Lock, CommandError> {
             }
         }
     }
+    if up.edge {
+        let path = up.dir.join(NODE_NAME);
+        let name = format!("{}\n", up.node);
+        host.write(&path, name.as_bytes(), 0o600).map_err(|e| file_error("write", &path, &e))?;
+    }
     Ok(lock)
 }
 
@@ -270,16 +278,22 @@ fn preflight(up: &Up) -> Outcome {
 
 impl Up {
     fn new(args: &UpArgs, cx: &Context) -> Result<Self, CommandError> {
-        let name = args.node_name.clone().unwrap_or_else(|| cx.host.hostname().to_lowercase());
+        let dir = match &args.data_dir {
+            Some(dir) => absolute(dir)?,
+            None => default_dir(cx)?,
+        };
+        let name = match &args.node_name {
+            Some(name) => name.clone(),
+            None => (!args.reset)
+                .then(|| node_before(cx, &dir))
+                .flatten()
+                .unwrap_or_else(|| cx.host.hostname().to_lowercase()),
+        };
         let node = name.parse::<NodeName>().map_err(|e| {
             CommandError::new(Kind::Usage, format!("`{name}` cannot be the name of a node"))
                 .caused_by(&e)
                 .hint("`--node-name NAME` gives another: small letters, digits, `-` and `.`")
         })?;
-        let dir = match &args.data_dir {
-            Some(dir) => absolute(dir)?,
-            None => default_dir(cx)?,
-        };
         let advertise = match args.advertise_address.as_slice() {
             [] => cx.host.addresses().iter().map(ToString::to_string).collect(),
             given => given.to_vec(),
@@ -310,6 +324,12 @@ impl Up {
         let half = if self.edge { "" } else { " --cloud-only" };
         format!("keadm up{here}{half}{more}")
     }
+}
+
+/// The edge node of an earlier run.
+fn node_before(cx: &Context, dir: &Utf8Path) -> Option<String> {
+    let name = String::from_utf8(cx.host.read(&dir.join(NODE_NAME)).ok()?).ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
 /// `10.0.4.2:10000`, `[fd00::1]:10000`

@@ -33,8 +33,14 @@ impl Up {
     /// Starts it with more arguments and waits until it says what to type next.
     #[track_caller]
     pub(crate) fn start(host: &Host, folder: &Path, more: &[&str]) -> Self {
+        Self::again(host, folder, &[&["--node-name", "edge-1"], more].concat())
+    }
+
+    /// The same as whoever goes on with what was: without the node's name.
+    #[track_caller]
+    pub(crate) fn again(host: &Host, folder: &Path, more: &[&str]) -> Self {
         let data = folder.join("data");
-        let mut args = vec!["up", "--data-dir", data.to_str().unwrap(), "--node-name", "edge-1"];
+        let mut args = vec!["up", "--data-dir", data.to_str().unwrap()];
         args.extend_from_slice(more);
         let mut keadm = Running::start(command(host, args), &folder.join("up.log"));
         keadm.until_said("export KUBECONFIG=", PATIENCE);

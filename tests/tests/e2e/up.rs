@@ -43,8 +43,10 @@ fn starting_again_picks_up_where_it_left_off() {
     kubectl.run(&["create", "configmap", "kept", "--from-literal=a=b"]);
     up.keadm.interrupt();
 
-    let up = Up::start(&host, folder.path(), &["--no-sample"]);
+    let up = Up::again(&host, folder.path(), &["--no-sample"]);
     let kubectl = up.kubectl(&host);
+    let nodes = kubectl.get(&["nodes"]).unwrap();
+    assert_eq!(nodes.pointer("/items").unwrap().as_array().unwrap().len(), 1, "it keeps its name");
     kubectl.until(&["configmap", "kept"], "/data/a", "b", PATIENCE);
     kubectl.run(&["wait", "--for=condition=Ready", "node/edge-1", "--timeout=30s"]);
     up.keadm.interrupt();
