@@ -76,9 +76,11 @@ fn keadm_up_opens_the_dashboard_at_enter_and_it_shows_and_does_everything() {
     let tmux = Tmux::start(&host, folder.path(), &line);
     tmux.until("Enter opens the dashboard");
     tmux.keys(&["Enter"]);
-    let overview = tmux.until("[overview]");
-    assert!(overview.contains("live") && overview.contains("messages a second"), "{overview}");
-    assert!(overview.lines().any(|l| l.contains("1 ready")), "{overview}");
+    tmux.until("[overview]");
+    let overview = tmux.until_it("the node, ready", |screen| {
+        screen.contains("● live") && screen.contains("1 ready")
+    });
+    assert!(overview.contains("messages a second"), "{overview}");
 
     tmux.keys(&[":nodes", "Enter"]);
     let nodes = tmux.until("[nodes 1]");

@@ -94,6 +94,8 @@ fn screen(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
 fn header(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
     let (text, health) = match &state.link {
         Link::Connecting => ("connecting".to_owned(), Health::Uncertain),
+        // A screen without rows must not pass for a fleet without nodes.
+        Link::Live if state.loading => ("loading".to_owned(), Health::Uncertain),
         Link::Live => ("live".to_owned(), Health::Good),
         Link::Lost { since, why } => {
             (format!("LOST {} ago: {why}", rows::span(state.now - since)), Health::Bad)

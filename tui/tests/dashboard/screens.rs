@@ -9,7 +9,7 @@ use tui::update::{Event, update};
 use tui::view::draw;
 use tui::view::styles::{Look, Theme};
 
-use crate::sample::{NOW, fleet, node, press, state, tell};
+use crate::sample::{NOW, fleet, hello, node, press, state, tell};
 
 pub fn drawn(state: &State, width: u16, height: u16, look: Look) -> String {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
@@ -105,6 +105,20 @@ fn a_log_and_yaml_are_shown_as_they_come() {
     let text = "kind: Pod\nmetadata:\n  name: camera\n".to_owned();
     tell(&mut state, ToReader::Done(Done { id: 2, text, ..Done::default() }));
     insta::assert_snapshot!("yaml_80x24", drawn(&state, 80, 24, Look::default()));
+}
+
+#[test]
+fn it_is_live_only_once_all_rows_have_come() {
+    let mut state = State::new("status.sock", NOW);
+    let head =
+        |state: &State| drawn(state, 80, 24, Look::default()).lines().next().unwrap().to_owned();
+    assert!(head(&state).contains("connecting"));
+    tell(&mut state, hello());
+    assert!(head(&state).contains("loading"));
+    tell(&mut state, ToReader::Update(Box::new(Update { more: true, ..fleet() })));
+    assert!(head(&state).contains("loading"));
+    tell(&mut state, ToReader::Update(Box::new(Update { now: NOW, ..Update::default() })));
+    assert!(head(&state).contains("live"), "{}", head(&state));
 }
 
 #[test]
