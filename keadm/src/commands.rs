@@ -188,13 +188,8 @@ where
         let svc = service::Service::new(name);
         let stopping = svc.stopping();
         let readiness = svc.readiness().clone();
-        let settle = async {
-            service::pages::give_back_after(readiness).await;
-            std::future::pending().await
-        };
         tokio::select! {
-            result = run(svc) => result,
-            result = settle => result,
+            result = service::pages::give_back_during(run(svc), readiness.ready()) => result,
             () = signals.stop_then_abort(stopping) => Err(CommandError::new(
                 Kind::Interrupted,
                 format!("`{name}` was told twice to stop, and has not finished what it was doing"),

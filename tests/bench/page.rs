@@ -150,8 +150,9 @@ const MEMORY: &str = "
 
 Of an edgecore's memory most is pages of the binary: the kernel maps what lies around those in use (64 KiB,
 and on Linux 6.18 whole large folios). 1.5 to 4 MiB are its own, 2 MiB libc's and its loader's. Ten seconds
-after the start the binary's pages are given back once, and those that still run return; the binary for
-an edge alone has what only the start and commands need apart from the rest.
+after the start a program lets go of the binary's pages once, and those that still run return; the kernel
+keeps the others in its cache for as long as nothing else needs the room. The binary for an edge alone has
+what only the start and commands need apart from the rest.
 ";
 
 fn row(text: &mut String, f: &Figure) {

@@ -20,5 +20,6 @@ pub fn supervise(args: &SuperviseArgs, cx: &Context) -> Result<(), CommandError>
     if args.name.is_empty() || !args.name.chars().all(|c| c.is_ascii_lowercase() || c == '-') {
         return Err(CommandError::new(Kind::Usage, format!("`{}` is no service", args.name)));
     }
-    cx.block_on(host::supervise(&cx.paths, &args.name))
+    let run = host::supervise(&cx.paths, &args.name);
+    cx.block_on(service::pages::give_back_during(run, std::future::ready(())))
 }

@@ -179,11 +179,14 @@ async fn start(up: &Up, parts: &mut Parts, progress: &Progress) -> Result<(), Co
         }
     }
     what_next(up, parts, progress).await;
-    #[cfg(feature = "dashboard")]
-    if terminal::has_a_user(up) {
-        terminal::enter_opens_the_dashboard(up).await;
-    }
-    std::future::pending().await
+    let stay = async {
+        #[cfg(feature = "dashboard")]
+        if terminal::has_a_user(up) {
+            terminal::enter_opens_the_dashboard(up).await;
+        }
+        std::future::pending().await
+    };
+    service::pages::give_back_during(stay, std::future::ready(())).await
 }
 
 async fn what_next(up: &Up, parts: &Parts, progress: &Progress) {

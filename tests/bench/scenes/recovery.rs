@@ -1,5 +1,6 @@
 //! How fast an edge is there, and there again.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
@@ -76,9 +77,10 @@ fn restart(site: &Site) -> Vec<Figure> {
 
 /// Starts edgecore for a node that is unknown to the cloud, again and again.
 fn ready(site: &Site) -> Figure {
-    signal(supervisor_pid(&site.pair.edge, "edgecore").unwrap(), Signal::SIGTERM);
-    let no_more = || supervisor_pid(&site.pair.edge, "edgecore").is_err() || port_free(site);
-    wait::until_true("the end of edgecore", PATIENCE, no_more);
+    let supervisor = supervisor_pid(&site.pair.edge, "edgecore").unwrap();
+    let process = Path::new("/proc").join(supervisor.to_string());
+    signal(supervisor, Signal::SIGTERM);
+    wait::until_true("the end of edgecore", PATIENCE, || !process.exists() && port_free(site));
     let log = tempfile::NamedTempFile::new().unwrap();
     let values = (0..7)
         .map(|_| {
@@ -135,7 +137,7 @@ async fn killed(client: Client, node: &str, pid: &str) -> Vec<f64> {
     let from = Instant::now();
     signal(pid.parse().unwrap(), Signal::SIGKILL);
     let link = async {
-        while std::path::Path::new("/proc").join(pid).exists() {
+        while Path::new("/proc").join(pid).exists() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         while connected_nodes().await != Some(1.0) {

@@ -128,7 +128,8 @@ fn signals() -> Result<SignalFd, ShimError> {
         .map_err(system("listen to signals"))
 }
 
-/// Says on standard output how it went, then lets go of it.
+/// Says on standard output how it went, then lets go of it, and of the memory that only the start
+/// needed: there are two shims a pod.
 fn greet(error: Option<String>, notes: Vec<String>) {
     if let Ok(text) = serde_json::to_vec(&Hello { error, notes }) {
         let mut out = std::io::stdout().lock();
@@ -137,6 +138,7 @@ fn greet(error: Option<String>, notes: Vec<String>) {
     if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
         let _ = rustix::stdio::dup2_stdout(null.as_fd());
     }
+    let _ = service::pages::give_back();
 }
 
 fn myself() -> Result<ProcessRef, ShimError> {
