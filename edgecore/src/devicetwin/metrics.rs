@@ -37,6 +37,11 @@ impl Counters {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
+    #[cfg(test)]
+    pub(super) fn refusals(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
     pub(super) fn unpublished(&self) {
         self.unpublished.fetch_add(1, Ordering::Relaxed);
     }

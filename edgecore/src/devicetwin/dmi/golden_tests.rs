@@ -7,6 +7,7 @@ use std::str::FromStr;
 use bytes::{Buf, BufMut, Bytes};
 use http::uri::PathAndQuery;
 use prost::Message;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 use super::*;
@@ -17,12 +18,13 @@ struct Row {
     response: Vec<u8>,
 }
 
+fn from_hex(hex: &str) -> Vec<u8> {
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16);
+    hex.as_bytes().chunks(2).map(|pair| byte(pair).unwrap()).collect()
+}
+
 fn golden() -> Vec<Row> {
-    let bytes = |row: &Value, key: &str| {
-        let hex = row[key].as_str().unwrap().as_bytes();
-        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16);
-        hex.chunks(2).map(|pair| byte(pair).unwrap()).collect()
-    };
+    let bytes = |row: &Value, key: &str| from_hex(row[key].as_str().unwrap());
     include_str!("../golden/dmi.jsonl")
         .lines()
         .map(|line| {
@@ -187,5 +189,36 @@ async fn each_call_is_served_under_its_published_name() {
         ]
     );
     fake.die();
+    edge.stop().await;
+}
+
+/// From the first byte on what a mapper in Go sends that has dialled `/etc/kubeedge/dmi.sock`, an empty
+/// MapperRegister: preface, settings, the request (`:authority` is `%2Fetc%2Fkubeedge%2Fdmi.sock`).
+const GO: &str = "505249202a20485454502f322e300d0a0d0a534d0d0a0d0a000000040000000000\
+    000000040100000000000070010400000001838645a063b8632a4615ef97b9885d03a87316cdc5b3b98856340ebacb66\
+    d2cc6424b67f419454584a922a2c3d6d8ca59262aa2c325265d072755f8b1d75d0620d263d4c4d65647a8a9acac8b4c7\
+    602bb8eae140027465864d833505b11f40899acac8b24d494f6a7f867df7db69fb7f0000050001000000010000000000";
+
+#[tokio::test]
+async fn a_mapper_that_names_the_path_of_the_socket_as_its_host_is_answered() {
+    const HEADERS: u8 = 1;
+    let dir = tempfile::tempdir().unwrap();
+    let edge = edge(dir.path());
+    let mut socket = UnixStream::connect(dir.path().join("dmi.sock")).await.unwrap();
+    socket.write_all(&from_hex(GO)).await.unwrap();
+    let (kind, body) = loop {
+        let mut head = [0; 9];
+        socket.read_exact(&mut head).await.unwrap();
+        let [a, b, c, kind, _, stream @ ..] = head;
+        let mut body = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        socket.read_exact(&mut body).await.unwrap();
+        if u32::from_be_bytes(stream) == 1 {
+            break (kind, body);
+        }
+    };
+    assert_eq!(kind, HEADERS, "the stream ends with {body:?}");
+    // It went all the way: a mapper without a name is refused.
+    assert_eq!(edge.devices.counters.refusals(), 1);
+    drop(socket);
     edge.stop().await;
 }

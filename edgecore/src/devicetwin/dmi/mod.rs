@@ -7,6 +7,7 @@
 //! A mapper calls over `dmi.sock`, and is called over a socket of its own. The file can be opened by
 //! its owner only, so a mapper runs as the same user; which process calls is asked of the kernel.
 
+mod authority;
 mod convert;
 mod generated;
 mod mapper;
@@ -27,6 +28,7 @@ use tokio::net::UnixListener;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 
+use self::authority::AnyAuthority;
 pub(crate) use self::convert::setting;
 pub(crate) use self::generated::pb;
 use self::mapper::Mapper;
@@ -136,7 +138,7 @@ impl Dmi {
         service.known_mappers().await;
         let listener = self.listener;
         let incoming = futures::stream::unfold(listener, async |listener| {
-            let next = listener.accept().await.map(|(stream, _)| stream);
+            let next = listener.accept().await.map(|(stream, _)| AnyAuthority::new(stream));
             if next.is_err() {
                 // Out of descriptors, most likely: not as fast as it goes.
                 tokio::time::sleep(Duration::from_millis(100)).await;
