@@ -150,7 +150,7 @@ fn taken(property: &pb::DeviceProperty, before: Option<Property>, now: Instant) 
         },
         Some("obey") => Behaviour::Obey,
         Some("temperature") => Behaviour::Temperature { mean },
-        _ if property.desired.is_some() => Behaviour::Obey,
+        _ if !desired.is_empty() => Behaviour::Obey,
         _ => Behaviour::Temperature { mean },
     };
     let cycle = u64::try_from(property.report_cycle).ok().filter(|ms| *ms > 0);

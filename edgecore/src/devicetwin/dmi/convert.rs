@@ -79,28 +79,28 @@ fn status(device: &devices::Device) -> pb::DeviceStatus {
     }
 }
 
+/// A desired value and a visitor are always there, empty if need be: the original sends them so, and
+/// its mappers look into them unasked.
 fn property(
     own: &devices::DeviceProperty,
     of_model: Option<&devices::ProtocolConfig>,
 ) -> pb::DeviceProperty {
-    let visitors = (own.visitors.is_some() || of_model.is_some()).then(|| {
-        let name = |v: Option<&devices::ProtocolConfig>| v.and_then(|v| v.protocol_name.clone());
-        pb::VisitorConfig {
-            protocol_name: name(own.visitors.as_ref()).or(name(of_model)).unwrap_or_default(),
-            config_data: over(
-                of_model.and_then(|v| v.config_data.as_ref()),
-                own.visitors.as_ref().and_then(|v| v.config_data.as_ref()),
-            )
-            .map(custom),
-        }
-    });
+    let name = |v: Option<&devices::ProtocolConfig>| v.and_then(|v| v.protocol_name.clone());
+    let config = over(
+        of_model.and_then(|v| v.config_data.as_ref()),
+        own.visitors.as_ref().and_then(|v| v.config_data.as_ref()),
+    );
+    let visitors = pb::VisitorConfig {
+        protocol_name: name(own.visitors.as_ref()).or(name(of_model)).unwrap_or_default(),
+        config_data: Some(custom(config.unwrap_or_default())),
+    };
+    let desired = own.desired.as_ref();
+    let desired =
+        desired.map(|d| pb::TwinProperty { value: d.value.clone(), metadata: d.metadata.clone() });
     pb::DeviceProperty {
         name: own.name.clone(),
-        desired: own
-            .desired
-            .as_ref()
-            .map(|d| pb::TwinProperty { value: d.value.clone(), metadata: d.metadata.clone() }),
-        visitors,
+        desired: Some(desired.unwrap_or_default()),
+        visitors: Some(visitors),
         report_cycle: own.report_cycle.unwrap_or_default(),
         collect_cycle: own.collect_cycle.unwrap_or_default(),
         report_to_cloud: own.report_to_cloud.unwrap_or_default(),
@@ -332,6 +332,20 @@ mod tests {
         assert_eq!(setting(visitors.config_data.as_ref(), "scale").as_deref(), Some("0.5"));
         assert_eq!(property.desired.as_ref().unwrap().value, "20");
         assert_eq!((property.report_cycle, property.report_to_cloud), (1000, true));
+    }
+
+    #[test]
+    fn what_mappers_look_into_unasked_is_there() {
+        let own = json!({"metadata": {}, "spec": {"properties": [{"name": "t"}]}});
+        let own: devices::Device = serde_json::from_value(own).unwrap();
+        let device = device("default", "bare", &own, None);
+        assert_eq!(device.status, Some(pb::DeviceStatus::default()));
+        let spec = device.spec.unwrap();
+        assert_eq!(spec.protocol.unwrap().protocol_name, "");
+        let property = &spec.properties[0];
+        assert_eq!(property.desired, Some(pb::TwinProperty::default()));
+        let visitors = property.visitors.as_ref().unwrap();
+        assert_eq!(visitors.config_data, Some(pb::CustomizedValue::default()));
     }
 
     #[test]
