@@ -214,7 +214,13 @@ impl fmt::Display for Topic {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::names::{Kind, MessageId, ObjectKey};
+    use crate::raw::RawJson;
+    use crate::wire::Upstream;
+    use crate::wire::downstream::{Downstream, ObjectPush, PushOp, PushSource};
 
     #[test]
     fn every_topic_survives_the_way_there_and_back() {
@@ -271,5 +277,41 @@ mod tests {
     fn an_error_shows_no_control_characters() {
         let error = Topic::parse("$hw/events/device/\u{1b}[2J").unwrap_err();
         assert!(!error.to_string().contains('\u{1b}'));
+    }
+
+    proptest! {
+        /// As Kubernetes names objects and namespaces.
+        #[test]
+        fn a_device_of_any_legal_name_goes_all_ways_and_comes_back(
+            namespace in "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?",
+            name in "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?){0,2}",
+        ) {
+            let id: DeviceId = format!("{namespace}/{name}").parse().unwrap();
+            prop_assert_eq!((id.namespace.as_str(), &*id.name), (namespace.as_str(), name.as_str()));
+            for (what, _) in DeviceTopic::ALL {
+                let topic = Topic::Device(id.clone(), what);
+                prop_assert_eq!(Topic::parse(&topic.to_string()), Ok(Some(topic)));
+            }
+            let (message, node) = (MessageId::random(), "edge-1".parse().unwrap());
+            let up = Upstream::DeviceTwin {
+                namespace: id.namespace.clone(),
+                name: id.name.clone(),
+                content: RawJson::null(),
+            };
+            let (_, heard) = Upstream::decode(&node, up.encode(&message, 0)).unwrap();
+            prop_assert_eq!(heard, up);
+            let key = ObjectKey::new(id.namespace, Kind::Device, &id.name);
+            prop_assert_eq!(&key.to_string().parse::<ObjectKey>().unwrap(), &key);
+            let down = Downstream::Object(ObjectPush {
+                op: PushOp::Insert,
+                key,
+                uid: "u".parse().unwrap(),
+                version: Some("7".parse().unwrap()),
+                source: PushSource::DeviceController,
+                object: RawJson::of(&serde_json::json!({"metadata": {"uid": "u"}})).unwrap(),
+            });
+            let (_, heard) = Downstream::decode(down.encode(&message, 0)).unwrap();
+            prop_assert_eq!(heard, down);
+        }
     }
 }

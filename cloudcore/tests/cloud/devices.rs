@@ -4,6 +4,8 @@ use api::raw::RawJson;
 use api::wire::Upstream;
 use api::wire::downstream::{Downstream, ObjectPush, PushOp, PushSource};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use super::*;
 
 const API: &str = "/apis/devices.kubeedge.io/v1beta1/namespaces/default";
@@ -100,6 +102,22 @@ async fn give_device(cloud: &Cloud, link: &mut Link, name: &str) {
 
 fn status(fake: &Fake, device: &str) -> Value {
     fake.get(&path("devicestatuses", device)).unwrap_or_default()
+}
+
+/// How many messages cloudcore says that it dropped for this reason.
+async fn dropped(cloud: &Cloud, reason: &str) -> u64 {
+    let mut socket = tokio::net::TcpStream::connect(cloud.at.admin.unwrap()).await.unwrap();
+    socket
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut text = String::new();
+    socket.read_to_string(&mut text).await.unwrap();
+    let label = format!("reason=\"{reason}\"");
+    let mut lines =
+        text.lines().filter(|l| l.starts_with("cloudcore_dropped_total") && l.contains(&label));
+    let line = lines.next().unwrap_or("0 0");
+    line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
 #[tokio::test]
@@ -202,6 +220,31 @@ async fn a_chatty_sensor_costs_one_write_a_second_and_ends_with_its_last_value()
 }
 
 #[tokio::test]
+async fn no_device_waits_for_the_write_of_another() {
+    const DEVICES: usize = 12;
+    let cloud = Cloud::start().await;
+    let mut link = node(&cloud, "edge-1").await;
+    add_model(&cloud.fake, "sensor", "90");
+    let names: Vec<String> = (0..DEVICES).map(|n| format!("lamp-{n}")).collect();
+    for name in &names {
+        add_device(&cloud.fake, name, "edge-1", "20");
+    }
+    eventually("their DeviceStatuses", || names.iter().all(|n| !status(&cloud.fake, n).is_null()))
+        .await;
+    cloud.fake.writes_together(DEVICES);
+    let mut reports = std::collections::BTreeSet::new();
+    for name in &names {
+        reports.insert(link.send(&report(name, "23", 1)).await.to_string());
+    }
+    while !reports.is_empty() {
+        if let Downstream::TwinConfirm(of) = next(&mut link).await {
+            assert!(reports.remove(&of.to_string()), "{of} is confirmed twice, or was never said");
+        }
+    }
+    cloud.stop().await;
+}
+
+#[tokio::test]
 async fn another_nodes_device_can_neither_be_read_nor_written() {
     let cloud = Cloud::start().await;
     let mut owner = node_with_device(&cloud, "edge-1").await;
@@ -231,6 +274,45 @@ async fn another_nodes_device_can_neither_be_read_nor_written() {
     let Downstream::MembershipDetail(list) = next(&mut owner).await else { panic!() };
     let list: Value = list.to().unwrap();
     assert_eq!(list["devices"], json!([{"id": "default/lamp", "name": "lamp"}]));
+    assert_eq!(
+        (dropped(&cloud, "not_allowed").await, dropped(&cloud, "device_report").await),
+        (1, 1)
+    );
+    cloud.stop().await;
+}
+
+#[tokio::test]
+async fn a_report_counts_for_the_device_that_it_comes_for_whatever_name_it_claims() {
+    let cloud = Cloud::start().await;
+    let mut link = node_with_device(&cloud, "edge-1").await;
+    add_device(&cloud.fake, "victim", "edge-1", "20");
+    membership(&mut link).await;
+    assert_eq!(&*object(&mut link).await.key.name, "victim");
+    eventually("its DeviceStatus", || !status(&cloud.fake, "victim").is_null()).await;
+    let state = json!({"event_id": "e", "timestamp": 1, "id": "default/victim", "name": "victim",
+        "device": {"id": "default/victim", "name": "victim", "state": "unhealthy"}});
+    let twin = json!({"event_id": "e", "timestamp": 1, "device_id": "default/victim", "device":
+        {"name": "victim"}, "twin": {"temperature": {"actual": {"value": "99"}}}});
+    let (namespace, name): (api::names::Namespace, Box<str>) =
+        ("default".parse().unwrap(), "lamp".into());
+    for message in [
+        Upstream::DeviceState {
+            namespace: namespace.clone(),
+            name: name.clone(),
+            content: RawJson::of(&state).unwrap(),
+        },
+        Upstream::DeviceTwin { namespace, name, content: RawJson::of(&twin).unwrap() },
+    ] {
+        let id = link.send(&message).await;
+        assert_eq!(confirmation(&mut link).await, id);
+    }
+    let lamp = status(&cloud.fake, "lamp")["status"].clone();
+    assert_eq!(
+        (&lamp["state"], &lamp["twins"][0]["reported"]["value"]),
+        (&json!("unhealthy"), &json!("99"))
+    );
+    let victim = status(&cloud.fake, "victim")["status"].clone();
+    assert_eq!((&victim["state"], &victim["twins"][0]), (&Value::Null, &Value::Null), "{victim}");
     cloud.stop().await;
 }
 
@@ -318,6 +400,7 @@ async fn a_payload_that_makes_no_sense_is_refused_and_the_rest_goes_on() {
         let id = link.send(&message).await;
         assert_eq!(confirmation(&mut link).await, id);
     }
+    assert_eq!(dropped(&cloud, "undecodable").await, 3);
     let id = link.send(&report("lamp", "23", 1)).await;
     assert_eq!(confirmation(&mut link).await, id);
     cloud.stop().await;

@@ -13,7 +13,7 @@ use hyper::body::{Bytes, Frame};
 use kube::client::Body;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::sync::broadcast;
+use tokio::sync::{Barrier, broadcast};
 
 type Answer = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -37,6 +37,8 @@ struct State {
     /// What a user may do: `list nodes`.
     rights: BTreeMap<String, Vec<String>>,
     asked: BTreeMap<String, usize>,
+    /// So many writes of DeviceStatuses are answered together, or none.
+    together: Option<Arc<Barrier>>,
 }
 
 #[derive(Clone)]
@@ -133,6 +135,11 @@ impl Fake {
         }
     }
 
+    /// From now on the writes of so many DeviceStatuses are answered together.
+    pub(crate) fn writes_together(&self, number: usize) {
+        self.0.state.lock().together = Some(Arc::new(Barrier::new(number)));
+    }
+
     /// A user with a token, who may do these: `list nodes`.
     pub(crate) fn user(&self, token: &str, name: &str, rights: &[&str]) {
         let mut state = self.0.state.lock();
@@ -225,6 +232,12 @@ impl Fake {
         }
         if query.contains("watch=true") {
             return self.watch(path, &query);
+        }
+        if parts.method == Method::PATCH && path.contains("/devicestatuses/") {
+            let together = self.0.state.lock().together.clone();
+            if let Some(others) = together {
+                others.wait().await;
+            }
         }
         let body = body.collect().await.map(http_body_util::Collected::to_bytes);
         let body = serde_json::from_slice(&body.unwrap_or_default()).unwrap_or(Value::Null);

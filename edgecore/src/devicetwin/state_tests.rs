@@ -127,6 +127,33 @@ fn an_update_for_a_device_of_another_node_is_answered_with_404() {
 }
 
 #[test]
+fn an_update_counts_for_the_device_of_its_topic_whatever_name_it_claims() {
+    let mut state = with_sensor();
+    state.membership(membership(&["default/victim"], &[]), now());
+    let victim = "default/victim".parse().unwrap();
+    let before = state.devices[&victim].clone();
+    for (topic, payload) in [
+        (
+            UPDATE,
+            r#"{"device_id":"default/victim","device":{"name":"victim"},"id":"default/victim",
+            "twin":{"t":{"actual":{"value":"1"}}}}"#,
+        ),
+        (
+            "$hw/events/device/default/sensor-1/state/update",
+            r#"{"device_id":"default/victim","device":{"name":"victim"},"state":"unhealthy"}"#,
+        ),
+    ] {
+        assert_eq!(refused(&send(&mut state, topic, payload)), 0);
+    }
+    assert_eq!(state.devices[&victim], before);
+    assert_eq!(state.devices[&sensor()].state, "unhealthy");
+    assert_eq!(
+        state.devices[&sensor()].twins["t"].actual.as_ref().unwrap().value.as_deref(),
+        Some("1")
+    );
+}
+
+#[test]
 fn two_devices_of_one_name_in_two_namespaces_are_two() {
     let mut state = with_sensor();
     state.membership(membership(&["prod/sensor-1"], &[]), now());

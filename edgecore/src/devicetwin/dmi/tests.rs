@@ -387,6 +387,12 @@ async fn only_a_mapper_that_registered_for_the_protocol_can_report() {
     client.report_device_states(state("online")).await.unwrap();
     let no = client.report_device_states(state("asleep")).await.unwrap_err();
     assert!(no.message().contains("should be one of"), "{no}");
+    assert_eq!(edge.devices.counters.refusals(), 8);
+    // Beyond what a call may have it is not read, and the connection goes on.
+    let huge = client.report_device_status(report("a", &"5".repeat(5 << 20))).await.unwrap_err();
+    assert_eq!(huge.code(), Code::OutOfRange, "{huge}");
+    client.report_device_status(report("a", "6")).await.unwrap();
+    assert_eq!(until(&edge, "a", "t", |v| v == "6").await, "6");
     edge.stop().await;
 }
 
