@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests; a failure should show where")]
 
 mod certs;
+mod devices;
 mod link;
 mod pods;
 mod support;

@@ -249,6 +249,8 @@ async fn serve(stream: tokio_rustls::server::TlsStream<tokio::net::TcpStream>, s
                         && let Some(body) = state.answer(request)
                     {
                         push.send(reply(id, &resource, body)).unwrap();
+                    } else if matches!(up, Upstream::DeviceTwin { .. } | Upstream::DeviceState { .. }) {
+                        push.send(Downstream::TwinConfirm(id)).unwrap();
                     }
                     state.heard.push(up);
                     drop(state);
