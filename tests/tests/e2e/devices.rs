@@ -87,14 +87,30 @@ fn lamp(node: &str) -> [Value; 2] {
     ]
 }
 
+/// The sample mapper, as documentation has it: with the folder of `dmi.sock`.
+fn mapper_pod(node: &str) -> Value {
+    let sockets = "/etc/kubeedge";
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "mapper"}, "spec": {
+        "nodeName": node,
+        "automountServiceAccountToken": false,
+        "containers": [{
+            "name": "mapper",
+            "image": edgecore::sample::IMAGE,
+            "imagePullPolicy": "IfNotPresent",
+            "command": [edgecore::sample::PROGRAM, "mapper", "--simulate"],
+            "volumeMounts": [{"name": "sockets", "mountPath": sockets}],
+        }],
+        "volumes": [{"name": "sockets", "hostPath": {"path": sockets, "type": "Directory"}}],
+    }})
+}
+
 #[test]
 fn a_value_desired_while_the_edge_is_cut_off_is_reported_when_it_is_back() {
-    let (pair, folder) = (Pair::new(), tempfile::tempdir().unwrap());
+    let pair = Pair::new();
     let token = cloud(&pair);
     join(&pair, &token);
     let kubectl = kubectl(&pair);
-    let mapper = command(&pair.edge, ["mapper", "--simulate"]);
-    let _mapper = Running::start(mapper, &folder.path().join("mapper.log"));
+    kubectl.apply(&mapper_pod("edge-2").to_string());
     // The device before its model: it waits.
     let [model, device] = lamp("edge-2");
     kubectl.apply(&device.to_string());
@@ -210,6 +226,80 @@ fn the_manifests_of_the_documentation_apply_under_the_eyes_of_the_webhook_and_wo
         assert_eq!(other.pointer("/status/twins/0"), None, "{other:#}");
         Ok(())
     });
+}
+
+/// Manifests of the forms that KubeEdge's documentation and samples have, and what their devices
+/// report to a mapper that does as it is told.
+const FORMS: [(&str, &str, &str, &[(&str, &str)]); 4] = [
+    (
+        "modbus",
+        "boiler-1",
+        include_str!("devices/modbus.yaml"),
+        &[("pressure", "2.5"), ("pump", "1")],
+    ),
+    (
+        "bluetooth",
+        "tag.of-hall.7",
+        include_str!("devices/bluetooth.yaml"),
+        &[("ambient", "20"), ("buzzer", "OFF")],
+    ),
+    (
+        "opcua",
+        "press-1",
+        include_str!("devices/opcua.yaml"),
+        &[("Strokes", "12"), ("Force", "-1.5e3"), ("Guard.Closed", "true"), ("Recipe", "AAEC/w==")],
+    ),
+    (
+        "counter-protocol",
+        "counter-instance-01",
+        include_str!("devices/customized.yaml"),
+        &[("status", "ON")],
+    ),
+];
+
+#[test]
+fn manifests_of_each_form_that_kubeedge_has_apply_whole_reach_the_edge_and_work() {
+    let (host, folder) = (Host::new(), tempfile::tempdir().unwrap());
+    let up = Up::start(&host, folder.path(), &["--no-sample"]);
+    let kubectl = up.kubectl(&host);
+    let edgecore = up.data.join("edgecore");
+    let dmi = edgecore.join("dmi/dmi.sock");
+    let mut mappers = Vec::new();
+    for (protocol, _, manifest, _) in FORMS {
+        kubectl.apply(manifest);
+        let args = ["mapper", "--simulate", "--protocol", protocol, "--name", protocol];
+        let args = [&args[..], &["--dmi-socket", dmi.to_str().unwrap()]].concat();
+        let log = folder.path().join(protocol);
+        mappers.push(Running::start(command(&host, args), &log));
+    }
+    for (protocol, name, manifest, values) in FORMS {
+        // Whole in the cloud, and as whole at the edge.
+        let dry = ["create", "-f", "-", "--dry-run=client", "-o", "jsonpath={..spec}"];
+        let given = kubectl.run_with(&dry, manifest);
+        let object = kubectl.get(&["device", name]).unwrap();
+        let spec = &object["spec"];
+        let given: Vec<Value> =
+            serde_json::Deserializer::from_str(&given).into_iter().map(Result::unwrap).collect();
+        assert!(given.contains(spec), "{spec:#} is none of {given:#?}");
+        let db = rusqlite::Connection::open(edgecore.join("edgecore.db")).unwrap();
+        let key = format!("default/device/{name}");
+        let get = "SELECT value FROM meta WHERE key = ?1";
+        wait::until("the device at the edge", PATIENCE, || {
+            let row = db.query_row(get, [&key], |row| row.get::<_, String>(0));
+            let row: Value = serde_json::from_str(&row.map_err(|e| e.to_string())?).unwrap();
+            if row["spec"] == *spec { Ok(()) } else { Err(format!("{row:#}")) }
+        });
+        // And a mapper of its protocol makes of it what it should be.
+        kubectl.until(&["devicestatus", name], "/status/state", "online", PATIENCE);
+        for (property, value) in values {
+            wait::until("the device to obey", PATIENCE, || {
+                match reported(&kubectl, name, property) {
+                    Some(is) if is == *value => Ok(()),
+                    other => Err(format!("{protocol}: {property} is {other:?}")),
+                }
+            });
+        }
+    }
 }
 
 #[test]
