@@ -20,6 +20,7 @@ pub mod keadm;
 pub mod kubectl;
 pub mod link;
 pub mod node;
+pub mod reference;
 pub mod screen;
 pub mod systemd;
 pub mod wait;

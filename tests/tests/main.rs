@@ -7,6 +7,7 @@
 )]
 
 mod architecture;
+mod conformance;
 mod e2e;
 mod edged;
 mod generated;

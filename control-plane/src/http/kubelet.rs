@@ -15,14 +15,14 @@ use bytes::Bytes;
 use http::header::{CONNECTION, HOST, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Request, StatusCode};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use serde_json::Value;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +37,9 @@ use crate::registry::meta;
 const CONNECT: Duration = Duration::from_secs(10);
 /// Until it begins to answer.
 const ANSWER: Duration = Duration::from_secs(60);
+/// Until a refusal has been said. Its end need not come: a kubelet that does not know kubectl's
+/// WebSocket says so and closes, and KubeEdge's cloudcore closes only after us.
+const REFUSAL: Duration = Duration::from_secs(1);
 /// A refusal is a sentence.
 const MAX_REFUSAL: usize = 16 << 10;
 /// A kubelet's port, if the node does not say so.
@@ -278,15 +281,28 @@ async fn ask(
 /// What the kubelet says no with, as a Status of the same code.
 async fn refusal(response: http::Response<Incoming>) -> Status {
     let code = response.status();
-    let body = Limited::new(response.into_body(), MAX_REFUSAL).collect().await;
-    let body = body.map(|b| b.to_bytes()).unwrap_or_default();
-    let said = String::from_utf8_lossy(&body).trim().to_owned();
+    let said = words(response.into_body()).await;
+    let said = String::from_utf8_lossy(&said).trim().to_owned();
     match code {
         StatusCode::BAD_REQUEST => Status::bad_request(said),
         StatusCode::NOT_FOUND => Status { message: said, ..Status::no_such_path() },
         StatusCode::SERVICE_UNAVAILABLE => Status::unavailable(said),
         _ => Status::internal(&format!("the node answered {code}: {said}")),
     }
+}
+
+/// A refusal's text, as far as it comes within [`REFUSAL`].
+async fn words(mut body: impl hyper::body::Body<Data = Bytes> + Unpin) -> Vec<u8> {
+    let deadline = Instant::now() + REFUSAL;
+    let mut said = Vec::new();
+    while said.len() < MAX_REFUSAL {
+        let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await else { break };
+        if let Ok(data) = frame.into_data() {
+            let room = MAX_REFUSAL - said.len();
+            said.extend_from_slice(&data[..data.len().min(room)]);
+        }
+    }
+    said
 }
 
 /// The body as it comes; a client that reads slowly is read for slowly.
@@ -363,6 +379,20 @@ mod tests {
         );
         let none = Query::parse("command=sh");
         assert_eq!(path(&pod(), &target("exec"), &none).unwrap_err().code, 400);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_that_nobody_ends_is_passed_on_all_the_same_and_never_grows_long() {
+        use futures::StreamExt as _;
+        use http_body_util::StreamBody;
+        use hyper::body::Frame;
+
+        let said = |text: &'static [u8]| {
+            let piece = Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from_static(text)));
+            futures::stream::iter([piece]).chain(futures::stream::pending())
+        };
+        assert_eq!(words(StreamBody::new(said(b"bad protocol"))).await, b"bad protocol");
+        assert_eq!(words(StreamBody::new(said(&[b'x'; 2 * MAX_REFUSAL]))).await.len(), MAX_REFUSAL);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tests::wait;
 use super::join::{cloud, join, kubectl};
 use super::{PATIENCE, Up};
 
-fn reported(kubectl: &Kubectl<'_>, device: &str, property: &str) -> Option<String> {
+pub(crate) fn reported(kubectl: &Kubectl<'_>, device: &str, property: &str) -> Option<String> {
     let status = kubectl.get(&["devicestatus", device]).ok()?;
     let twins = status.pointer("/status/twins")?.as_array()?.clone();
     let twin = twins.into_iter().find(|t| t["propertyName"] == property)?;
@@ -72,7 +72,7 @@ fn the_sample_device_lives_and_does_as_it_is_told() {
     });
 }
 
-fn lamp(node: &str) -> [Value; 2] {
+pub(crate) fn lamp(node: &str) -> [Value; 2] {
     let api = "devices.kubeedge.io/v1beta1";
     [
         json!({"apiVersion": api, "kind": "DeviceModel", "metadata": {"name": "lamp"},
@@ -158,7 +158,13 @@ fn subscribe(host: &Host, topic: &str, log: &Path) -> Running {
 }
 
 /// Publishes until what it says has arrived: nobody tells when the subscription stands.
-fn publish_until(host: &Host, port: &str, topic: &str, payload: &str, arrived: impl Fn() -> bool) {
+pub(crate) fn publish_until(
+    host: &Host,
+    port: &str,
+    topic: &str,
+    payload: &str,
+    arrived: impl Fn() -> bool,
+) {
     wait::until("what a device publishes", PATIENCE, || {
         let args = ["-p", port, "-q", "1", "-t", topic, "-m", payload];
         let out = mosquitto(host, "mosquitto_pub", &args).output().unwrap();

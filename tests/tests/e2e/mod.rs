@@ -2,8 +2,8 @@
 
 mod completion;
 mod dashboard;
-mod devices;
-mod join;
+pub(crate) mod devices;
+pub(crate) mod join;
 mod look;
 mod offline;
 mod pods;
