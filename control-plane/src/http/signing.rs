@@ -53,6 +53,9 @@ pub(crate) fn read(csr: &Value) -> Result<Asked, String> {
     let der = der(csr)?;
     let (_, request) = X509CertificationRequest::from_der(&der).map_err(|e| e.to_string())?;
     let subject = &request.certification_request_info.subject;
+    if subject.iter_common_name().count() > 1 {
+        return Err("more than one common name in a subject".to_owned());
+    }
     let strings = |names: Vec<&x509_parser::x509::AttributeTypeAndValue<'_>>| -> Vec<String> {
         names.iter().filter_map(|n| n.as_str().ok()).map(str::to_owned).collect()
     };
@@ -296,6 +299,22 @@ pub(crate) mod tests {
         assert_eq!(ask(&["a.example", "10.0.0.1"], "system:node:a"), None);
         assert!(ask(&[], "system:node:a").is_some());
         assert!(ask(&["a.example"], "system:node:b").is_some());
+    }
+
+    // What is judged would be one of them, and what is signed the other.
+    #[test]
+    fn a_request_with_two_common_names_is_refused() {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
+        params.distinguished_name.push(DnType::CommonName, "system:node:a");
+        params.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 3]), "system:node:b");
+        let key = KeyPair::generate().unwrap();
+        let request = STANDARD.encode(params.serialize_request(&key).unwrap().pem().unwrap());
+        let asked =
+            csr(KUBELET_CLIENT, request, "system:node:a", &["client auth", "digital signature"]);
+        let why = problem(&asked).unwrap();
+        assert_eq!(why, "unable to parse csr: more than one common name in a subject");
     }
 
     #[test]
