@@ -26,13 +26,13 @@ pub(crate) fn validate(schema: &Value, path: &str, errors: &mut Vec<FieldError>)
         let why = "must not specify anything other than name and generateName, but metadata is implicitly specified";
         errors.push(FieldError::forbidden(format!("{path}.properties[metadata]"), why));
     }
-    node(schema, path, errors);
+    node(schema, path, true, errors);
 }
 
-fn node(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn node(schema: &Value, path: &str, root: bool, errors: &mut Vec<FieldError>) {
     own_values(schema, path, errors);
     lists(schema, path, errors);
-    validate_rules(schema, path, errors);
+    validate_rules(schema, path, root, errors);
     if let Some(default) = schema.get("default") {
         let mut found = Vec::new();
         Node::read(schema).validate(default, "", &mut found);
@@ -43,16 +43,21 @@ fn node(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
         }));
     }
     for (name, p) in schema["properties"].as_object().into_iter().flatten() {
-        node(p, &format!("{path}.properties[{name}]"), errors);
+        node(p, &format!("{path}.properties[{name}]"), false, errors);
     }
     let items = schema.get("items").filter(|i| i.is_object());
     if let Some(items) = items {
-        node(items, &format!("{path}.items"), errors);
+        node(items, &format!("{path}.items"), false, errors);
     } else if schema["type"] == "array" {
         errors.push(FieldError::required(format!("{path}.items"), "must be specified"));
     }
     if schema["additionalProperties"].is_object() {
-        node(&schema["additionalProperties"], &format!("{path}.additionalProperties"), errors);
+        node(
+            &schema["additionalProperties"],
+            &format!("{path}.additionalProperties"),
+            false,
+            errors,
+        );
     }
 }
 
@@ -117,7 +122,7 @@ fn lists(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn validate_rules(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn validate_rules(schema: &Value, path: &str, root: bool, errors: &mut Vec<FieldError>) {
     let rules = schema["x-kubernetes-validations"].as_array().map_or(&[][..], Vec::as_slice);
     for (i, rule) in rules.iter().enumerate() {
         let at = format!("{path}.x-kubernetes-validations[{i}]");
@@ -125,7 +130,7 @@ fn validate_rules(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
         let expression = text("rule").trim();
         if expression.is_empty() {
             errors.push(FieldError::required(format!("{at}.rule"), "rule is not specified"));
-        } else if let Some(why) = rules::problem(expression) {
+        } else if let Some(why) = rules::rule_problem(expression, schema, root) {
             errors.push(FieldError::invalid(format!("{at}.rule"), &rule["rule"], &why));
         }
         if let Some(reason) = rule["reason"].as_str()
@@ -144,7 +149,7 @@ fn validate_rules(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
             }
         }
         if let Some(expression) = rule["messageExpression"].as_str()
-            && let Some(why) = rules::problem(expression)
+            && let Some(why) = rules::rule_problem(expression, schema, root)
         {
             let at = format!("{at}.messageExpression");
             errors.push(FieldError::invalid(at, &rule["messageExpression"], &why));

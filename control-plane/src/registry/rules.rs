@@ -1,19 +1,24 @@
 //! Rules in CEL: `x-kubernetes-validations` of custom kinds, and conditions of webhooks.
 //!
-//! Owns: compiling a rule within limits, running it, and the words of its failure.
+//! Owns: compiling a rule within limits, running it within a budget, and the words of its failure.
 //! Called by: structural schemas, definitions, webhooks. Never: walks a schema.
 //!
 //! <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-rules>
 
-use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+mod budget;
+mod fields;
+mod values;
 
-use kube_cel::{CompiledSchema, ErrorKind, KubeCelExt as _, ValidationError, cel};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use kube_cel::cel::{self, Context, IdedExpr};
+use kube_cel::{CompilationResult, CompiledSchema};
 use serde_json::{Value, json};
 
 use super::schema::json_type;
 use crate::http::status::FieldError;
+pub(crate) use budget::OBJECT;
+use budget::{Overspent, priced, within};
 
 /// An expression is not longer.
 const LENGTH: usize = 8 << 10;
@@ -27,75 +32,197 @@ const STACK: usize = 64 << 20;
 /// The rules of one place in a schema.
 #[derive(Debug)]
 pub(crate) struct Rules {
-    compiled: CompiledSchema,
-    /// `(rule, message)`, for the words of a rule that cannot be evaluated.
-    messages: Vec<(String, String)>,
+    /// What values look like there.
+    schema: CompiledSchema,
+    rules: Vec<Rule>,
     /// Whether one of them is large.
     large: bool,
+}
+
+#[derive(Debug)]
+struct Rule {
+    text: String,
+    /// What a rule is run as; why not, if it cannot be.
+    expression: Result<IdedExpr, String>,
+    message: Option<String>,
+    message_expression: Option<IdedExpr>,
+    reason: Option<String>,
+    field_path: Option<String>,
+    /// It is about a change.
+    of_changes: bool,
+    /// And is run also where nothing was before.
+    optional_old: bool,
+}
+
+impl Rule {
+    fn read(compiled: &CompilationResult) -> Self {
+        let rule = &compiled.rule;
+        Self {
+            text: rule.rule.clone(),
+            expression: Ok(priced(compiled.program.expression())),
+            message: rule.message.clone().filter(|m| !m.is_empty()),
+            message_expression: compiled.message_program.as_ref().map(|p| priced(p.expression())),
+            reason: rule.reason.clone(),
+            field_path: rule.field_path.clone(),
+            of_changes: compiled.is_transition_rule,
+            optional_old: rule.optional_old_self == Some(true),
+        }
+    }
+
+    fn broken(why: String) -> Self {
+        Self {
+            text: String::new(),
+            expression: Err(why),
+            message: None,
+            message_expression: None,
+            reason: None,
+            field_path: None,
+            of_changes: false,
+            optional_old: false,
+        }
+    }
+
+    /// What the author said of it, or else the rule.
+    fn said(&self) -> &str {
+        self.message.as_ref().unwrap_or(&self.text)
+    }
 }
 
 impl Rules {
     /// Reads the rules of a schema, if it has any at its root.
     pub(crate) fn read(schema: &Value) -> Option<Self> {
         let rules = schema["x-kubernetes-validations"].as_array().filter(|r| !r.is_empty())?;
-        let text = |r: &Value, f: &str| r[f].as_str().unwrap_or_default().to_owned();
-        let messages = rules
-            .iter()
-            .map(|r| {
-                let (rule, message) = (text(r, "rule"), text(r, "message"));
-                let said = if message.is_empty() { rule.clone() } else { message };
-                (rule, said)
-            })
-            .collect();
         let mut own = bare(schema);
         own["x-kubernetes-validations"] = rules.clone().into();
-        let compiled = with_stack(|| kube_cel::compile_schema(&own))?;
+        let (schema, read) = with_stack(|| {
+            let compiled = kube_cel::compile_schema(&own);
+            let one = |r: &Result<_, kube_cel::CompilationError>| match r {
+                Ok(rule) => Rule::read(rule),
+                Err(e) => Rule::broken(e.to_string()),
+            };
+            let read = compiled.validations.iter().map(one).collect();
+            (compiled, read)
+        })?;
         let expressions = rules.iter().flat_map(|r| [&r["rule"], &r["messageExpression"]]);
         let large = expressions.filter_map(Value::as_str).any(|e| steps(e) > SMALL);
-        Some(Self { compiled, messages, large })
+        Some(Self { schema, rules: read, large })
     }
 
-    /// What the rules find wrong with a value.
+    /// What the rules find wrong with a value. What they cost is taken from the budget.
     pub(crate) fn check(
         &self,
         value: &Value,
         old: Option<&Value>,
         path: &str,
+        budget: &mut u64,
         errors: &mut Vec<FieldError>,
     ) {
-        let run = || kube_cel::validate_compiled(&self.compiled, value, old);
+        let found = json!(type_name(value));
+        if *budget == 0 {
+            return;
+        }
+        let run = || {
+            let mut left = *budget;
+            let told = self.run(value, old, path, &found, &mut left);
+            (told, left)
+        };
         match guarded(run, self.large) {
-            Some(Ok(())) => {}
-            Some(Err(found)) => errors.extend(found.iter().map(|e| self.told(e, value, path))),
+            Some((told, left)) => {
+                *budget = left;
+                errors.extend(told);
+            }
             None => {
                 let why = "the rules of this field could not be evaluated";
-                errors.push(FieldError::invalid(shown(path), &json!(type_name(value)), why));
+                errors.push(FieldError::invalid(shown(path), &found, why));
             }
         }
     }
 
-    fn told(&self, e: &ValidationError, value: &Value, path: &str) -> FieldError {
-        let field = shown(&format!("{path}{}", dotted(&e.field_path, path)));
-        let found = json!(type_name(value));
-        if e.kind == ErrorKind::ValidationFailure {
-            return match e.reason.as_deref() {
-                Some("FieldValueForbidden") => FieldError::forbidden(field, &e.message),
-                Some("FieldValueRequired") => FieldError::required(field, &e.message),
-                Some("FieldValueDuplicate") => FieldError::duplicate(field, &found),
-                _ => FieldError::invalid(field, &found, &e.message),
+    fn run(
+        &self,
+        value: &Value,
+        old: Option<&Value>,
+        path: &str,
+        found: &Value,
+        budget: &mut u64,
+    ) -> Vec<FieldError> {
+        let seen = values::of_schema(value, Some(&self.schema));
+        let before = old.map(|o| values::of_schema(o, Some(&self.schema)));
+        let mut errors = Vec::new();
+        for rule in &self.rules {
+            if rule.of_changes && before.is_none() && !rule.optional_old {
+                continue;
+            }
+            let invalid = |why: &str| FieldError::invalid(shown(path), found, why);
+            let expression = match &rule.expression {
+                Ok(e) => e,
+                Err(why) => {
+                    errors.push(invalid(&lower(why)));
+                    continue;
+                }
             };
+            let answer = within(budget, |functions| {
+                let mut scope = functions.new_inner_scope();
+                scope.add_variable_from_value("self", seen.clone());
+                scope
+                    .add_variable_from_value("oldSelf", before.clone().unwrap_or(cel::Value::Null));
+                match cel::Value::resolve(expression, &scope) {
+                    Ok(cel::Value::Bool(false)) => Ok(Some(rule.told(&scope, path, found))),
+                    Ok(cel::Value::Bool(true)) => Ok(None),
+                    Ok(_) => Err(format!("rule \"{}\" did not evaluate to bool", rule.text)),
+                    Err(e) => Err(e.to_string()),
+                }
+            });
+            let said = rule.said();
+            match answer {
+                Ok(Ok(told)) => errors.extend(told),
+                Ok(Err(why)) => {
+                    errors.push(invalid(&format!("{} evaluating rule: {said}", lower(&why))));
+                }
+                Err(Overspent { all: false }) => {
+                    let why = format!(
+                        "no further validation rules will be run due to call cost exceeds limit for rule: {}",
+                        rule.text
+                    );
+                    errors.push(invalid(&why));
+                    *budget = 0;
+                    break;
+                }
+                Err(Overspent { all: true }) => {
+                    errors.push(invalid("validation failed due to running out of cost budget, no further validation rules will be run"));
+                    break;
+                }
+            }
         }
-        let why =
-            std::error::Error::source(e).map_or_else(|| e.message.clone(), ToString::to_string);
-        let said = self.messages.iter().find(|(r, _)| *r == e.rule).map_or("", |(_, m)| m);
-        FieldError::invalid(field, &found, &format!("{} evaluating rule: {said}", lower(&why)))
+        errors
+    }
+}
+
+impl Rule {
+    /// What is told of a value that does not obey.
+    fn told(&self, scope: &Context<'_>, path: &str, found: &Value) -> FieldError {
+        let made =
+            self.message_expression.as_ref().and_then(|e| match cel::Value::resolve(e, scope) {
+                Ok(cel::Value::String(s)) if !s.trim().is_empty() => Some(s.to_string()),
+                _ => None,
+            });
+        let fallback = || format!("failed rule: {}", self.text);
+        let message = made.or_else(|| self.message.clone()).unwrap_or_else(fallback);
+        let below = self.field_path.as_deref().unwrap_or_default();
+        let field = shown(&format!("{path}{}", dotted(below, path)));
+        match self.reason.as_deref() {
+            Some("FieldValueForbidden") => FieldError::forbidden(field, &message),
+            Some("FieldValueRequired") => FieldError::required(field, &message),
+            Some("FieldValueDuplicate") => FieldError::duplicate(field, found),
+            _ => FieldError::invalid(field, found, &message),
+        }
     }
 }
 
 /// An expression that answers yes or no about a write.
 #[derive(Debug)]
 pub(crate) struct Condition {
-    program: cel::Program,
+    expression: IdedExpr,
     large: bool,
 }
 
@@ -105,7 +232,8 @@ impl Condition {
     /// # Errors
     /// When it does not parse or is too large to be run.
     pub(crate) fn read(expression: &str) -> Result<Self, String> {
-        compile(expression).map(|program| Self { program, large: steps(expression) > SMALL })
+        compile(expression, |program| priced(program.expression()))
+            .map(|read| Self { expression: read, large: steps(expression) > SMALL })
     }
 
     /// Evaluates it with variables by name.
@@ -114,55 +242,52 @@ impl Condition {
     /// When it cannot be evaluated, or is not a boolean.
     pub(crate) fn holds(&self, variables: &[(&str, &Value)]) -> Result<bool, String> {
         let run = || {
-            let mut context = cel::Context::default().with_all();
-            for (name, value) in variables {
-                context.add_variable_from_value(*name, cel_value(value));
-            }
-            match self.program.execute(&context) {
-                Ok(cel::Value::Bool(b)) => Ok(b),
-                Ok(_) => Err("the expression is not a boolean".to_owned()),
-                Err(e) => Err(lower(&e.to_string())),
+            let mut budget = OBJECT;
+            let answer = within(&mut budget, |functions| {
+                let mut scope = functions.new_inner_scope();
+                for (name, value) in variables {
+                    scope.add_variable_from_value(*name, values::plain(value));
+                }
+                cel::Value::resolve(&self.expression, &scope)
+            });
+            match answer {
+                Ok(Ok(cel::Value::Bool(b))) => Ok(b),
+                Ok(Ok(_)) => Err("the expression is not a boolean".to_owned()),
+                Ok(Err(e)) => Err(lower(&e.to_string())),
+                Err(_) => Err("operation cancelled: actual cost limit exceeded".to_owned()),
             }
         };
         guarded(run, self.large).unwrap_or_else(|| Err("it cannot be run".to_owned()))
     }
 }
 
-/// A value as expressions see it: all integers are of one type.
-fn cel_value(v: &Value) -> cel::Value {
-    match v {
-        Value::Null => cel::Value::Null,
-        Value::Bool(b) => cel::Value::Bool(*b),
-        Value::String(s) => cel::Value::String(Arc::new(s.clone())),
-        Value::Number(n) => match (n.as_i64(), n.as_u64()) {
-            (Some(i), _) => cel::Value::Int(i),
-            (None, Some(u)) => cel::Value::UInt(u),
-            _ => cel::Value::Float(n.as_f64().unwrap_or_default()),
-        },
-        Value::Array(a) => cel::Value::List(Arc::new(a.iter().map(cel_value).collect())),
-        Value::Object(m) => {
-            let map: HashMap<cel::objects::Key, cel::Value> = m
-                .iter()
-                .map(|(k, v)| (cel::objects::Key::String(Arc::new(k.clone())), cel_value(v)))
-                .collect();
-            cel::Value::Map(cel::objects::Map { map: Arc::new(map) })
-        }
+/// What is wrong with an expression; none if it can be run.
+pub(crate) fn problem(expression: &str) -> Option<String> {
+    compile(expression, |_| ()).err()
+}
+
+/// What is wrong with a rule about values of a schema; `root` if these are whole objects.
+pub(crate) fn rule_problem(expression: &str, schema: &Value, root: bool) -> Option<String> {
+    match compile(expression, |p| fields::unknown(p.expression(), schema, root)) {
+        Err(why) => Some(why),
+        Ok(unknown) => unknown.map(|what| format!("compilation failed: {what}")),
     }
 }
 
-/// What is wrong with an expression; none if it can be run.
-pub(crate) fn problem(expression: &str) -> Option<String> {
-    compile(expression).err()
-}
-
-fn compile(expression: &str) -> Result<cel::Program, String> {
+/// Compiles an expression and makes something of it, both with enough stack.
+fn compile<T: Send>(
+    expression: &str,
+    make: impl FnOnce(&cel::Program) -> T + Send,
+) -> Result<T, String> {
     if expression.len() > LENGTH {
         return Err(format!("compilation failed: the expression is longer than {LENGTH} bytes"));
     }
     if steps(expression) > STEPS {
         return Err("compilation failed: the expression is too complex".to_owned());
     }
-    let read = with_stack(|| cel::Program::compile(expression).map_err(|e| e.to_string()));
+    let read = with_stack(|| {
+        cel::Program::compile(expression).map(|p| make(&p)).map_err(|e| e.to_string())
+    });
     let read = read.unwrap_or_else(|| Err("it cannot be read".to_owned()));
     // What follows repeats the expression.
     let first = |e: String| e.trim().lines().next().unwrap_or_default().to_owned();

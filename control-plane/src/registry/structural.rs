@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use regex::Regex;
 use serde_json::{Map, Value, json};
 
-use super::rules::Rules;
+use super::rules::{OBJECT, Rules};
 use super::schema::json_type;
 use crate::http::status::FieldError;
 
@@ -283,7 +283,8 @@ impl Node {
             let why = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
             errors.push(FieldError::invalid("<nil>", &json!("null"), why));
         } else {
-            self.check_rules(value, old, "", errors);
+            let mut budget = OBJECT;
+            self.check_rules(value, old, "", &mut budget, errors);
         }
     }
 
@@ -294,20 +295,21 @@ impl Node {
         value: &Value,
         old: Option<&Value>,
         path: &str,
+        budget: &mut u64,
         errors: &mut Vec<FieldError>,
     ) {
         if !self.ruled || value.is_null() {
             return;
         }
         if let Some(rules) = &self.rules {
-            rules.check(value, old, path, errors);
+            rules.check(value, old, path, budget, errors);
         }
         match value {
             Value::Object(fields) => {
                 for (k, v) in fields {
                     if let Some(node) = self.property(k) {
                         let old = old.and_then(|o| o.get(k));
-                        node.check_rules(v, old, &join(path, k), errors);
+                        node.check_rules(v, old, &join(path, k), budget, errors);
                     }
                 }
             }
@@ -318,7 +320,7 @@ impl Node {
                 let olds = old.and_then(Value::as_array).filter(|_| self.list_type == "map");
                 for (i, v) in items.iter().enumerate() {
                     let old = olds.and_then(|o| o.iter().find(|o| same(o, v)));
-                    node.check_rules(v, old, &format!("{path}[{i}]"), errors);
+                    node.check_rules(v, old, &format!("{path}[{i}]"), budget, errors);
                 }
             }
             _ => {}

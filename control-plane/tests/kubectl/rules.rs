@@ -74,6 +74,37 @@ async fn rules_of_a_custom_kind_hold_for_objects_and_for_their_changes() {
     );
 }
 
+// "Validation rules" and "Resource constraints" of the pages on definitions and on CEL.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_names_only_fields_that_there_are_and_ends_when_it_costs_too_much() {
+    let c = Cluster::start().await;
+    let nope = SHIPS.replace("self.crew <= self.berths", "self.nope <= self.berths");
+    let e = c.fails(&["apply", "-f", "-"], &nope).await;
+    assert!(e.contains("x-kubernetes-validations[0].rule: Invalid value: \"self.nope <= self.berths\": compilation failed"), "{e}");
+    assert!(e.contains("undefined field 'nope'"), "{e}");
+    let costly = SHIPS
+        .replace("self.crew <= self.berths", "'self.log.all(x, self.log.all(y, x + y >= 0))'")
+        .replace("crew: {type: integer}", "log: {type: array, items: {type: integer}}");
+    c.apply(&costly).await;
+    c.ok(&["wait", "--for=condition=Established", "crd/ships.example.com", "--timeout=10s"]).await;
+    let ship = |entries: usize| {
+        let log = vec!["1"; entries].join(",");
+        format!(
+            "{{\"apiVersion\":\"example.com/v1\",\"kind\":\"Ship\",\"metadata\":{{\"name\":\"s\"}},\"spec\":{{\"name\":\"argo\",\"log\":[{log}]}}}}"
+        )
+    };
+    let e = c.fails(&["create", "-f", "-"], &ship(10_000)).await;
+    assert!(
+        e.contains(
+            "no further validation rules will be run due to call cost exceeds limit for rule"
+        ),
+        "{:.500}",
+        e
+    );
+    let said = c.kubectl_in(&["create", "-f", "-"], &ship(100)).await;
+    assert!(said.ok, "{}", said.err);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn server_side_apply_refuses_what_is_not_in_the_schema_and_what_stands_twice() {
     let c = Cluster::start().await;

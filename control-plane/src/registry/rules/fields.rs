@@ -1,0 +1,224 @@
+//! Whether an expression names only fields that its schema has.
+//!
+//! Owns: the walk over an expression with the schema of each part, as far as it is known.
+//! Called by: the validation of definitions. Never: judges other types than those of fields.
+
+use kube_cel::cel::IdedExpr;
+use kube_cel::cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, operators};
+use serde_json::Value;
+
+use super::values::escaped;
+
+/// What is known of a part.
+#[derive(Clone, Copy)]
+enum Known<'a> {
+    Schema(&'a Value),
+    /// The object itself, whose metadata has fields of its own.
+    Root(&'a Value),
+    Unknown,
+}
+
+/// Names that are types or libraries.
+const NAMES: [&str; 20] = [
+    "bool",
+    "bytes",
+    "double",
+    "int",
+    "list",
+    "map",
+    "null_type",
+    "string",
+    "type",
+    "uint",
+    "google",
+    "optional",
+    "sets",
+    "math",
+    "format",
+    "ip",
+    "cidr",
+    "semver",
+    "cel",
+    "strings",
+];
+
+/// The first thing that an expression about a value of `schema` names and that is not there.
+pub(super) fn unknown(expression: &IdedExpr, schema: &Value, root: bool) -> Option<String> {
+    let of = if root { Known::Root(schema) } else { Known::Schema(schema) };
+    let mut walk = Walk { scope: vec![("self", of), ("oldSelf", of)], found: None };
+    walk.of(expression);
+    walk.found
+}
+
+struct Walk<'a> {
+    scope: Vec<(&'a str, Known<'a>)>,
+    found: Option<String>,
+}
+
+impl<'a> Walk<'a> {
+    fn told(&mut self, what: String) -> Known<'a> {
+        self.found.get_or_insert(what);
+        Known::Unknown
+    }
+
+    fn of(&mut self, e: &'a IdedExpr) -> Known<'a> {
+        match &e.expr {
+            Expr::Ident(name) => match self.scope.iter().rev().find(|(n, _)| n == name) {
+                Some((_, known)) => *known,
+                None if NAMES.contains(&name.as_str()) || name.starts_with('@') => Known::Unknown,
+                None => self.told(format!("undeclared reference to '{name}' (in container '')")),
+            },
+            Expr::Select(s) => {
+                let operand = self.of(&s.operand);
+                self.field(operand, &s.field)
+            }
+            Expr::Call(c) => {
+                // `math.greatest(..)` names a library.
+                let library =
+                    |t: &IdedExpr| matches!(&t.expr, Expr::Ident(n) if NAMES.contains(&n.as_str()));
+                if let Some(target) = c.target.as_deref().filter(|t| !library(t)) {
+                    self.of(target);
+                }
+                let args: Vec<Known<'a>> = c.args.iter().map(|a| self.of(a)).collect();
+                match (c.func_name.as_str(), &args[..]) {
+                    (operators::INDEX, [of, _]) => element(*of),
+                    _ => Known::Unknown,
+                }
+            }
+            Expr::Comprehension(c) => self.comprehension(c),
+            Expr::List(l) => {
+                for e in &l.elements {
+                    self.of(e);
+                }
+                Known::Unknown
+            }
+            Expr::Map(m) => {
+                for entry in &m.entries {
+                    if let EntryExpr::MapEntry(entry) = &entry.expr {
+                        self.of(&entry.key);
+                        self.of(&entry.value);
+                    }
+                }
+                Known::Unknown
+            }
+            _ => Known::Unknown,
+        }
+    }
+
+    fn comprehension(&mut self, c: &'a ComprehensionExpr) -> Known<'a> {
+        let range = self.of(&c.iter_range);
+        self.of(&c.accu_init);
+        // A loop over a map is over its keys.
+        let each = match range {
+            Known::Schema(s) if s["type"] == "array" => element(range),
+            _ => Known::Unknown,
+        };
+        let depth = self.scope.len();
+        self.scope.push((&c.accu_var, Known::Unknown));
+        self.scope.push((&c.iter_var, if c.iter_var2.is_some() { Known::Unknown } else { each }));
+        if let Some(second) = &c.iter_var2 {
+            self.scope.push((second, element(range)));
+        }
+        for part in [&c.loop_cond, &c.loop_step, &c.result] {
+            self.of(part);
+        }
+        self.scope.truncate(depth);
+        Known::Unknown
+    }
+
+    fn field(&mut self, of: Known<'a>, name: &str) -> Known<'a> {
+        let (schema, root) = match of {
+            Known::Unknown => return Known::Unknown,
+            Known::Schema(s) => (s, false),
+            Known::Root(s) => (s, true),
+        };
+        let implicit = root || schema["x-kubernetes-embedded-resource"] == true;
+        if implicit && matches!(name, "apiVersion" | "kind" | "metadata") {
+            return Known::Unknown;
+        }
+        let properties = schema["properties"].as_object();
+        if let Some((_, of)) =
+            properties.and_then(|p| p.iter().find(|(own, _)| escaped(own) == name))
+        {
+            return Known::Schema(of);
+        }
+        let open = schema["x-kubernetes-preserve-unknown-fields"] == true
+            || schema["x-kubernetes-int-or-string"] == true;
+        match schema["type"].as_str() {
+            _ if schema["additionalProperties"].is_object() => {
+                Known::Schema(&schema["additionalProperties"])
+            }
+            _ if open || schema["additionalProperties"] == true => Known::Unknown,
+            Some("object") => self.told(format!("undefined field '{name}'")),
+            Some(kind) => {
+                let kind = match kind {
+                    "integer" => "int",
+                    "number" => "double",
+                    "boolean" => "bool",
+                    "array" => "list",
+                    // What a format makes of a text is not looked at.
+                    other => other,
+                };
+                self.told(format!("type '{kind}' does not support field selection"))
+            }
+            None => Known::Unknown,
+        }
+    }
+}
+
+/// What a list or map has.
+fn element(of: Known<'_>) -> Known<'_> {
+    let Known::Schema(schema) = of else { return Known::Unknown };
+    let found =
+        [&schema["items"], &schema["additionalProperties"]].into_iter().find(|s| s.is_object());
+    found.map_or(Known::Unknown, Known::Schema)
+}
+
+#[cfg(test)]
+mod tests {
+    use kube_cel::cel::Program;
+    use serde_json::json;
+
+    use super::*;
+
+    // "Validation rules" of the page on custom resource definitions: its own examples are good.
+    #[test]
+    fn a_field_that_the_schema_does_not_have_is_told() {
+        let schema = json!({"type": "object", "properties": {
+            "minReplicas": {"type": "integer"}, "replicas": {"type": "integer"},
+            "namespace": {"type": "string"}, "x-prop": {"type": "integer"},
+            "open": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+            "port": {"x-kubernetes-int-or-string": true},
+            "map": {"type": "object", "additionalProperties": {"type": "object", "properties": {"a": {"type": "string"}}}},
+            "set": {"type": "array", "items": {"type": "object", "properties": {"name": {"type": "string"}, "l": {"type": "array", "items": {"type": "string"}}}}}}});
+        let told =
+            |e: &str, root: bool| unknown(Program::compile(e).unwrap().expression(), &schema, root);
+        for good in [
+            "self.minReplicas <= self.replicas && self.__namespace__ != '' && self.x__dash__prop > 0",
+            "'Available' in self.map && self.map['x'].a == 'b' && self.map.x.a != ''",
+            "self.set.all(s, s.name.matches('^a') && s.l.exists(x, x == 'b')) || self.set[0].name == ''",
+            "has(self.open.any.thing) && type(self.port) == int && has(oldSelf.replicas)",
+            "self.map.all(k, k.startsWith('a')) && math.greatest(1, 2) == 2 && sets.contains([1], [1])",
+            "self.set.filter(s, s.name == 'a').map(s, s.name)[0] == 'a' && optional.none().hasValue()",
+            "quantity('1Gi').isGreaterThan(quantity('1Mi')) && isURL('a') && duration('1h') > duration('1m')",
+        ] {
+            assert_eq!(told(good, false), None, "{good}");
+        }
+        let field = |name: &str| Some(format!("undefined field '{name}'"));
+        assert_eq!(told("self.nope == 1", false), field("nope"));
+        assert_eq!(told("has(self.nope)", false), field("nope"));
+        assert_eq!(told("self.set.all(s, s.nope > 1)", false), field("nope"));
+        assert_eq!(told("self.map['x'].b == ''", false), field("b"));
+        assert_eq!(told("true || oldSelf.nope", false), field("nope"));
+        assert_eq!(told("self.kind == ''", false), field("kind"));
+        assert_eq!(told("self.kind == '' && self.metadata.name != ''", true), None);
+        assert_eq!(
+            told("self.replicas.x", false),
+            Some("type 'int' does not support field selection".to_owned())
+        );
+        assert_eq!(
+            told("object.replicas > 1", false),
+            Some("undeclared reference to 'object' (in container '')".to_owned())
+        );
+    }
+}
