@@ -36,13 +36,18 @@ pub(crate) fn on_create(
     match resource.table.as_ref() {
         "core/pods" => {
             service_account(plane, resource, namespace, new)?;
+            let name = meta::name(new).to_owned();
             let spec = object(new, "spec");
             tolerations(spec);
             // The two classes that every cluster has.
             let priority = match spec["priorityClassName"].as_str() {
                 Some("system-node-critical") => 2_000_001_000,
                 Some("system-cluster-critical") => 2_000_000_000,
-                _ => 0,
+                None | Some("") => 0,
+                Some(other) => {
+                    let why = format!("no PriorityClass with name {other} was found");
+                    return Err(Status::forbidden(resource.group_resource(), &name, &why));
+                }
             };
             default(spec, "priority", priority);
             default(spec, "preemptionPolicy", "PreemptLowerPriority");

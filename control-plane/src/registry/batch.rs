@@ -16,7 +16,9 @@ fn default_job_spec(spec: &mut Value) {
         spec["completions"] = 1.into();
     }
     default(spec, "parallelism", 1);
-    default(spec, "backoffLimit", 6);
+    // A limit for each index takes the place of the common one.
+    let each = spec.get("backoffLimitPerIndex").is_some_and(Value::is_i64);
+    default(spec, "backoffLimit", if each { i64::from(i32::MAX) } else { 6 });
     default(spec, "completionMode", "NonIndexed");
     default(spec, "suspend", false);
     default(spec, "manualSelector", false);
@@ -31,6 +33,8 @@ fn validate_job_spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
         "backoffLimit",
         "activeDeadlineSeconds",
         "ttlSecondsAfterFinished",
+        "backoffLimitPerIndex",
+        "maxFailedIndexes",
     ] {
         if spec[field].as_i64().is_some_and(|n| n < 0) {
             errors.push(FieldError::invalid(
@@ -40,14 +44,7 @@ fn validate_job_spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
             ));
         }
     }
-    for field in ["backoffLimitPerIndex", "maxFailedIndexes", "successPolicy"] {
-        if spec.get(field).is_some_and(|v| !v.is_null()) {
-            errors.push(FieldError::forbidden(
-                format!("{path}.{field}"),
-                "this API server's job controller does not know this field",
-            ));
-        }
-    }
+    validate_indexes(spec, path, errors);
     let modes = ["NonIndexed", "Indexed"];
     checks::one_of(&spec["completionMode"], &format!("{path}.completionMode"), &modes, errors);
     let replaced = ["Failed", "TerminatingOrFailed"];
@@ -71,6 +68,116 @@ fn validate_job_spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
+/// What is decided index by index: limits, and when it is enough.
+fn validate_indexes(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let indexed = spec["completionMode"] == "Indexed";
+    let at = |field: &str| format!("{path}.{field}");
+    let each = spec["backoffLimitPerIndex"].is_i64();
+    if !indexed {
+        for field in ["backoffLimitPerIndex", "maxFailedIndexes", "successPolicy"] {
+            if spec.get(field).is_some_and(|v| !v.is_null()) {
+                let why = "requires indexed completion mode";
+                errors.push(FieldError::invalid(at(field), &spec[field], why));
+            }
+        }
+    }
+    if each && spec["template"]["spec"]["restartPolicy"] == "OnFailure" {
+        let why = "must be Never when backoffLimitPerIndex is specified";
+        let policy = &spec["template"]["spec"]["restartPolicy"];
+        errors.push(FieldError::invalid(at("template.spec.restartPolicy"), policy, why));
+    }
+    if let Some(most) = spec["maxFailedIndexes"].as_i64() {
+        if !each {
+            let why = "when maxFailedIndexes is specified";
+            errors.push(FieldError::required(at("backoffLimitPerIndex"), why));
+        }
+        if spec["completions"].as_i64().is_some_and(|n| most > n) {
+            let why = "must be less than or equal to completions";
+            errors.push(FieldError::invalid(
+                at("maxFailedIndexes"),
+                &spec["maxFailedIndexes"],
+                why,
+            ));
+        }
+    }
+    let rules = spec["podFailurePolicy"]["rules"].as_array();
+    for (i, rule) in rules.into_iter().flatten().enumerate() {
+        if rule["action"] == "FailIndex" && !each {
+            let why = "requires the backoffLimitPerIndex to be set";
+            let at = at(&format!("podFailurePolicy.rules[{i}].action"));
+            errors.push(FieldError::invalid(at, &rule["action"], why));
+        }
+    }
+    validate_success(spec, path, errors);
+}
+
+fn validate_success(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let policy = &spec["successPolicy"];
+    if policy.is_null() {
+        return;
+    }
+    let at = format!("{path}.successPolicy.rules");
+    let rules = policy["rules"].as_array().map_or(&[][..], Vec::as_slice);
+    if rules.is_empty() {
+        let why = "at least one rules must be specified when the successPolicy is specified";
+        errors.push(FieldError::required(at.as_str(), why));
+    }
+    let completions = spec["completions"].as_i64().unwrap_or(0);
+    for (i, rule) in rules.iter().enumerate() {
+        let at = format!("{at}[{i}]");
+        let (indexes, count) = (&rule["succeededIndexes"], &rule["succeededCount"]);
+        if indexes.is_null() && count.is_null() {
+            let why = "at least one of succeededCount or succeededIndexes must be specified";
+            errors.push(FieldError::required(at.as_str(), why));
+        }
+        let mut most = completions;
+        if let Some(text) = indexes.as_str() {
+            match intervals(text, completions) {
+                Ok(total) => most = total,
+                Err(why) => {
+                    errors.push(FieldError::invalid(
+                        format!("{at}.succeededIndexes"),
+                        indexes,
+                        &why,
+                    ));
+                }
+            }
+        }
+        if let Some(n) = count.as_i64() {
+            let why = if n < 0 {
+                "must be greater than or equal to 0".to_owned()
+            } else if n > most {
+                format!("must be less than or equal to {most} (the number of indexes)")
+            } else {
+                continue;
+            };
+            errors.push(FieldError::invalid(format!("{at}.succeededCount"), count, &why));
+        }
+    }
+}
+
+/// How many indexes `1,3-5,7` names, which are in order and less than `completions`.
+fn intervals(text: &str, completions: i64) -> Result<i64, String> {
+    let (mut total, mut last) = (0, -1);
+    for part in text.split(',') {
+        let (from, to) = part.split_once('-').unwrap_or((part, part));
+        let number = |s: &str| {
+            s.parse::<i64>()
+                .map_err(|_| format!("cannot convert string to integer for index: \"{s}\""))
+        };
+        let (from, to) = (number(from)?, number(to)?);
+        if from <= last || to < from {
+            return Err(format!("non-increasing order, previous: {last}, current: {from}"));
+        }
+        if to >= completions {
+            return Err(format!("too large index: \"{to}\""));
+        }
+        total += to - from + 1;
+        last = to;
+    }
+    Ok(total)
+}
+
 pub(crate) static JOB: Strategy = Strategy {
     default: |o| default_job_spec(object(o, "spec")),
     prepare: |new, old, part| {
@@ -85,7 +192,7 @@ pub(crate) static JOB: Strategy = Strategy {
         }
         validate_job_spec(&new["spec"], "spec", errors);
         let Some(old) = old else { return };
-        for field in ["selector", "completionMode"] {
+        for field in ["selector", "completionMode", "backoffLimitPerIndex", "successPolicy"] {
             if old["spec"][field] != new["spec"][field] {
                 errors.push(FieldError::invalid(
                     format!("spec.{field}"),
@@ -211,6 +318,69 @@ mod tests {
         let mut errors = Vec::new();
         (CRON_JOB.validate)(&o, None, Part::Main, &mut errors);
         errors.iter().map(ToString::to_string).collect()
+    }
+
+    // "Backoff limit per index" and "Success policy" of the page on jobs.
+    #[test]
+    fn limits_for_each_index_and_success_policies_fit_the_job() {
+        let told = |more: Value| {
+            let mut spec = json!({"completionMode": "Indexed", "completions": 5, "template": {"spec":
+                {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x"}]}}});
+            json_patch::merge(&mut spec, &more);
+            let mut o = json!({"metadata": {"name": "a"}, "spec": spec});
+            (JOB.default)(&mut o);
+            let mut errors = Vec::new();
+            (JOB.validate)(&o, None, Part::Main, &mut errors);
+            let fields = errors.into_iter().map(|e| e.field).collect::<Vec<_>>();
+            (fields, o["spec"]["backoffLimit"].clone())
+        };
+        let policy = |rule: Value| json!({"successPolicy": {"rules": [rule]}});
+        for good in [
+            json!({"backoffLimitPerIndex": 1, "maxFailedIndexes": 2}),
+            policy(json!({"succeededIndexes": "0,2-4", "succeededCount": 4})),
+            policy(json!({"succeededCount": 1})),
+        ] {
+            assert_eq!(told(good.clone()).0, Vec::<String>::new(), "{good}");
+        }
+        assert_eq!(told(json!({"backoffLimitPerIndex": 1})).1, i32::MAX);
+        assert_eq!(told(json!({})).1, 6);
+        for (bad, field) in [
+            (
+                json!({"completionMode": "NonIndexed", "backoffLimitPerIndex": 1}),
+                "spec.backoffLimitPerIndex",
+            ),
+            (json!({"maxFailedIndexes": 1}), "spec.backoffLimitPerIndex"),
+            (json!({"backoffLimitPerIndex": 1, "maxFailedIndexes": 6}), "spec.maxFailedIndexes"),
+            (json!({"backoffLimitPerIndex": -1}), "spec.backoffLimitPerIndex"),
+            (
+                json!({"backoffLimitPerIndex": 1, "template": {"spec": {"restartPolicy": "OnFailure"}}}),
+                "spec.template.spec.restartPolicy",
+            ),
+            (
+                json!({"podFailurePolicy": {"rules": [{"action": "FailIndex"}]}}),
+                "spec.podFailurePolicy.rules[0].action",
+            ),
+            (json!({"successPolicy": {"rules": []}}), "spec.successPolicy.rules"),
+            (policy(json!({})), "spec.successPolicy.rules[0]"),
+            (
+                policy(json!({"succeededIndexes": "0-5"})),
+                "spec.successPolicy.rules[0].succeededIndexes",
+            ),
+            (
+                policy(json!({"succeededIndexes": "2,1"})),
+                "spec.successPolicy.rules[0].succeededIndexes",
+            ),
+            (
+                policy(json!({"succeededIndexes": "a"})),
+                "spec.successPolicy.rules[0].succeededIndexes",
+            ),
+            (
+                policy(json!({"succeededIndexes": "0-1", "succeededCount": 3})),
+                "spec.successPolicy.rules[0].succeededCount",
+            ),
+        ] {
+            assert_eq!(told(bad.clone()).0, [field], "{bad}");
+        }
     }
 
     #[test]

@@ -212,6 +212,29 @@ spec:
     .await;
     c.ok(&["wait", "--for=condition=suspended", "job/later", "--timeout=10s"]).await;
     assert_eq!(c.ok(&["get", "pods", "-l", "job-name=later", "-o", "name"]).await, "");
+    // Each index may fail by itself, and all of them do here.
+    let each = indexed.replace("  completions: 3", "  completions: 3\n  backoffLimitPerIndex: 0");
+    c.apply(&each).await;
+    c.ok(&["wait", "--for=condition=failed", "job/each", "--timeout=30s"]).await;
+    let all = "jsonpath={.status.failedIndexes}/{.status.conditions[?(@.type=='Failed')].reason}";
+    assert_eq!(c.ok(&["get", "job", "each", "-o", all]).await, "0-2/FailedIndexes");
+}
+
+// Page "Pod Priority and Preemption": a pod names a class that exists. There are only the two of the
+// system here, and the kind is not served.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_of_a_priority_class_that_is_not_there_is_refused() {
+    let c = Cluster::start().await;
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {priorityClassName: high, containers: [{name: c, image: i}]}\n";
+    let e = c.fails(&["create", "-f", "-"], pod).await;
+    assert!(
+        e.contains("pods \"p\" is forbidden: no PriorityClass with name high was found"),
+        "{e}"
+    );
+    c.apply(&pod.replace("high", "system-node-critical")).await;
+    assert_eq!(c.ok(&["get", "pod", "p", "-o", "jsonpath={.spec.priority}"]).await, "2000001000");
+    let e = c.fails(&["get", "priorityclasses"], "").await;
+    assert_eq!(e, "error: the server doesn't have a resource type \"priorityclasses\"\n");
 }
 
 // Page "CronJob".

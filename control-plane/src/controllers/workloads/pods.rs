@@ -12,6 +12,8 @@ use crate::registry::selectors::LabelSelector;
 
 /// The finalizer that keeps a job's pod until it has been counted.
 pub(crate) const TRACKING: &str = "batch.kubernetes.io/job-tracking";
+/// How often its index had failed before, if the job has a limit for each.
+pub(crate) const FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
 /// Where an indexed job's pod has its index.
 pub(crate) const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 
@@ -56,6 +58,8 @@ pub(crate) struct Pod {
     pub(crate) finalizers: Vec<String>,
     pub(crate) deletion_cost: i64,
     pub(crate) index: Option<i64>,
+    /// How often its index had failed before.
+    pub(crate) index_failures: i64,
     pub(crate) node: String,
     /// The node it was made for, if its affinity names just one.
     pub(crate) pinned: String,
@@ -151,6 +155,8 @@ struct RawAnnotations {
     cost: Option<String>,
     #[serde(rename = "batch.kubernetes.io/job-completion-index")]
     index: Option<String>,
+    #[serde(rename = "batch.kubernetes.io/job-index-failure-count")]
+    index_failures: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -292,6 +298,10 @@ impl Raw {
             finalizers: m.finalizers.unwrap_or_default(),
             deletion_cost: annotations.cost.and_then(|c| c.parse().ok()).unwrap_or(0),
             index: annotations.index.and_then(|i| i.parse().ok()),
+            index_failures: annotations
+                .index_failures
+                .and_then(|n| n.parse().ok())
+                .unwrap_or_default(),
             node: spec.node_name.unwrap_or_default(),
             hostname: spec.hostname.unwrap_or_default(),
             subdomain: spec.subdomain.unwrap_or_default(),

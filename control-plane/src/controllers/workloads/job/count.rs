@@ -26,6 +26,8 @@ pub(super) struct Tally {
     /// Ended, and no failure by the pod failure policy.
     ignored: BTreeSet<String>,
     pub(super) indexes: BTreeSet<i64>,
+    /// Indexes that have failed for good.
+    pub(super) failed_indexes: BTreeSet<i64>,
     indexed: bool,
     pub(super) stopped_by_policy: Option<String>,
 }
@@ -74,6 +76,8 @@ pub(super) fn tally(job: &Value, pods: &[&Pod]) -> Tally {
         ..Tally::default()
     };
     if t.indexed {
+        let failed = job["status"]["failedIndexes"].as_str().unwrap_or_default();
+        t.failed_indexes = index::read(failed);
         t.indexes = index::read(job["status"]["completedIndexes"].as_str().unwrap_or_default());
     }
     let tracked = |uid: &str| pods.iter().any(|p| p.uid == uid && is_tracked(p));
@@ -112,8 +116,15 @@ pub(super) fn tally(job: &Value, pods: &[&Pod]) -> Tally {
             Judgement::Ignored => {
                 t.ignored.insert(pod.uid.clone());
             }
-            Judgement::Counted => {
+            counted @ (Judgement::Counted | Judgement::FailIndex) => {
                 t.uncounted[1].insert(pod.uid.clone());
+                let limit = job["spec"]["backoffLimitPerIndex"].as_i64();
+                if let (Some(limit), Some(at)) = (limit, pod.index.filter(|_| t.indexed))
+                    && (counted == Judgement::FailIndex || pod.index_failures >= limit)
+                    && !t.indexes.contains(&at)
+                {
+                    t.failed_indexes.insert(at);
+                }
             }
             Judgement::Stop(why) => {
                 t.uncounted[1].insert(pod.uid.clone());
@@ -124,9 +135,11 @@ pub(super) fn tally(job: &Value, pods: &[&Pod]) -> Tally {
     t
 }
 
+#[derive(PartialEq, Eq)]
 enum Judgement {
     Ignored,
     Counted,
+    FailIndex,
     Stop(String),
 }
 
@@ -140,6 +153,7 @@ fn judge(job: &Value, pod: &Pod) -> Judgement {
         let Some(why) = fits(rule, pod) else { continue };
         return match rule["action"].as_str() {
             Some("Ignore") => Judgement::Ignored,
+            Some("FailIndex") => Judgement::FailIndex,
             Some("FailJob") => Judgement::Stop(format!("{why} matching FailJob rule at index {i}")),
             _ => Judgement::Counted,
         };

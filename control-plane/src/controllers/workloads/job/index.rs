@@ -1,12 +1,13 @@
 //! Indexed jobs: each pod has a number of its own.
 //!
-//! Owns: the text of completed indexes, which are free, what a pod is told. Called by: `mod.rs`.
+//! Owns: the text of completed indexes, which are free, when one is tried again, what a pod is told.
+//! Called by: `mod.rs`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::super::pods::{INDEX, Pod};
+use super::super::pods::{INDEX, Phase, Pod};
 use super::super::template;
 use crate::registry::{core, meta};
 
@@ -38,12 +39,49 @@ pub(super) fn show(indexes: &BTreeSet<i64>) -> String {
     runs.iter().map(one).collect::<Vec<_>>().join(",")
 }
 
-/// The first `most` indexes that are not done and have no pod that works on them.
-pub(super) fn free(completions: i64, most: usize, done: &BTreeSet<i64>, pods: &[&Pod]) -> Vec<i64> {
+/// An index for which a pod may be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Free {
+    pub(super) index: i64,
+    /// How often it has failed.
+    pub(super) failures: i64,
+    /// When it failed last.
+    pub(super) last: Option<jiff::Timestamp>,
+}
+
+/// The indexes, in order, that are not `over` and have no pod that works on them.
+pub(super) fn free<'a>(
+    completions: i64,
+    over: impl Fn(i64) -> bool + 'a,
+    pods: &[&Pod],
+) -> impl Iterator<Item = Free> + 'a {
     let taken: BTreeSet<i64> =
         pods.iter().filter(|p| p.is_active()).filter_map(|p| p.index).collect();
-    let free = (0..completions).filter(|i| !done.contains(i) && !taken.contains(i));
-    free.take(most).collect()
+    let mut failed: BTreeMap<i64, (i64, Option<jiff::Timestamp>)> = BTreeMap::new();
+    for pod in pods.iter().filter(|p| p.phase == Phase::Failed) {
+        let Some(index) = pod.index else { continue };
+        let known = failed.entry(index).or_default();
+        known.0 = known.0.max(pod.index_failures + 1);
+        known.1 = known.1.max(pod.finished.or(pod.created));
+    }
+    (0..completions).filter(move |i| !over(*i) && !taken.contains(i)).map(move |index| {
+        let (failures, last) = failed.get(&index).copied().unwrap_or_default();
+        Free { index, failures, last }
+    })
+}
+
+/// The first rule of a success policy that is met.
+pub(super) fn success(job: &Value, succeeded: &BTreeSet<i64>) -> Option<usize> {
+    let rules = job["spec"]["successPolicy"]["rules"].as_array()?;
+    rules.iter().position(|rule| {
+        let count = rule["succeededCount"].as_i64();
+        let Some(wanted) = rule["succeededIndexes"].as_str() else {
+            return count.is_some_and(|n| succeeded.len() as i64 >= n);
+        };
+        let wanted = read(wanted);
+        let met = wanted.intersection(succeeded).count();
+        count.map_or(met == wanted.len(), |n| met as i64 >= n)
+    })
 }
 
 /// Tells a new pod its index: by annotation, label, host name and environment.

@@ -8,7 +8,7 @@ mod index;
 
 use serde_json::{Value, json};
 
-use super::pods::{Phase, Pod, TRACKING};
+use super::pods::{FAILURES, Phase, Pod, TRACKING};
 use super::world::World;
 use super::{Action, Context, Kind, Note, Plan, Target, number, template};
 use crate::http::delete::Propagation;
@@ -130,8 +130,7 @@ fn decide(look: &Look<'_>, plan: &mut Plan) {
     let mut conditions = look.job["status"]["conditions"].as_array().cloned().unwrap_or_default();
     let mut stop: Vec<&Pod> = Vec::new();
     let failing = failure(look, plan);
-    let succeeded =
-        look.is_true("SuccessCriteriaMet") || (failing.is_none() && has_succeeded(look));
+    let succeeded = if failing.is_none() { success(look) } else { None };
     let outstanding = look.tally.is_outstanding() || look.pods.iter().any(|p| !p.has_ended());
     let mut note = None;
     if let Some((reason, message)) = &failing {
@@ -141,12 +140,11 @@ fn decide(look: &Look<'_>, plan: &mut Plan) {
             set(&mut conditions, look, ("Failed", "True", reason), message);
             note = Some(Note { warning: true, reason: "Failed", message: message.clone() });
         }
-    } else if succeeded {
-        let message = "Reached expected number of succeeded pods";
-        set(&mut conditions, look, ("SuccessCriteriaMet", "True", "CompletionsReached"), message);
+    } else if let Some((reason, message)) = &succeeded {
+        set(&mut conditions, look, ("SuccessCriteriaMet", "True", reason), message);
         stop = look.active().collect();
         if !outstanding {
-            set(&mut conditions, look, ("Complete", "True", "CompletionsReached"), message);
+            set(&mut conditions, look, ("Complete", "True", reason), message);
             note = Some(Note::normal("Completed", "Job completed"));
         }
     } else if look.is_suspended() {
@@ -172,7 +170,7 @@ fn decide(look: &Look<'_>, plan: &mut Plan) {
     for pod in stop {
         remove(pod, plan);
     }
-    if failing.is_none() && !succeeded && !look.is_suspended() {
+    if failing.is_none() && succeeded.is_none() && !look.is_suspended() {
         manage(look, plan);
     }
 }
@@ -198,6 +196,22 @@ fn set(
     }
 }
 
+/// Why the job has succeeded, if it has.
+fn success(look: &Look<'_>) -> Option<(&'static str, String)> {
+    const COUNTED: (&str, &str) =
+        ("CompletionsReached", "Reached expected number of succeeded pods");
+    let stored = meta::condition(look.job, "SuccessCriteriaMet").filter(|c| c["status"] == "True");
+    if let Some(c) = stored {
+        let by_policy = c["reason"] == "SuccessPolicy";
+        let reason = if by_policy { "SuccessPolicy" } else { COUNTED.0 };
+        return Some((reason, meta::text(c, "/message").to_owned()));
+    }
+    if let Some(i) = index::success(look.job, &look.tally.indexes) {
+        return Some(("SuccessPolicy", format!("Matched rules at index {i}")));
+    }
+    has_succeeded(look).then(|| (COUNTED.0, COUNTED.1.to_owned()))
+}
+
 fn has_succeeded(look: &Look<'_>) -> bool {
     match look.completions() {
         Some(n) => look.tally.succeeded() >= n,
@@ -211,7 +225,13 @@ fn has_succeeded(look: &Look<'_>) -> bool {
 /// Why the job has failed, if it has.
 fn failure(look: &Look<'_>, plan: &mut Plan) -> Option<(&'static str, String)> {
     if let Some(c) = meta::condition(look.job, "FailureTarget").filter(|c| c["status"] == "True") {
-        let known = ["BackoffLimitExceeded", "DeadlineExceeded", "PodFailurePolicy"];
+        let known = [
+            "BackoffLimitExceeded",
+            "DeadlineExceeded",
+            "FailedIndexes",
+            "MaxFailedIndexesExceeded",
+            "PodFailurePolicy",
+        ];
         let reason = known.into_iter().find(|r| c["reason"] == *r).unwrap_or("Failed");
         return Some((reason, meta::text(c, "/message").to_owned()));
     }
@@ -220,6 +240,9 @@ fn failure(look: &Look<'_>, plan: &mut Plan) -> Option<(&'static str, String)> {
     }
     if let Some(message) = &look.tally.stopped_by_policy {
         return Some(("PodFailurePolicy", message.clone()));
+    }
+    if let Some(why) = failed_indexes(look) {
+        return Some(why);
     }
     let limit = number(look.job, "/spec/backoffLimit", 6);
     let restarting = look.job["spec"]["template"]["spec"]["restartPolicy"] == "OnFailure";
@@ -242,6 +265,19 @@ fn failure(look: &Look<'_>, plan: &mut Plan) -> Option<(&'static str, String)> {
     None
 }
 
+/// Why the job has failed by its indexes: too many of them did, or all are over and some did.
+fn failed_indexes(look: &Look<'_>) -> Option<(&'static str, String)> {
+    let failed = look.tally.failed_indexes.len() as i64;
+    if look.job["spec"]["maxFailedIndexes"].as_i64().is_some_and(|most| failed > most) {
+        let message = "Job has exceeded the specified maximal number of failed indexes";
+        return Some(("MaxFailedIndexesExceeded", message.to_owned()));
+    }
+    let over = failed + look.tally.indexes.len() as i64;
+    let all = look.completions().is_some_and(|n| over >= n);
+    (failed > 0 && all && index::success(look.job, &look.tally.indexes).is_none())
+        .then(|| ("FailedIndexes", "Job has failed indexes".to_owned()))
+}
+
 fn status(look: &Look<'_>, conditions: Vec<Value>, plan: &mut Plan) {
     let old = &look.job["status"];
     let ready = look.active().filter(|p| p.is_ready()).count();
@@ -257,6 +293,9 @@ fn status(look: &Look<'_>, conditions: Vec<Value>, plan: &mut Plan) {
     status["uncountedTerminatedPods"] = look.tally.to_value();
     if look.is_indexed() && !look.tally.indexes.is_empty() {
         status["completedIndexes"] = index::show(&look.tally.indexes).into();
+    }
+    if look.job["spec"]["backoffLimitPerIndex"].is_i64() {
+        status["failedIndexes"] = index::show(&look.tally.failed_indexes).into();
     }
     let was_suspended = look.is_true("Suspended");
     if look.is_suspended() {
@@ -278,7 +317,10 @@ fn manage(look: &Look<'_>, plan: &mut Plan) {
     let parallel = number(look.job, "/spec/parallelism", 1);
     let have = active.len() as i64;
     let wanted = match look.completions() {
-        Some(n) => parallel.min(n - look.tally.succeeded()).max(0),
+        Some(n) => {
+            let over = look.tally.succeeded() + look.tally.failed_indexes.len() as i64;
+            parallel.min(n - over).max(0)
+        }
         None if look.tally.succeeded() > 0 => have.min(parallel),
         None => parallel,
     };
@@ -296,25 +338,44 @@ fn manage(look: &Look<'_>, plan: &mut Plan) {
     if missing == 0 {
         return;
     }
-    if let Some(due) = backoff(look).filter(|due| *due > look.cx.now) {
+    let each = look.job["spec"]["backoffLimitPerIndex"].is_i64();
+    if !each && let Some(due) = backoff(look).filter(|due| *due > look.cx.now) {
         plan.look_at(due);
         return;
     }
-    let free = if look.is_indexed() {
-        index::free(look.completions().unwrap_or(0), missing, &look.tally.indexes, &look.pods)
-    } else {
-        Vec::new()
-    };
+    let free = if look.is_indexed() { free(look, missing, each, plan) } else { Vec::new() };
     for i in 0..missing {
         let mut pod = template::pod(Kind::Job, look.job);
         meta::metadata(&mut pod).insert("finalizers".into(), json!([TRACKING]));
         if look.is_indexed() {
             let Some(at) = free.get(i) else { break };
-            index::mark(&mut pod, meta::name(look.job), *at);
+            index::mark(&mut pod, meta::name(look.job), at.index);
+            if each {
+                template::annotate(&mut pod, FAILURES, at.failures.to_string());
+            }
         }
         let note = Note::normal("SuccessfulCreate", "Created pod: {}");
         plan.push(Action::Create(Kind::Pod, pod, Some(note)));
     }
+}
+
+/// The first indexes that pods may be made for now. If each has a limit of its own, each also waits for
+/// itself alone.
+fn free(look: &Look<'_>, most: usize, each: bool, plan: &mut Plan) -> Vec<index::Free> {
+    let tally = &look.tally;
+    let over = |i: i64| tally.indexes.contains(&i) || tally.failed_indexes.contains(&i);
+    let mut free = Vec::new();
+    for at in index::free(look.completions().unwrap_or(0), over, &look.pods) {
+        if free.len() == most {
+            break;
+        }
+        let due = at.last.filter(|_| each).map(|last| delayed(last, at.failures));
+        match due.filter(|due| *due > look.cx.now) {
+            Some(due) => plan.look_at(due),
+            None => free.push(at),
+        }
+    }
+    free
 }
 
 /// Active pods that are too many: those that are least far.
@@ -325,7 +386,9 @@ fn surplus<'a>(look: &Look<'_>, active: &[&'a Pod], wanted: i64) -> Vec<&'a Pod>
         let mut seen = std::collections::BTreeSet::new();
         let limit = look.completions().unwrap_or(0);
         (rest, doubles) = active.iter().partition(|p| {
-            p.index.is_some_and(|i| i < limit && !look.tally.indexes.contains(&i) && seen.insert(i))
+            let over =
+                |i| look.tally.indexes.contains(&i) || look.tally.failed_indexes.contains(&i);
+            p.index.is_some_and(|i| i < limit && !over(i) && seen.insert(i))
         });
     }
     let too_many = rest.len().saturating_sub(usize::try_from(wanted).unwrap_or(0));
@@ -343,9 +406,13 @@ fn backoff(look: &Look<'_>) -> Option<jiff::Timestamp> {
     let failures: Vec<jiff::Timestamp> =
         of(Phase::Failed).filter(|t| success.is_none_or(|s| *t > s)).collect();
     let last = failures.iter().max()?;
-    let doublings = u32::try_from(failures.len() - 1).unwrap_or(u32::MAX).min(10);
-    let wait = (BACKOFF << doublings).min(LONGEST_BACKOFF);
-    Some(meta::later(*last, wait))
+    Some(delayed(*last, i64::try_from(failures.len()).unwrap_or(i64::MAX)))
+}
+
+/// When to try again after the last of so many failures.
+fn delayed(last: jiff::Timestamp, failures: i64) -> jiff::Timestamp {
+    let doublings = failures.saturating_sub(1).clamp(0, 10);
+    meta::later(last, (BACKOFF << doublings).min(LONGEST_BACKOFF))
 }
 
 #[cfg(test)]

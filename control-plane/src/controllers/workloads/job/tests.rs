@@ -162,6 +162,101 @@ fn indexed_pods_get_each_index_once() {
     assert_eq!(new[0]["spec"]["containers"][0]["env"][0]["name"], "JOB_COMPLETION_INDEX");
 }
 
+fn of_index(name: &str, at: i64, phase: Phase, failures: i64) -> Pod {
+    let mut p = pod(name, phase);
+    (p.index, p.index_failures) = (Some(at), failures);
+    p.finished = Some("2026-01-01T00:59:55Z".parse().unwrap());
+    p
+}
+
+fn each(more: Value) -> Value {
+    let mut spec = json!({"completionMode": "Indexed", "completions": 3, "parallelism": 3,
+        "backoffLimit": i32::MAX, "backoffLimitPerIndex": 1});
+    json_patch::merge(&mut spec, &more);
+    job(spec)
+}
+
+// "Backoff limit per index" of the page.
+#[test]
+fn each_index_fails_by_itself_and_the_others_go_on() {
+    let of = |p: &Plan| -> Vec<(String, String)> {
+        let note =
+            |p: &Value, key: &str| p["metadata"]["annotations"][key].as_str().unwrap().to_owned();
+        made(p)
+            .into_iter()
+            .map(|p| (note(p, super::super::pods::INDEX), note(p, FAILURES)))
+            .collect()
+    };
+    let one = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+    // The first failure of index 0 keeps only index 0 waiting.
+    let p = plan(&each(json!({})), vec![of_index("a", 0, Phase::Failed, 0)]);
+    assert_eq!(of(&p), [one("1", "0"), one("2", "0")]);
+    assert_eq!(p.again, Some("2026-01-01T01:00:05Z".parse().unwrap()));
+    let mut early = of_index("a", 0, Phase::Failed, 0);
+    early.finished = Some("2026-01-01T00:59:30Z".parse().unwrap());
+    let p = plan(&each(json!({})), vec![early]);
+    assert_eq!(of(&p), [one("0", "1"), one("1", "0"), one("2", "0")]);
+    assert_eq!(status(&p)["failedIndexes"], "");
+    // The second is one too many for it.
+    let pods = vec![of_index("a", 0, Phase::Failed, 1), of_index("b", 1, Phase::Running, 0)];
+    let p = plan(&each(json!({})), pods);
+    assert_eq!(of(&p), [one("2", "0")]);
+    assert_eq!(status(&p)["failedIndexes"], "0");
+    assert_eq!(condition(&status(&p), "FailureTarget"), None);
+}
+
+#[test]
+fn a_job_with_failed_indexes_fails_once_all_are_over_or_too_many_have_failed() {
+    let mut j = each(json!({}));
+    j["status"]["completedIndexes"] = "1,2".into();
+    let p = plan(&j, vec![of_index("a", 0, Phase::Failed, 1)]);
+    let s = status(&p);
+    assert_eq!(condition(&s, "FailureTarget").as_deref(), Some("FailedIndexes"));
+    assert_eq!(s["conditions"][0]["message"], "Job has failed indexes");
+    j["status"] = s;
+    let s = status(&plan(&j, vec![]));
+    assert_eq!(condition(&s, "Failed").as_deref(), Some("FailedIndexes"));
+    assert_eq!((&s["failedIndexes"], &s["completedIndexes"]), (&json!("0"), &json!("1-2")));
+
+    let pods = vec![of_index("a", 0, Phase::Failed, 1), of_index("b", 1, Phase::Running, 0)];
+    let p = plan(&each(json!({"maxFailedIndexes": 0})), pods);
+    let reason = condition(&status(&p), "FailureTarget");
+    assert_eq!(reason.as_deref(), Some("MaxFailedIndexesExceeded"));
+    assert!(p.actions.iter().any(|a| matches!(a, Action::Delete(t, ..) if t.name == "b")));
+    // A rule of the pod failure policy may give an index up at once.
+    let rules = json!({"podFailurePolicy": {"rules": [{"action": "FailIndex", "onExitCodes": {"operator": "In", "values": [42]}}]}});
+    let mut pod = of_index("a", 2, Phase::Failed, 0);
+    pod.exits = vec![("c".into(), 42)];
+    assert_eq!(status(&plan(&each(rules), vec![pod]))["failedIndexes"], "2");
+}
+
+// "Success policy" of the page: its own examples.
+#[test]
+fn a_success_policy_ends_a_job_as_soon_as_one_of_its_rules_is_met() {
+    let rules = |rules: Value| {
+        json!({"completionMode": "Indexed", "completions": 10, "parallelism": 3,
+        "successPolicy": {"rules": rules}})
+    };
+    let of = |spec: Value, done: &str| {
+        let mut j = job(spec);
+        j["status"]["completedIndexes"] = done.into();
+        let p = plan(&j, vec![of_index("r", 9, Phase::Running, 0)]);
+        let s = status(&p);
+        let message = s["conditions"][0]["message"].as_str().unwrap_or_default().to_owned();
+        (condition(&s, "SuccessCriteriaMet"), message, p)
+    };
+    let policy = rules(json!([{"succeededIndexes": "0,2-3", "succeededCount": 1}]));
+    assert_eq!(of(policy.clone(), "1,4").0, None);
+    let (reason, message, p) = of(policy, "2");
+    assert_eq!(reason.as_deref(), Some("SuccessPolicy"));
+    assert_eq!(message, "Matched rules at index 0");
+    assert!(p.actions.iter().any(|a| matches!(a, Action::Delete(t, ..) if t.name == "r")));
+    let policy = rules(json!([{"succeededIndexes": "0-1"}, {"succeededCount": 3}]));
+    assert_eq!(of(policy.clone(), "0,2").0, None);
+    assert_eq!(of(policy.clone(), "0-1").1, "Matched rules at index 0");
+    assert_eq!(of(policy, "4-6").1, "Matched rules at index 1");
+}
+
 #[test]
 fn a_pod_failure_policy_stops_a_job_or_looks_away() {
     let rules = |action: &str| json!({"podFailurePolicy": {"rules": [{"action": action, "onExitCodes": {"operator": "In", "values": [42]}}]}});
