@@ -26,6 +26,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use service::{Policy, Service, tls};
 use tokio::net::TcpListener;
@@ -46,6 +47,42 @@ pub struct Config {
     pub bind: SocketAddr,
     /// Names and addresses that clients use beside the local ones.
     pub extra_sans: Vec<String>,
+    /// How long clients may take, and how much they may ask at once.
+    pub limits: ClientLimits,
+}
+
+/// How long clients may take, and how much they may ask at once.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientLimits {
+    /// For the TLS handshake.
+    pub handshake: Duration,
+    /// To send the head of a request; a connection may be idle that long between two.
+    pub head: Duration,
+    /// To send the body of a request.
+    pub body: Duration,
+    /// To take any of what is sent to them: who reads nothing for that long is cut off.
+    pub answer: Duration,
+    /// Requests at once that read; watches and streams are not among them.
+    pub reads: usize,
+    /// Requests at once that write.
+    pub writes: usize,
+    /// Watches at once.
+    pub watches: usize,
+}
+
+impl Default for ClientLimits {
+    /// The numbers of reads and writes are Kubernetes' own.
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            head: Duration::from_secs(120),
+            body: Duration::from_secs(60),
+            answer: Duration::from_secs(300),
+            reads: 400,
+            writes: 200,
+            watches: 20_000,
+        }
+    }
 }
 
 impl Config {
@@ -55,6 +92,7 @@ impl Config {
             data_dir,
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)),
             extra_sans: Vec::new(),
+            limits: ClientLimits::default(),
         }
     }
 }
@@ -173,6 +211,8 @@ impl ControlPlane {
             kubelets,
             address,
             data_dir: config.data_dir,
+            limits: config.limits,
+            seats: http::seats::Seats::new(&config.limits),
             ca_pem: authority.pem.clone(),
             authority,
             stopping: svc.stopping(),

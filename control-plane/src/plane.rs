@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::ClientLimits;
 use crate::bootstrap::Authority;
 use crate::http::rbac::Authorizer;
+use crate::http::seats::Seats;
 use crate::http::tokens::Signer;
 use crate::http::webhooks::Webhooks;
 use crate::registry::Registry;
@@ -33,6 +35,10 @@ pub(crate) struct Plane {
     pub(crate) data_dir: PathBuf,
     /// The certificate of the CA, as clients get it.
     pub(crate) ca_pem: String,
+    /// How long clients may take.
+    pub(crate) limits: ClientLimits,
+    /// How much they may ask at once.
+    pub(crate) seats: Seats,
     pub(crate) stopping: CancellationToken,
     /// The default objects are there.
     pub(crate) started: AtomicBool,

@@ -119,7 +119,7 @@ impl Cluster {
         let folder = tempfile::tempdir().unwrap();
         let (plane, api, kubeconfig, ca_pem) =
             plane(folder.path(), ([127, 0, 0, 1], 0).into()).await;
-        let client = client(&kubeconfig).await.unwrap();
+        let client = client(&kubeconfig, None).await.unwrap();
         define(&client).await.unwrap();
         let nowhere = ([127, 0, 0, 1], 1).into();
         let mut cluster = Self {
@@ -176,6 +176,17 @@ impl Cluster {
     /// When it ends with an error.
     pub async fn stop_cloudcore(&mut self) {
         self.cloud.take().unwrap().stop().await;
+    }
+
+    /// A client of the API server beyond a wire of its own.
+    ///
+    /// # Panics
+    /// When there is no free port.
+    pub async fn client_beyond_a_link(&self) -> (Link, Client) {
+        let link = Link::new(Target::new(self.api)).await;
+        let kubeconfig = self.folder.path().join("control-plane").join("admin.conf");
+        let client = client(&kubeconfig, Some(link.address())).await.unwrap();
+        (link, client)
     }
 
     /// Stops the API server; cloudcore goes on.
@@ -361,7 +372,7 @@ impl Cluster {
 
 async fn plane(folder: &Path, bind: SocketAddr) -> (Part, SocketAddr, PathBuf, String) {
     let data_dir = folder.join("control-plane");
-    let config = control_plane::Config { data_dir, bind, extra_sans: Vec::new() };
+    let config = control_plane::Config { bind, ..control_plane::Config::new(data_dir) };
     let mut svc = Service::new("control-plane");
     let running = ControlPlane::build(config, &svc).await.unwrap().spawn(&mut svc);
     let part = Part::start("control-plane", svc);
@@ -369,10 +380,13 @@ async fn plane(folder: &Path, bind: SocketAddr) -> (Part, SocketAddr, PathBuf, S
     (part, running.address(), running.kubeconfig().to_owned(), running.ca_pem().to_owned())
 }
 
-async fn client(kubeconfig: &Path) -> anyhow::Result<Client> {
+async fn client(kubeconfig: &Path, at: Option<SocketAddr>) -> anyhow::Result<Client> {
     let file = Kubeconfig::read_from(kubeconfig)?;
     let options = KubeConfigOptions::default();
     let mut config = kube::Config::from_custom_kubeconfig(file, &options).await?;
+    if let Some(at) = at {
+        config.cluster_url = format!("https://{at}").parse()?;
+    }
     config.connect_timeout = Some(Duration::from_secs(5));
     config.read_timeout = None;
     config.default_retry = false;

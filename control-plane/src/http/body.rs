@@ -20,14 +20,12 @@ pub(crate) const LIMIT: usize = 3 * 1024 * 1024;
 /// How much of a body that is too large is read and thrown away, and for how long.
 const DISCARDED: usize = 16 * 1024 * 1024;
 const DISCARDING: Duration = Duration::from_secs(5);
-/// How long a body may take to arrive.
-const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Reads a body.
+/// Reads a body, which has to be there within a time.
 ///
 /// # Errors
 /// When it is too large, too slow or breaks off.
-pub(crate) async fn read<B>(body: B) -> Result<Bytes, Status>
+pub(crate) async fn read<B>(body: B, within: Duration) -> Result<Bytes, Status>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -37,7 +35,7 @@ where
         discard(body).await;
         return Err(Status::too_large(LIMIT));
     }
-    match tokio::time::timeout(PATIENCE, Limited::new(body.as_mut(), LIMIT).collect()).await {
+    match tokio::time::timeout(within, Limited::new(body.as_mut(), LIMIT).collect()).await {
         Ok(Ok(b)) => Ok(b.to_bytes()),
         Ok(Err(e)) if e.downcast_ref::<LengthLimitError>().is_some() => {
             discard(body).await;
@@ -316,6 +314,14 @@ pub(crate) fn object(
         );
         return Err(Status::bad_request(unrecognized(resource, &why)));
     };
+    let mistyped = |f: &&str| fields.get(*f).is_some_and(|v| !v.is_string() && !v.is_null());
+    if let Some(f) = ["apiVersion", "kind"].iter().find(mistyped) {
+        let why = format!(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go struct field .{f} of type string",
+            schema::json_type(&fields[*f])
+        );
+        return Err(Status::bad_request(unrecognized(resource, &why)));
+    }
     let api_version = resource.api_version();
     let kind = fields.get("kind").and_then(Value::as_str).unwrap_or_default();
     let version = fields.get("apiVersion").and_then(Value::as_str).unwrap_or_default();

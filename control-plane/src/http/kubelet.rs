@@ -287,6 +287,7 @@ async fn refusal(response: http::Response<Incoming>) -> Status {
         StatusCode::BAD_REQUEST => Status::bad_request(said),
         StatusCode::NOT_FOUND => Status { message: said, ..Status::no_such_path() },
         StatusCode::SERVICE_UNAVAILABLE => Status::unavailable(said),
+        StatusCode::NOT_IMPLEMENTED => Status::not_implemented(said),
         _ => Status::internal(&format!("the node answered {code}: {said}")),
     }
 }

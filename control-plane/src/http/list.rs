@@ -37,9 +37,11 @@ pub(crate) struct ListOptions {
     pub(crate) exact: bool,
 }
 
+/// Where a list goes on.
 #[derive(Debug, PartialEq, Eq)]
-struct Token {
-    revision: u64,
+pub(crate) struct Token {
+    /// As of when; none is as of now.
+    revision: Option<u64>,
     start: String,
 }
 
@@ -48,13 +50,17 @@ fn invalid_token(why: &str) -> Status {
 }
 
 impl Token {
-    fn encode(&self) -> String {
-        let text =
-            json!({"v": "meta.k8s.io/v1", "rv": self.revision, "start": self.start}).to_string();
+    pub(crate) fn encode(&self) -> String {
+        let revision = self.revision.map_or(-1, u64::cast_signed);
+        let text = json!({"v": "meta.k8s.io/v1", "rv": revision, "start": self.start}).to_string();
         base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text)
     }
 
-    fn decode(text: &str) -> Result<Self, Status> {
+    /// Reads a token that a client sends.
+    ///
+    /// # Errors
+    /// When it is not one of ours.
+    pub(crate) fn decode(text: &str) -> Result<Self, Status> {
         use base64::DecodeError::{InvalidByte, InvalidLastSymbol, InvalidLength};
         let raw = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).map_err(|e| {
             let at = match e {
@@ -72,11 +78,17 @@ impl Token {
             let why = format!("server does not recognize this encoded version {version}");
             return Err(invalid_token(&why));
         }
-        match (v["rv"].as_u64(), v["start"].as_str()) {
+        match (v["rv"].as_i64(), v["start"].as_str()) {
             (_, Some(start)) if start.is_empty() || start.split('/').any(|p| p == "..") => {
                 Err(invalid_token(start))
             }
-            (Some(revision), Some(start)) => Ok(Self { revision, start: start.to_owned() }),
+            (Some(0), _) => Err(invalid_token(
+                "incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
+            )),
+            (Some(revision), Some(start)) => {
+                // What is below zero goes on as of now, as in Kubernetes.
+                Ok(Self { revision: u64::try_from(revision).ok(), start: start.to_owned() })
+            }
             _ => Err(invalid_token("it is not one that this server returned")),
         }
     }
@@ -237,15 +249,21 @@ pub(crate) async fn list(
     if let Some(r) = options.revision {
         wait_for(plane, r).await?;
     }
+    let now = plane.store.revision();
+    let continued = options.next.as_ref().and_then(|t| t.revision);
+    if let Some(r) = continued.filter(|r| *r > now) {
+        return Err(Status::too_large_revision(r, now));
+    }
     let prefix = prefix(resource, namespace);
     let after = options.next.as_ref().map(|t| t.start.as_str());
-    let at =
-        options.next.as_ref().map(|t| t.revision).or(options.revision.filter(|_| options.exact));
+    let at = continued.or(options.revision.filter(|_| options.exact));
     let snapshot = match at {
         None => plane.store.list(&resource.table, &prefix, after),
         Some(r) => plane.store.list_at(&resource.table, &prefix, after, r).map_err(|old| {
-            if options.next.is_some() {
-                Status::expired("The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.")
+            if let Some(t) = &options.next {
+                let next = Token { revision: None, start: t.start.clone() }.encode();
+                let expired = Status::expired("The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.");
+                Status { next: Some(next), ..expired }
             } else {
                 Status::expired(format!("too old resource version: {} ({})", old.asked, old.floor))
             }
@@ -276,7 +294,9 @@ fn page(resource: &Resource, snapshot: Snapshot, options: &ListOptions) -> Page 
     }
     let left = rest.len();
     let next = match (out.last(), left) {
-        (Some((last, _)), 1..) => Some(Token { revision, start: last.to_string() }.encode()),
+        (Some((last, _)), 1..) => {
+            Some(Token { revision: Some(revision), start: last.to_string() }.encode())
+        }
         _ => None,
     };
     let remaining = next.as_ref().filter(|_| everything).map(|_| left);
@@ -309,8 +329,10 @@ mod tests {
 
     #[test]
     fn forged_tokens_are_refused() {
-        let t = Token { revision: 7, start: "default/a".into() };
-        assert_eq!(Token::decode(&t.encode()).unwrap(), t);
+        for revision in [Some(7), None] {
+            let t = Token { revision, start: "default/a".into() };
+            assert_eq!(Token::decode(&t.encode()).unwrap(), t);
+        }
         for bad in [
             "",
             "x",
@@ -319,7 +341,7 @@ mod tests {
             &base64::engine::general_purpose::URL_SAFE_NO_PAD
                 .encode("{\"v\":\"meta.k8s.io/v1\",\"rv\":1,\"start\":\"../../x\"}"),
             &base64::engine::general_purpose::URL_SAFE_NO_PAD
-                .encode("{\"v\":\"meta.k8s.io/v1\",\"rv\":-1,\"start\":\"a/b\"}"),
+                .encode("{\"v\":\"meta.k8s.io/v1\",\"rv\":0,\"start\":\"a/b\"}"),
         ] {
             assert_eq!(Token::decode(bad).unwrap_err().code, 400, "{bad}");
         }

@@ -12,6 +12,7 @@ use http::{HeaderValue, StatusCode, header};
 use http_body::Frame;
 use serde_json::Value;
 
+use super::seats::Seat;
 use super::status::Status;
 use crate::registry::Resource;
 use crate::store::Stored;
@@ -23,8 +24,24 @@ pub(crate) type Pieces = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 pub(crate) enum Body {
     /// Some pieces that are all there.
     Full(VecDeque<Bytes>),
+    /// The same, with a seat that is taken until they have been sent.
+    Seated {
+        /// What is left.
+        pieces: VecDeque<Bytes>,
+        _seat: Seat,
+    },
     /// As it comes.
     Stream(Pieces),
+}
+
+impl Body {
+    /// Keeps the request's seat until all is sent.
+    pub(crate) fn seated(self, seat: Option<Seat>) -> Self {
+        match (self, seat) {
+            (Self::Full(pieces), Some(seat)) => Self::Seated { pieces, _seat: seat },
+            (body, _) => body,
+        }
+    }
 }
 
 impl http_body::Body for Body {
@@ -36,14 +53,16 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match &mut *self {
-            Body::Full(pieces) => Poll::Ready(pieces.pop_front().map(|b| Ok(Frame::data(b)))),
+            Body::Full(pieces) | Body::Seated { pieces, .. } => {
+                Poll::Ready(pieces.pop_front().map(|b| Ok(Frame::data(b))))
+            }
             Body::Stream(s) => s.as_mut().poll_next(cx).map(|b| b.map(|b| Ok(Frame::data(b)))),
         }
     }
 
     fn size_hint(&self) -> http_body::SizeHint {
         match self {
-            Body::Full(pieces) => {
+            Body::Full(pieces) | Body::Seated { pieces, .. } => {
                 http_body::SizeHint::with_exact(pieces.iter().map(|b| b.len() as u64).sum())
             }
             Body::Stream(_) => http_body::SizeHint::default(),
@@ -51,7 +70,7 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Body::Full(pieces) if pieces.is_empty())
+        matches!(self, Body::Full(pieces) | Body::Seated { pieces, .. } if pieces.is_empty())
     }
 }
 

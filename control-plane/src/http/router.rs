@@ -67,9 +67,14 @@ where
     match target(path) {
         Some(t) => {
             let call = Call { plane, user: &user, parts, query: &query, target: &t };
+            let seat = if call.is_endless()? {
+                None
+            } else {
+                Some(plane.seats.request(call.verb()?).await?)
+            };
             let mut answer = call.resource(body).await?;
             response::warn(&mut answer, &deprecation(plane, &t));
-            Ok(answer)
+            Ok(answer.map(|b| b.seated(seat)))
         }
         None => not_a_resource(plane, &user, parts, path).await,
     }
@@ -194,6 +199,12 @@ impl Call<'_> {
         })
     }
 
+    /// Whether it goes on until somebody ends it.
+    fn is_endless(&self) -> Result<bool, Status> {
+        let streams = ["attach", "exec", "log", "portforward"];
+        Ok(self.verb()? == "watch" || streams.contains(&self.target.subresource.as_str()))
+    }
+
     async fn resource<B>(&self, body: B) -> Result<Response, Status>
     where
         B: http_body::Body<Data = Bytes> + Send,
@@ -254,7 +265,7 @@ impl Call<'_> {
             Include::check(self.query)?;
         }
         if !t.subresource.is_empty() {
-            let body = body::read(body).await?;
+            let body = body::read(body, self.plane.limits.body).await?;
             return self.subresource(resource, verb, accept, &body).await;
         }
         if !resource.can(verb) {
@@ -297,7 +308,7 @@ impl Call<'_> {
                 Ok(self.object(StatusCode::OK, resource, &Outcome::Stored(found), accept))
             }
             _ => {
-                let body = body::read(body).await?;
+                let body = body::read(body, self.plane.limits.body).await?;
                 self.write(resource, verb, accept, &body).await
             }
         }

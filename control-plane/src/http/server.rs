@@ -1,6 +1,6 @@
 //! Connections.
 //!
-//! Owns: the TLS settings, the accept loop, time limits, draining. Called by: `lib.rs`.
+//! Owns: the TLS settings, the accept loop, draining. Called by: `lib.rs`.
 //! Never: reads a body; the verbs do, within their limits.
 
 use std::convert::Infallible;
@@ -15,18 +15,17 @@ use rustls::server::WebPkiClientVerifier;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::auth::{User, user_of_certificate};
 use super::router;
+use super::stalled::Stalled;
 use crate::bootstrap::{Authority, Identity};
 use crate::plane::Plane;
 
 /// Connections at the same time; more wait in the listener's queue.
 const CONNECTIONS: usize = 8192;
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long a client may take to send a request's head, or stay idle.
-const HEAD: Duration = Duration::from_secs(120);
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_WITHIN: Duration = Duration::from_secs(20);
 /// How long requests may take to end when the server stops.
@@ -102,7 +101,8 @@ pub(crate) async fn serve(
 
 async fn connection(plane: Arc<Plane>, acceptor: TlsAcceptor, stream: TcpStream) {
     let _ = stream.set_nodelay(true);
-    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+    let limits = plane.limits;
+    let stream = match tokio::time::timeout(limits.handshake, acceptor.accept(stream)).await {
         Ok(Ok(s)) => s,
         Ok(Err(e)) => return tracing::debug!("TLS handshake failed: {e}"),
         Err(_) => return tracing::debug!("TLS handshake took too long"),
@@ -115,22 +115,33 @@ async fn connection(plane: Arc<Plane>, acceptor: TlsAcceptor, stream: TcpStream)
         .and_then(|c| user_of_certificate(c));
     let peer: Option<Arc<User>> = peer.map(Arc::new);
     let stopping = plane.stopping.clone();
+    let begun = CancellationToken::new();
+    let first = begun.clone();
     let service = service_fn(move |request: http::Request<Incoming>| {
+        first.cancel();
         let (plane, peer) = (Arc::clone(&plane), peer.clone());
         async move { Ok::<_, Infallible>(router::handle(plane, peer, request).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_WITHIN)
         .max_concurrent_streams(STREAMS);
+    let stream = Stalled::new(stream, limits.answer);
     let conn = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(conn);
+    // Until the first request it is not known which protocol is spoken, and its time limits do not hold.
+    let silent = async {
+        if tokio::time::timeout(limits.head, begun.cancelled()).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    };
     let ended = tokio::select! {
         ended = conn.as_mut() => ended,
+        () = silent => return tracing::debug!("no request came in time"),
         () = stopping.cancelled() => {
             conn.as_mut().graceful_shutdown();
             conn.await

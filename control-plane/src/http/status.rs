@@ -13,6 +13,8 @@ pub(crate) struct Status {
     pub(crate) details: Option<Value>,
     /// Seconds after which to try again.
     pub(crate) retry_after: Option<u32>,
+    /// Where a list may go on, as things are now.
+    pub(crate) next: Option<String>,
 }
 
 /// What is wrong with a field.
@@ -132,7 +134,7 @@ fn details(gr: GroupResource<'_>, name: &str) -> Value {
 
 impl Status {
     fn new(code: u16, reason: &'static str, message: String) -> Self {
-        Self { code, reason, message, details: None, retry_after: None }
+        Self { code, reason, message, details: None, retry_after: None, next: None }
     }
 
     pub(crate) fn not_found(gr: GroupResource<'_>, name: &str) -> Self {
@@ -305,7 +307,6 @@ impl Status {
         }
     }
 
-    #[allow(dead_code, reason = "for evictions that a disruption budget refuses")]
     pub(crate) fn too_many_requests(message: &str, seconds: u32) -> Self {
         Self {
             details: Some(json!({"retryAfterSeconds": seconds})),
@@ -316,6 +317,11 @@ impl Status {
 
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         Self { retry_after: Some(1), ..Self::new(503, "ServiceUnavailable", message.into()) }
+    }
+
+    /// Something that whoever was asked does not do.
+    pub(crate) fn not_implemented(message: impl Into<String>) -> Self {
+        Self::new(501, "NotImplemented", message.into())
     }
 
     pub(crate) fn internal(message: &str) -> Self {
@@ -356,6 +362,9 @@ impl Status {
         });
         if !self.reason.is_empty() {
             v["reason"] = self.reason.into();
+        }
+        if let Some(next) = &self.next {
+            v["metadata"]["continue"] = next.as_str().into();
         }
         if let Some(d) = &self.details {
             v["details"] = d.clone();

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::list::{self, selected};
 use super::request::{Form, Query};
 use super::response::{self, Body, Response};
+use super::seats::Seat;
 use super::status::{FieldError, Status};
 use super::table::{self, Include};
 use crate::plane::Plane;
@@ -28,8 +29,8 @@ use crate::store::{Event, Stored, TooOld};
 
 /// How often a quiet watch tells how far it is, if the client wants that.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
-/// Initial objects in one piece at most.
-const CHUNK: usize = 200;
+/// A piece ends once it has so many bytes: what is large is sent one by one.
+const PIECE: usize = 256 << 10;
 
 struct Watch {
     resource: Arc<Resource>,
@@ -41,11 +42,14 @@ struct Watch {
     /// A bookmark ends the initial objects.
     mark_end: Option<u64>,
     watcher: Watcher,
+    /// What the history had, and has not been told yet.
+    news: VecDeque<Arc<Event>>,
     bookmarks: bool,
     next_bookmark: Instant,
     until: Instant,
     stopping: CancellationToken,
     failed: bool,
+    _seat: Seat,
 }
 
 /// Starts a watch.
@@ -59,6 +63,7 @@ pub(crate) async fn watch(
     query: &Query,
     form: Form,
 ) -> Result<Response, Status> {
+    let seat = plane.seats.watch().await?;
     let selection = list::selection(resource, query)?;
     let revision = list::revision(query)?;
     let bookmarks = query.flag("allowWatchBookmarks");
@@ -117,11 +122,13 @@ pub(crate) async fn watch(
         mark_end: (send_initial == Some(true) && bookmarks).then_some(from),
         initial,
         watcher: plane.store.watch(&resource.table, &prefix, from),
+        news: VecDeque::new(),
         bookmarks,
         next_bookmark: now + BOOKMARK_EVERY,
         until: now + Duration::from_secs(seconds),
         stopping: plane.stopping.clone(),
         failed: false,
+        _seat: seat,
     };
     let pieces = stream::unfold(w, |mut w| async move { w.next().await.map(|b| (b, w)) });
     let mut r = response::pieces(StatusCode::OK, "application/json", []);
@@ -136,7 +143,7 @@ impl Watch {
         if self.failed {
             return None;
         }
-        for _ in 0..CHUNK {
+        while out.len() < PIECE {
             let Some(object) = self.initial.pop_front() else { break };
             self.frame(&mut out, "ADDED", &object);
         }
@@ -149,6 +156,13 @@ impl Watch {
             return Some(out.freeze());
         }
         loop {
+            while out.len() < PIECE {
+                let Some(event) = self.news.pop_front() else { break };
+                self.event(&mut out, &event);
+            }
+            if !out.is_empty() {
+                return Some(out.freeze());
+            }
             match self.watcher.poll() {
                 Err(old) => {
                     self.failed = true;
@@ -156,14 +170,13 @@ impl Watch {
                     return Some(out.freeze());
                 }
                 Ok(batch) => {
-                    for event in &batch.events {
-                        self.event(&mut out, event);
+                    self.news = batch.events.into();
+                    if !self.news.is_empty() {
+                        continue;
                     }
                     if self.bookmarks && Instant::now() >= self.next_bookmark {
                         self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
                         self.bookmark(&mut out, batch.revision, false);
-                    }
-                    if !out.is_empty() {
                         return Some(out.freeze());
                     }
                 }

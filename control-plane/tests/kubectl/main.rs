@@ -1,11 +1,13 @@
 //! What a person does with kubectl on a normal day. The expected answers are those of Kubernetes'
 //! documentation (kubernetes.io/docs/reference/kubectl) and of its API conventions.
 
+mod hostile;
 mod manifests;
 mod rules;
 mod security;
 mod support;
 mod webhooks;
+mod wire;
 mod workloads;
 
 use support::Cluster;

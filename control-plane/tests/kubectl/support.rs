@@ -5,7 +5,7 @@ use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use control_plane::{Config, ControlPlane, Running};
+use control_plane::{ClientLimits, Config, ControlPlane, Running};
 use service::Service;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
@@ -32,9 +32,19 @@ impl Cluster {
         Self::start_in(tempfile::tempdir().expect("a temporary folder")).await
     }
 
+    /// A control plane whose clients have these limits.
+    pub(crate) async fn limited(limits: ClientLimits) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        Self::start_with(dir, limits).await
+    }
+
     async fn start_in(dir: tempfile::TempDir) -> Self {
+        Self::start_with(dir, ClientLimits::default()).await
+    }
+
+    async fn start_with(dir: tempfile::TempDir, limits: ClientLimits) -> Self {
         let mut svc = Service::new("control-plane");
-        let mut config = Config::new(dir.path().join("cp"));
+        let mut config = Config { limits, ..Config::new(dir.path().join("cp")) };
         config.bind.set_port(0);
         let built = ControlPlane::build(config, &svc).await.expect("the control plane starts");
         let running = built.spawn(&mut svc);

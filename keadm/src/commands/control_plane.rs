@@ -40,6 +40,7 @@ pub fn control_plane(args: &ControlPlaneArgs, cx: &Context) -> Result<(), Comman
         data_dir: data_dir.into(),
         bind: (Ipv4Addr::UNSPECIFIED, args.port).into(),
         extra_sans: args.advertise_address.clone(),
+        limits: control_plane::ClientLimits::default(),
     };
     super::run_service("control-plane", cx, |svc| async move {
         run(config, args.kubeconfig.clone(), cx, svc)

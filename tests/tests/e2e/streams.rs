@@ -51,5 +51,10 @@ fn logs_and_exec_reach_a_machine_that_nobody_can_dial() {
     let out = kubectl.output(&["exec", "web", "--", "/no/such/program"], "");
     assert!(!out.status.success());
 
+    // What is absent says so.
+    let out = kubectl.output(&["port-forward", "pod/web", ":80"], "");
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(!out.status.success() && said.contains("port-forward is not served by"), "{said}");
+
     kubectl.run(&["delete", "pod", "web", "--timeout=40s"]);
 }

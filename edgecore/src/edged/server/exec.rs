@@ -94,7 +94,7 @@ impl Api {
             return refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET and POST are served here");
         }
         if verb == "portForward" {
-            let why = "port-forward is not built yet on this node";
+            let why = "port-forward is not served by edgecore; logs, exec and attach are";
             return refuse(StatusCode::NOT_IMPLEMENTED, why);
         }
         let Some(named) = named(path) else {

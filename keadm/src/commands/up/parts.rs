@@ -147,6 +147,7 @@ pub(super) async fn control_plane(up: &Up, parts: &mut Parts, step: Step) -> Out
         data_dir: up.dir.join("control-plane").into(),
         bind: (std::net::Ipv4Addr::UNSPECIFIED, up.api_port).into(),
         extra_sans: up.advertise.clone(),
+        limits: control_plane::ClientLimits::default(),
     };
     let mut svc = Service::new("control-plane");
     let built =
