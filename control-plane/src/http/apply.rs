@@ -453,6 +453,12 @@ fn read_entries(object: &Value) -> Vec<Entry> {
     object["metadata"]["managedFields"].as_array().into_iter().flatten().map(one).collect()
 }
 
+fn is_entry(v: &Value) -> bool {
+    matches!(v["operation"].as_str(), Some("Apply" | "Update"))
+        && v["fieldsType"] == "FieldsV1"
+        && v["fieldsV1"].is_object()
+}
+
 fn write_entries(object: &mut Value, entries: Vec<Entry>) {
     let m = meta::metadata(object);
     let list: Vec<Value> = entries
@@ -548,12 +554,18 @@ pub(crate) fn record_update(
     part: Part,
     options: &WriteOptions,
 ) {
-    // A client may give up all records by sending an empty list; else they are ours to keep.
-    let reset = new["metadata"]["managedFields"]
-        .as_array()
-        .is_some_and(|l| l.iter().all(|e| e.as_object().is_some_and(Map::is_empty)));
+    // A client may give up all records by sending an empty list, or write them, as kubectl does when it
+    // starts to apply by the server; but not through a subresource, and not without knowing of them.
+    let sent = new["metadata"].get("managedFields").cloned();
+    let list = sent.as_ref().and_then(Value::as_array).filter(|_| part == Part::Main);
+    let reset = list.is_some_and(|l| l.iter().all(|e| e.as_object().is_some_and(Map::is_empty)));
+    let own = list.is_some_and(|l| !l.is_empty() && l.iter().all(is_entry));
     if !options.applying {
-        let kept = if reset { None } else { old["metadata"].get("managedFields").cloned() };
+        let kept = match sent {
+            _ if reset => None,
+            Some(sent) if own => Some(sent),
+            _ => old["metadata"].get("managedFields").cloned(),
+        };
         match kept {
             Some(k) => meta::metadata(new).insert("managedFields".into(), k),
             None => meta::metadata(new).remove("managedFields"),
@@ -628,6 +640,34 @@ pub(crate) async fn apply(
         let e = FieldError::required("fieldManager", "is required for apply patch");
         return Err(Status::bad_option("PatchOptions", e));
     }
+    let (mut applied, warnings) = configuration(resource, at, text, options)?;
+    let options = WriteOptions { applying: true, ..options.clone() };
+    if plane.store.get(&get::key(resource, at.0, at.1)).is_none() {
+        if part != Part::Main {
+            return Err(Status::not_found(resource.group_resource(), at.1));
+        }
+        meta::metadata(&mut applied).insert("name".into(), at.1.into());
+        let made = create(plane, user, resource, at.0, applied.clone(), &options).await;
+        match made {
+            Err(e) if e.reason == "AlreadyExists" => {}
+            made => return made.map(|o| (o, true, warnings)),
+        }
+    }
+    let change = |old: &Value| applied_to(resource, old, &applied, part, &options);
+    let outcome = modify(plane, user, resource, at, part, &options, change).await?;
+    Ok((outcome, false, warnings))
+}
+
+/// Reads an applied configuration; returns it and warnings.
+///
+/// # Errors
+/// When it is not one of this resource, or has what the schema does not.
+pub(crate) fn configuration(
+    resource: &Resource,
+    at: (&str, &str),
+    text: &[u8],
+    options: &WriteOptions,
+) -> Result<(Value, Vec<String>), Status> {
     let mut parsed = json::parse_yaml(text)
         .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
     if !parsed.value.is_object() {
@@ -656,7 +696,7 @@ pub(crate) async fn apply(
         return Err(Status::untyped(&format!("({namespace}/{name}; {kind})"), &wrong));
     }
     let warnings = body::object(resource, &mut parsed, options.validation)?;
-    let mut applied = parsed.value;
+    let applied = parsed.value;
     let namespace = meta::namespace(&applied);
     if resource.namespaced && !namespace.is_empty() && namespace != at.0 {
         return Err(Status::bad_request(
@@ -670,21 +710,7 @@ pub(crate) async fn apply(
             at.1
         )));
     }
-    let options = WriteOptions { applying: true, ..options.clone() };
-    if plane.store.get(&get::key(resource, at.0, at.1)).is_none() {
-        if part != Part::Main {
-            return Err(Status::not_found(resource.group_resource(), at.1));
-        }
-        meta::metadata(&mut applied).insert("name".into(), at.1.into());
-        let made = create(plane, user, resource, at.0, applied.clone(), &options).await;
-        match made {
-            Err(e) if e.reason == "AlreadyExists" => {}
-            made => return made.map(|o| (o, true, warnings)),
-        }
-    }
-    let change = |old: &Value| applied_to(resource, old, &applied, part, &options);
-    let outcome = modify(plane, user, resource, at, part, &options, change).await?;
-    Ok((outcome, false, warnings))
+    Ok((applied, warnings))
 }
 
 /// Elements of a list with keys that stand twice in a configuration.
@@ -716,7 +742,7 @@ fn duplicates(v: &Value, place: Place<'_>, at: &str, out: &mut Vec<String>) {
 }
 
 /// The object after a configuration was applied. All the judgement, and no I/O.
-fn applied_to(
+pub(crate) fn applied_to(
     resource: &Resource,
     old: &Value,
     applied: &Value,
@@ -840,6 +866,36 @@ mod tests {
                 "f:ports": {"k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}}}}}}});
         assert_eq!(fields.write(), expected);
         assert_eq!(Fields::read(&expected), fields);
+    }
+
+    // "Upgrading from client-side apply to server-side apply" of the page: kubectl hands its records over.
+    #[test]
+    fn a_client_may_write_records_that_make_sense_and_nobody_loses_them_by_mistake() {
+        let r = Registry::new().builtin("", "configmaps");
+        let entry = |manager: &str, operation: &str| {
+            json!({"manager": manager, "operation": operation, "apiVersion": "v1", "time": "2026-01-01T00:00:00Z",
+                "fieldsType": "FieldsV1", "fieldsV1": {"f:data": {"f:a": {}}}})
+        };
+        let old = json!({"metadata": {"name": "m", "managedFields": [entry("csa", "Update")]}, "data": {"a": "1"}});
+        let written = |list: Value, part: Part| {
+            let mut new = old.clone();
+            new["metadata"]["managedFields"] = list;
+            record_update(
+                &r,
+                &mut new,
+                &old,
+                part,
+                &WriteOptions { manager: "me".into(), ..WriteOptions::default() },
+            );
+            new["metadata"].get("managedFields").cloned().unwrap_or_default()
+        };
+        let (mine, theirs) = (json!([entry("kubectl", "Apply")]), json!([entry("csa", "Update")]));
+        assert_eq!(written(mine.clone(), Part::Main), mine);
+        assert_eq!(written(mine, Part::Status), theirs);
+        assert_eq!(written(json!([{"manager": "x"}]), Part::Main), theirs);
+        assert_eq!(written(Value::Null, Part::Main), theirs);
+        assert_eq!(written(json!([]), Part::Main), Value::Null);
+        assert_eq!(written(json!([{}]), Part::Main), Value::Null);
     }
 
     // The first example of
