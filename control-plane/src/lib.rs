@@ -17,6 +17,8 @@
 pub mod backup;
 mod bootstrap;
 mod controllers;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod http;
 mod plane;
 mod registry;

@@ -16,6 +16,7 @@ use rcgen::{
 use serde_json::Value;
 
 use super::Follower;
+use crate::bootstrap::Authority;
 use crate::http::auth::User;
 use crate::http::body::WriteOptions;
 use crate::http::delete::{DeleteOptions, delete};
@@ -151,7 +152,7 @@ async fn settle(plane: &Plane, csr: &Value) -> Result<(), Status> {
             })
             .await
         }
-        Due::Sign => match sign(plane, csr) {
+        Due::Sign => match sign(&plane.authority, csr) {
             Ok(pem) => {
                 change(plane, csr, Part::Status, |new| {
                     crate::registry::core::object(new, "status")["certificate"] =
@@ -208,7 +209,7 @@ async fn change(
 }
 
 /// Signs with the cluster's CA, for at most a year.
-fn sign(plane: &Plane, csr: &Value) -> Result<String, String> {
+pub(crate) fn sign(authority: &Authority, csr: &Value) -> Result<String, String> {
     let der = signing::der(csr)?;
     let asked = signing::read(csr)?;
     if asked.organizations.len() > 1 {
@@ -228,7 +229,7 @@ fn sign(plane: &Plane, csr: &Value) -> Result<String, String> {
         serial[0] &= 0x7f;
         serial
     }));
-    plane.authority.sign_request(&request).map_err(|e| e.to_string())
+    authority.sign_request(&request).map_err(|e| e.to_string())
 }
 
 /// The key usages that a request names.

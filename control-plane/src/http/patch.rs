@@ -29,7 +29,7 @@ const COPIED: usize = 3 * 1024 * 1024;
 /// The deepest place that a step may fill: what is deeper could not be read back.
 const DEPTH: usize = 120;
 
-enum Patch {
+pub(crate) enum Patch {
     Json(json_patch::Patch),
     Merge(Value),
     Strategic(Value),
@@ -92,7 +92,10 @@ pub(crate) async fn patch(
 }
 
 /// The patch, and the keys that stood twice in it.
-fn read(
+///
+/// # Errors
+/// When it is not of the type that it is said to be.
+pub(crate) fn read(
     resource: &Resource,
     content_type: &str,
     text: &[u8],
@@ -191,7 +194,15 @@ fn adds_a_key(object: &Value, path: &str) -> bool {
     parent.is_some_and(Value::is_object) && object.pointer(path).is_none()
 }
 
-fn apply_to(patch: &Patch, object: &mut Value, resource: &Resource) -> Result<(), Status> {
+/// Changes an object by a patch.
+///
+/// # Errors
+/// When it does not fit.
+pub(crate) fn apply_to(
+    patch: &Patch,
+    object: &mut Value,
+    resource: &Resource,
+) -> Result<(), Status> {
     match patch {
         Patch::Json(p) => steps(p, object).map_err(|_| Status::patch_failed()),
         Patch::Merge(p) => {

@@ -11,7 +11,7 @@ mod checks;
 pub(crate) mod columns;
 pub(crate) mod core;
 pub(crate) mod crd;
-mod crd_schema;
+pub(crate) mod crd_schema;
 pub(crate) mod meta;
 pub(crate) mod names;
 pub(crate) mod others;
