@@ -4,4 +4,5 @@
 mod autonomy;
 mod back;
 mod cuts;
+mod informer;
 mod replaced;
