@@ -139,7 +139,6 @@ struct Value {
 }
 
 /// Steps over a field: `None` at the end, or where it cannot be read; its value if it is the authority.
-#[expect(clippy::option_option, reason = "the end, a field, and the field that is looked for")]
 fn next(block: &[u8], at: &mut usize) -> Option<Option<Value>> {
     /// The authority in the table that everybody has.
     const AUTHORITY: usize = 1;

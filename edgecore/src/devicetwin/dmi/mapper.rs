@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use api::crd::devices;
 use api::names::{Kind, ObjectKey};
+use http::uri::PathAndQuery;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use service::CancellationToken;
@@ -51,9 +52,12 @@ const AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(
 const CALL: Duration = Duration::from_secs(10);
 /// A mapper may be away so long, a restart for example, before its devices become `unknown`.
 const AWAY: Duration = Duration::from_secs(10);
-/// A mapper that was told nothing for so long is asked for a device, to see whether it answers. Not
-/// with pings of HTTP/2, for which a server written in Go would end the connection.
+/// A mapper that was told nothing for so long is asked how it is, to see whether it answers.
 pub(super) const LOOK: Duration = Duration::from_secs(20);
+/// What it is asked: gRPC's own question. That there is no such service is an answer too. Not for a
+/// device: a mapper of KubeEdge's framework ends with a panic when it is asked for one. And no pings of
+/// HTTP/2, for which a server written in Go would end the connection.
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
 
 /// A mapper's task.
 pub(super) struct Mapper {
@@ -68,6 +72,7 @@ pub(super) struct Mapper {
 
 /// A connection to a mapper.
 struct Connection {
+    channel: Channel,
     client: DeviceMapperServiceClient<Channel>,
     /// Cancelled when it ends.
     lost: CancellationToken,
@@ -96,10 +101,11 @@ impl Mapper {
                 return;
             }
             match dial(&self.info.address).await {
-                Ok((client, lost, listener)) => {
+                Ok((channel, lost, listener)) => {
                     tracing::info!(mapper = self.info.name, "reached");
                     self.registry().reached(&self.info.name, &self.place.end, listener);
-                    let mut connection = Connection { client, lost, answered: false };
+                    let client = DeviceMapperServiceClient::new(channel.clone());
+                    let mut connection = Connection { channel, client, lost, answered: false };
                     let why = self.serve(&mut connection, &mut told, fresh).await;
                     self.registry().reached(&self.info.name, &self.place.end, None);
                     let hangs = match why {
@@ -192,15 +198,16 @@ impl Mapper {
         }
     }
 
-    /// Asks for a device that the mapper has; what it answers does not matter.
+    /// Asks how it is; what it answers does not matter.
     async fn look_at(&self, to: &mut Connection, told: &Catalog) -> Option<Lost> {
-        // Without a device it is of no importance to anybody.
-        let (device_namespace, device_name) = told.devices.keys().next()?.clone();
-        let asked = pb::GetDeviceRequest { device_name, device_namespace };
+        if told.devices.is_empty() {
+            // Of no importance to anybody.
+            return None;
+        }
         let answer = tokio::select! {
             () = self.place.end.cancelled() => return Some(Lost::End),
             () = to.lost.cancelled() => return Some(Lost::Closed),
-            answer = tokio::time::timeout(CALL, to.client.get_device(asked)) => answer,
+            answer = tokio::time::timeout(CALL, ask(&to.channel)) => answer,
         };
         match answered(answer) {
             Ok(_) => {
@@ -294,6 +301,14 @@ fn describe(step: &Step) -> String {
     }
 }
 
+async fn ask(channel: &Channel) -> Result<(), tonic::Status> {
+    let mut grpc = tonic::client::Grpc::new(channel.clone());
+    grpc.ready().await.map_err(|e| tonic::Status::unavailable(e.to_string()))?;
+    let codec = tonic_prost::ProstCodec::<(), ()>::default();
+    grpc.unary(tonic::Request::new(()), PathAndQuery::from_static(HEALTH), codec).await?;
+    Ok(())
+}
+
 async fn call(
     client: &mut DeviceMapperServiceClient<Channel>,
     step: &Step,
@@ -355,9 +370,7 @@ pub(super) async fn wanted(store: &Store, protocol: &str) -> Result<Catalog, Sto
 }
 
 /// Connects; the token is cancelled when the connection ends.
-async fn dial(
-    path: &Path,
-) -> io::Result<(DeviceMapperServiceClient<Channel>, CancellationToken, Option<Peer>)> {
+async fn dial(path: &Path) -> io::Result<(Channel, CancellationToken, Option<Peer>)> {
     let stream = tokio::time::timeout(CALL, UnixStream::connect(path)).await??;
     let listener = stream.peer_cred().ok().and_then(|c| c.pid()).and_then(Peer::of);
     let lost = CancellationToken::new();
@@ -373,7 +386,7 @@ async fn dial(
     });
     let endpoint = Endpoint::from_static("http://mapper");
     let channel = endpoint.connect_with_connector(connector).await.map_err(io::Error::other)?;
-    Ok((DeviceMapperServiceClient::new(channel), lost, listener))
+    Ok((channel, lost, listener))
 }
 
 /// A stream that says when it is dropped, which the HTTP/2 connection does as soon as it ends.

@@ -164,7 +164,34 @@ impl DeviceMapperService for Told {
         &self,
         _: Request<pb::GetDeviceRequest>,
     ) -> Result<Response<pb::GetDeviceResponse>, Status> {
+        self.call("get".to_owned())?;
         Err(Status::unimplemented("not needed"))
+    }
+}
+
+/// Counts how often the mapper is asked how it is, and knows no answer.
+#[derive(Clone)]
+struct Asked(watch::Sender<usize>);
+
+impl tonic::server::NamedService for Asked {
+    const NAME: &str = "grpc.health.v1.Health";
+}
+
+impl tower::Service<http::Request<tonic::body::Body>> for Asked {
+    type Response = http::Response<tonic::body::Body>;
+    type Error = std::convert::Infallible;
+    type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(
+        &mut self,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), Self::Error>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Request<tonic::body::Body>) -> Self::Future {
+        self.0.send_modify(|n| *n += 1);
+        std::future::ready(Ok(Status::unimplemented("no such service").into_http()))
     }
 }
 
@@ -172,6 +199,7 @@ impl DeviceMapperService for Told {
 struct FakeMapper {
     calls: mpsc::UnboundedReceiver<String>,
     refuse_next: Arc<Mutex<bool>>,
+    asked: watch::Receiver<usize>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -182,6 +210,7 @@ fn mapper(path: &Path) -> FakeMapper {
     let (calls, told) = mpsc::unbounded_channel();
     let refuse_next = Arc::new(Mutex::new(false));
     let service = Told { calls, refuse_next: Arc::clone(&refuse_next) };
+    let (health, asked) = watch::channel(0);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.spawn(async move {
@@ -189,10 +218,12 @@ fn mapper(path: &Path) -> FakeMapper {
         let incoming = futures::stream::unfold(listener, async |listener| {
             Some((listener.accept().await.map(|(stream, _)| stream), listener))
         });
-        let server = Server::builder().add_service(DeviceMapperServiceServer::new(service));
+        let server = Server::builder()
+            .add_service(DeviceMapperServiceServer::new(service))
+            .add_service(Asked(health));
         server.serve_with_incoming(Box::pin(incoming)).await.unwrap();
     });
-    FakeMapper { calls: told, refuse_next, runtime }
+    FakeMapper { calls: told, refuse_next, asked, runtime }
 }
 
 impl FakeMapper {
@@ -320,6 +351,28 @@ async fn a_mapper_that_was_away_is_told_everything_again_also_by_a_new_edgecore(
 }
 
 /// Takes connections and answers nothing, as a process that hangs.
+#[tokio::test]
+async fn a_mapper_is_asked_how_it_is_and_never_for_a_device() {
+    let dir = tempfile::tempdir().unwrap();
+    let edge = edge_that_looks(dir.path(), Duration::from_millis(20));
+    edge.push("default/devicemodel/m", model()).await;
+    edge.push("default/device/a", device("modbus", "1")).await;
+    let socket = dir.path().join("mapper.sock");
+    let mut fake = mapper(&socket);
+    let mut client = edge.client().await;
+    client.mapper_register(registration(&socket, true)).await.unwrap();
+    let asked = fake.asked.wait_for(|n| *n >= 3);
+    tokio::time::timeout(PATIENCE, asked).await.unwrap().unwrap();
+    edge.push("default/device/a", device("modbus", "2")).await;
+    assert_eq!(
+        fake.told(1).await,
+        ["update a=2"],
+        "it kept its connection, and heard nothing else"
+    );
+    fake.die();
+    edge.stop().await;
+}
+
 fn hang(path: &Path) -> std::os::unix::net::UnixListener {
     let _ = fs::remove_file(path);
     std::os::unix::net::UnixListener::bind(path).unwrap()
