@@ -27,30 +27,40 @@ const AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(
 
 type Changes = BTreeMap<String, Option<MsgTwin>>;
 
+/// What the cloud is told of a device in messages of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum What {
+    State,
+    Twin,
+}
+
+/// A device and one of these. Each is confirmed for itself, so none waits for the other: a device that
+/// says all the time how it is would never get its values through.
+type Subject = (DeviceId, What);
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct DeviceOutbox {
-    lines: HashMap<DeviceId, Line>,
-    /// Devices with something to send now. Each at most once.
-    queue: VecDeque<DeviceId>,
-    /// Devices that wait before they are tried again.
-    later: BTreeSet<(Instant, DeviceId)>,
-    in_flight: HashMap<MessageId, DeviceId>,
+    lines: HashMap<Subject, Line>,
+    /// What has something to send now. Each at most once.
+    queue: VecDeque<Subject>,
+    /// What waits before it is tried again.
+    later: BTreeSet<(Instant, Subject)>,
+    in_flight: HashMap<MessageId, Subject>,
     /// What is in flight, oldest first; may name what no longer is.
     sent: VecDeque<(Instant, MessageId)>,
     question: Option<RawJson>,
 }
 
-/// What the cloud must be told about one device.
+/// What the cloud must be told about one subject.
 #[derive(Debug, Default)]
 struct Line {
-    twin: Changes,
-    state: Option<StateReport>,
+    waiting: Option<Report>,
     place: Place,
     failures: u32,
 }
 
-/// Where a device is. It leaves a place only for the next.
+/// Where a subject is. It leaves a place only for the next.
 ///
 /// ```text
 /// Idle ─► Queued ─► Flying ─► Idle, or Queued if there is more
@@ -62,12 +72,12 @@ enum Place {
     #[default]
     Idle,
     Queued,
-    Flying(MessageId, Sent),
+    Flying(MessageId, Report),
     Later(Instant),
 }
 
 #[derive(Debug)]
-enum Sent {
+enum Report {
     Twin(Changes),
     State(StateReport),
 }
@@ -75,25 +85,36 @@ enum Sent {
 impl DeviceOutbox {
     /// Properties that the cloud should know.
     pub(crate) fn twin(&mut self, device: DeviceId, twin: Changes) {
-        let line = self.lines.entry(device.clone()).or_default();
-        merge(&mut line.twin, twin);
-        self.enqueue(device);
+        if !twin.is_empty() {
+            self.wait((device, What::Twin), Report::Twin(twin));
+        }
     }
 
     /// A state that the cloud should know.
     pub(crate) fn state(&mut self, device: DeviceId, report: StateReport) {
-        self.lines.entry(device.clone()).or_default().state = Some(report);
-        self.enqueue(device);
+        self.wait((device, What::State), Report::State(report));
+    }
+
+    fn wait(&mut self, subject: Subject, report: Report) {
+        let line = self.lines.entry(subject.clone()).or_default();
+        line.waiting = Some(match line.waiting.take() {
+            Some(older) => older.under(report),
+            None => report,
+        });
+        self.enqueue(subject);
     }
 
     /// Nothing more is to be told of a device.
     pub(crate) fn forget(&mut self, device: &DeviceId) {
-        let Some(line) = self.lines.remove(device) else { return };
-        match line.place {
-            Place::Idle => {}
-            Place::Queued => self.queue.retain(|d| d != device),
-            Place::Flying(id, _) => drop(self.in_flight.remove(&id)),
-            Place::Later(at) => drop(self.later.remove(&(at, device.clone()))),
+        for what in [What::State, What::Twin] {
+            let subject = (device.clone(), what);
+            let Some(line) = self.lines.remove(&subject) else { continue };
+            match line.place {
+                Place::Idle => {}
+                Place::Queued => self.queue.retain(|s| *s != subject),
+                Place::Flying(id, _) => drop(self.in_flight.remove(&id)),
+                Place::Later(at) => drop(self.later.remove(&(at, subject))),
+            }
         }
     }
 
@@ -110,26 +131,19 @@ impl DeviceOutbox {
         if self.in_flight.len() >= IN_FLIGHT {
             return None;
         }
-        while let Some(device) = self.queue.pop_front() {
-            let Some(line) = self.lines.get_mut(&device) else { continue };
+        while let Some(subject) = self.queue.pop_front() {
+            let Some(line) = self.lines.get_mut(&subject) else { continue };
             line.place = Place::Idle;
-            // States first: they are few, and say whether the values mean anything.
-            let (message, sent) = match line.state.take() {
-                Some(report) => (state_message(&device, &report), Sent::State(report)),
-                None if !line.twin.is_empty() => {
-                    let twin = std::mem::take(&mut line.twin);
-                    (twin_message(&device, &twin), Sent::Twin(twin))
-                }
-                None => continue,
-            };
-            let Some(message) = message else {
+            let Some(report) = line.waiting.take() else { continue };
+            let device = &subject.0;
+            let Some(message) = report.message(device) else {
                 tracing::error!(%device, "a report of a device is too large for a message; dropped");
-                self.enqueue(device);
+                self.lines.remove(&subject);
                 continue;
             };
             let id = MessageId::random();
-            line.place = Place::Flying(id.clone(), sent);
-            self.in_flight.insert(id.clone(), device);
+            line.place = Place::Flying(id.clone(), report);
+            self.in_flight.insert(id.clone(), subject);
             self.sent.push_back((now, id.clone()));
             return Some((id, message));
         }
@@ -138,14 +152,14 @@ impl DeviceOutbox {
 
     /// The cloud has a report.
     pub(crate) fn confirmed(&mut self, id: &MessageId) {
-        let Some(device) = self.in_flight.remove(id) else { return };
-        let Some(line) = self.lines.get_mut(&device) else { return };
+        let Some(subject) = self.in_flight.remove(id) else { return };
+        let Some(line) = self.lines.get_mut(&subject) else { return };
         line.place = Place::Idle;
         line.failures = 0;
-        if line.twin.is_empty() && line.state.is_none() {
-            self.lines.remove(&device);
+        if line.waiting.is_none() {
+            self.lines.remove(&subject);
         } else {
-            self.enqueue(device);
+            self.enqueue(subject);
         }
     }
 
@@ -157,24 +171,24 @@ impl DeviceOutbox {
                 break;
             }
             if let Some((_, id)) = self.sent.pop_front()
-                && let Some(device) = self.in_flight.remove(&id)
-                && let Some(line) = self.lines.get_mut(&device)
+                && let Some(subject) = self.in_flight.remove(&id)
+                && let Some(line) = self.lines.get_mut(&subject)
             {
                 line.put_back();
                 let at = now + AGAIN.next_delay(line.failures);
                 line.failures = line.failures.saturating_add(1);
                 line.place = Place::Later(at);
-                self.later.insert((at, device));
+                self.later.insert((at, subject));
             }
         }
         while let Some((at, _)) = self.later.first()
             && *at <= now
-            && let Some((_, device)) = self.later.pop_first()
+            && let Some((_, subject)) = self.later.pop_first()
         {
-            if let Some(line) = self.lines.get_mut(&device) {
+            if let Some(line) = self.lines.get_mut(&subject) {
                 line.place = Place::Idle;
             }
-            self.enqueue(device);
+            self.enqueue(subject);
         }
     }
 
@@ -196,32 +210,34 @@ impl DeviceOutbox {
         self.sent.clear();
         self.later.clear();
         self.question = None;
-        let mut waiting: Vec<DeviceId> = Vec::new();
-        for (device, line) in &mut self.lines {
+        let mut waiting: Vec<Subject> = Vec::new();
+        for (subject, line) in &mut self.lines {
             line.put_back();
             line.failures = 0;
             if !matches!(line.place, Place::Queued) {
                 line.place = Place::Idle;
-                waiting.push(device.clone());
+                waiting.push(subject.clone());
             }
         }
         waiting.sort();
-        for device in waiting {
-            self.enqueue(device);
+        for subject in waiting {
+            self.enqueue(subject);
         }
     }
 
     /// Devices of which the cloud must still be told.
     pub(crate) fn len(&self) -> usize {
-        self.lines.len()
+        let twin_too = |device: &DeviceId| self.lines.contains_key(&(device.clone(), What::Twin));
+        let alone = |(device, what): &&Subject| *what == What::Twin || !twin_too(device);
+        self.lines.keys().filter(alone).count()
     }
 
-    fn enqueue(&mut self, device: DeviceId) {
-        if let Some(line) = self.lines.get_mut(&device)
+    fn enqueue(&mut self, subject: Subject) {
+        if let Some(line) = self.lines.get_mut(&subject)
             && matches!(line.place, Place::Idle)
         {
             line.place = Place::Queued;
-            self.queue.push_back(device);
+            self.queue.push_back(subject);
         }
     }
 }
@@ -233,12 +249,29 @@ impl Line {
             return;
         }
         let Place::Flying(_, sent) = std::mem::take(&mut self.place) else { return };
-        match sent {
-            Sent::State(report) => drop(self.state.get_or_insert(report)),
-            Sent::Twin(mut older) => {
-                merge(&mut older, std::mem::take(&mut self.twin));
-                self.twin = older;
+        self.waiting = Some(match self.waiting.take() {
+            Some(newer) => sent.under(newer),
+            None => sent,
+        });
+    }
+}
+
+impl Report {
+    /// This, with what is newer over it.
+    fn under(self, newer: Self) -> Self {
+        match (self, newer) {
+            (Self::Twin(mut older), Self::Twin(newer)) => {
+                merge(&mut older, newer);
+                Self::Twin(older)
             }
+            (_, newer) => newer,
+        }
+    }
+
+    fn message(&self, device: &DeviceId) -> Option<Upstream> {
+        match self {
+            Self::Twin(twin) => twin_message(device, twin),
+            Self::State(report) => state_message(device, report),
         }
     }
 }

@@ -97,6 +97,28 @@ async fn of_a_device_that_is_gone_nothing_is_told() {
     assert_eq!(outbox.len(), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_device_that_says_all_the_time_how_it_is_is_heard_of_its_values_too() {
+    let (now, mut outbox) = (Instant::now(), DeviceOutbox::default());
+    outbox.state(device("a"), state("ok"));
+    let (mut confirm, _) = outbox.next(now).unwrap();
+    for n in 0..5 {
+        outbox.twin(device("a"), reported("t", n));
+        outbox.state(device("a"), state("ok"));
+        assert_eq!(outbox.len(), 1, "it is one device");
+        let (id, message) = outbox.next(now).expect("no value waits for a state");
+        assert_eq!(values(&message)["t"], n.to_string());
+        assert!(outbox.next(now).is_none(), "one state in flight");
+        outbox.confirmed(&confirm);
+        let (next, message) = outbox.next(now).unwrap();
+        assert!(matches!(message, Upstream::DeviceState { .. }), "{message:?}");
+        outbox.confirmed(&id);
+        confirm = next;
+    }
+    outbox.confirmed(&confirm);
+    assert_eq!((outbox.len(), outbox.next(now).is_none()), (0, true));
+}
+
 #[test]
 fn a_state_is_told_as_the_original_tells_it() {
     let mut outbox = DeviceOutbox::default();
