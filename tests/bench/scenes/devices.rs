@@ -32,23 +32,27 @@ fn figures() -> Vec<Figure> {
     let site = Site::with(GROUP.name, &["--set", settings]);
     let reported = site.scene(&["report", "20"]);
     let log = tempfile::NamedTempFile::new().unwrap();
-    let _mapper = Running::start(command(&site.pair.edge, ["mapper", "--simulate"]), log.path());
+    let mapper = Running::start(command(&site.pair.edge, ["mapper", "--simulate"]), log.path());
     let desired = site.scene(&["desired", "20"]);
     let (mut memory, mut cpu, mut taken) = (Vec::new(), Vec::new(), Vec::new());
     site.seconds_until(&["load"], || {
         let pid = site.edgecore();
         pause(Duration::from_secs(5));
         for _ in 0..10 {
-            let reports = updates(&site.pair.edge);
+            let reports = updates(&site);
             let (from, before) = (Instant::now(), cpu_seconds(pid));
             pause(Duration::from_secs(1));
             let seconds = from.elapsed().as_secs_f64();
             cpu.push((cpu_seconds(pid) - before) / seconds);
-            taken.push(EACH_SECOND * seconds / (updates(&site.pair.edge) - reports));
+            taken.push(EACH_SECOND * seconds / (updates(&site) - reports));
             #[expect(clippy::cast_precision_loss, reason = "MiB")]
             memory.push(rss_kib(pid) as f64 / 1024.0);
         }
     });
+    drop((mapper, site));
+    let written = written(&format!(
+        "{settings},modules.edgeHub.messageQPS={MANY},modules.edgeHub.messageBurst={MANY}"
+    ));
     let figure = |what, unit, at_most, values, method| Figure {
         what,
         original: "",
@@ -93,16 +97,46 @@ fn figures() -> Vec<Figure> {
             taken,
             "from its counter devicetwin_updates_total, ten times; more than a second: it does not keep up",
         ),
+        figure(
+            "the same at a messageQPS of 1,000: DeviceStatuses written in a second",
+            Unit::PerSecond,
+            500.0,
+            written,
+            "from cloudcore's counter devicecontroller_writes_total, ten times; a device has one a second",
+        ),
     ]
 }
 
+/// The DeviceStatuses that are written in a second, of an edge with these settings.
+fn written(settings: &str) -> Vec<f64> {
+    let site = Site::with(GROUP.name, &["--set", settings]);
+    let so_far = || counter(&site.pair.cloud, 9091, "devicecontroller_writes_total");
+    let mut written = Vec::new();
+    site.seconds_until(&["load"], || {
+        pause(Duration::from_secs(5));
+        for _ in 0..10 {
+            let (from, before) = (Instant::now(), so_far());
+            pause(Duration::from_secs(1));
+            written.push((so_far() - before) / from.elapsed().as_secs_f64());
+        }
+    });
+    written
+}
+
 /// The reports that edgecore has taken so far.
-fn updates(edge: &Host) -> f64 {
-    let ask = "exec 3<>/dev/tcp/127.0.0.1/9092; \
-        printf 'GET /metrics HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\\r\\n' >&3; cat <&3";
-    let out = edge.command("bash").args(["-c", ask]).output().unwrap();
+fn updates(site: &Site) -> f64 {
+    counter(&site.pair.edge, 9092, "devicetwin_updates_total")
+}
+
+/// A number at the `/metrics` of a program on a host.
+fn counter(host: &Host, port: u16, name: &str) -> f64 {
+    let ask = format!(
+        "exec 3<>/dev/tcp/127.0.0.1/{port}; \
+        printf 'GET /metrics HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\\r\\n' >&3; cat <&3"
+    );
+    let out = host.command("bash").args(["-c", &ask]).output().unwrap();
     let text = String::from_utf8(out.stdout).unwrap();
-    let line = text.lines().find(|l| l.starts_with("devicetwin_updates_total")).unwrap();
+    let line = text.lines().find(|l| l.starts_with(name)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
