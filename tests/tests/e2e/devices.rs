@@ -234,33 +234,45 @@ fn the_manifests_of_the_documentation_apply_under_the_eyes_of_the_webhook_and_wo
     });
 }
 
-/// Manifests of the forms that KubeEdge's documentation and samples have, and what their devices
-/// report to a mapper that does as it is told.
-const FORMS: [(&str, &str, &str, &[(&str, &str)]); 4] = [
-    (
-        "modbus",
-        "boiler-1",
-        include_str!("devices/modbus.yaml"),
-        &[("pressure", "2.5"), ("pump", "1")],
-    ),
-    (
-        "bluetooth",
-        "tag.of-hall.7",
-        include_str!("devices/bluetooth.yaml"),
-        &[("ambient", "20"), ("buzzer", "OFF")],
-    ),
-    (
-        "opcua",
-        "press-1",
-        include_str!("devices/opcua.yaml"),
-        &[("Strokes", "12"), ("Force", "-1.5e3"), ("Guard.Closed", "true"), ("Recipe", "AAEC/w==")],
-    ),
-    (
-        "counter-protocol",
-        "counter-instance-01",
-        include_str!("devices/customized.yaml"),
-        &[("status", "ON")],
-    ),
+/// A form that KubeEdge's documentation and samples have.
+struct Form {
+    protocol: &'static str,
+    device: &'static str,
+    manifest: &'static str,
+    /// What the device reports through a mapper that does as it is told.
+    reports: &'static [(&'static str, &'static str)],
+}
+
+const FORMS: [Form; 4] = [
+    Form {
+        protocol: "modbus",
+        device: "boiler-1",
+        manifest: include_str!("devices/modbus.yaml"),
+        reports: &[("pressure", "2.5"), ("pump", "1")],
+    },
+    Form {
+        protocol: "bluetooth",
+        device: "tag.of-hall.7",
+        manifest: include_str!("devices/bluetooth.yaml"),
+        reports: &[("ambient", "20"), ("buzzer", "OFF")],
+    },
+    Form {
+        protocol: "opcua",
+        device: "press-1",
+        manifest: include_str!("devices/opcua.yaml"),
+        reports: &[
+            ("Strokes", "12"),
+            ("Force", "-1.5e3"),
+            ("Guard.Closed", "true"),
+            ("Recipe", "AAEC/w=="),
+        ],
+    },
+    Form {
+        protocol: "counter-protocol",
+        device: "counter-instance-01",
+        manifest: include_str!("devices/customized.yaml"),
+        reports: &[("status", "ON")],
+    },
 ];
 
 #[test]
@@ -271,14 +283,14 @@ fn manifests_of_each_form_that_kubeedge_has_apply_whole_reach_the_edge_and_work(
     let edgecore = up.data.join("edgecore");
     let dmi = edgecore.join("dmi/dmi.sock");
     let mut mappers = Vec::new();
-    for (protocol, _, manifest, _) in FORMS {
+    for Form { protocol, manifest, .. } in FORMS {
         kubectl.apply(manifest);
         let args = ["mapper", "--simulate", "--protocol", protocol, "--name", protocol];
         let args = [&args[..], &["--dmi-socket", dmi.to_str().unwrap()]].concat();
         let log = folder.path().join(protocol);
         mappers.push(Running::start(command(&host, args), &log));
     }
-    for (protocol, name, manifest, values) in FORMS {
+    for Form { protocol, device: name, manifest, reports } in FORMS {
         // Whole in the cloud, and as whole at the edge.
         let dry = ["create", "-f", "-", "--dry-run=client", "-o", "jsonpath={..spec}"];
         let given = kubectl.run_with(&dry, manifest);
@@ -297,7 +309,7 @@ fn manifests_of_each_form_that_kubeedge_has_apply_whole_reach_the_edge_and_work(
         });
         // And a mapper of its protocol makes of it what it should be.
         kubectl.until(&["devicestatus", name], "/status/state", "online", PATIENCE);
-        for (property, value) in values {
+        for (property, value) in reports {
             wait::until("the device to obey", PATIENCE, || {
                 match reported(&kubectl, name, property) {
                     Some(is) if is == *value => Ok(()),
