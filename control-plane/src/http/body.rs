@@ -315,10 +315,10 @@ pub(crate) fn object(
         return Err(Status::bad_request(unrecognized(resource, &why)));
     };
     let mistyped = |f: &&str| fields.get(*f).is_some_and(|v| !v.is_string() && !v.is_null());
-    if let Some(f) = ["apiVersion", "kind"].iter().find(mistyped) {
+    if let Some(f) = ["apiVersion", "kind"].into_iter().find(mistyped) {
         let why = format!(
             "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go struct field .{f} of type string",
-            schema::json_type(&fields[*f])
+            schema::json_type(&fields[f])
         );
         return Err(Status::bad_request(unrecognized(resource, &why)));
     }
