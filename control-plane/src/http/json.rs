@@ -58,10 +58,8 @@ impl<'de> Visitor<'de> for Seed<'_> {
         Ok(v.into())
     }
     fn visit_f64<E: serde::de::Error>(self, v: f64) -> Result<Value, E> {
-        // `1.0` and `1e3` are integers to Go's decoder of untyped values.
-        #[expect(clippy::cast_possible_truncation, reason = "checked to be integral and small")]
-        if v.fract() == 0.0 && v.abs() < 9e15 {
-            return Ok((v as i64).into());
+        if let Some(n) = integral(v) {
+            return Ok(n.into());
         }
         serde_json::Number::from_f64(v)
             .map(Value::Number)
@@ -107,6 +105,25 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 }
 
+/// `1.0` and `1e3` are integers to Go's decoder of untyped values.
+#[expect(clippy::cast_possible_truncation, reason = "checked to be integral and small")]
+fn integral(v: f64) -> Option<i64> {
+    (v.fract() == 0.0 && v.abs() < 9e15).then_some(v as i64)
+}
+
+fn with_integers(value: &mut Value) {
+    match value {
+        Value::Number(n) if n.is_f64() => {
+            if let Some(n) = n.as_f64().and_then(integral) {
+                *value = n.into();
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(with_integers),
+        Value::Object(map) => map.values_mut().for_each(with_integers),
+        _ => {}
+    }
+}
+
 /// Reads YAML as Kubernetes does (YAML to JSON first).
 ///
 /// # Errors
@@ -114,7 +131,9 @@ impl<'de> Visitor<'de> for Seed<'_> {
 pub(crate) fn parse_yaml(text: &[u8]) -> Result<Parsed, String> {
     let text = std::str::from_utf8(text).map_err(|e| e.to_string())?;
     let options = serde_saphyr::options! { legacy_octal_numbers: true };
-    let value = serde_saphyr::from_str_with_options(text, options).map_err(|e| e.to_string())?;
+    let mut value =
+        serde_saphyr::from_str_with_options(text, options).map_err(|e| e.to_string())?;
+    with_integers(&mut value);
     Ok(Parsed { value, duplicates: Vec::new() })
 }
 
@@ -143,8 +162,8 @@ mod tests {
     #[test]
     fn yaml_reads_as_go_reads_it() {
         assert_eq!(
-            parse_yaml(b"a: yes\nb: 0644\nc: \"1\"\n").unwrap().value,
-            json!({"a": true, "b": 420, "c": "1"})
+            parse_yaml(b"a: yes\nb: 0644\nc: \"1\"\nd: [2.0, 2.5e3, 0.5]\n").unwrap().value,
+            json!({"a": true, "b": 420, "c": "1", "d": [2, 2500, 0.5]})
         );
     }
 }
