@@ -1,4 +1,5 @@
 //! A client that does what a well-behaved one does not: it speaks TLS and HTTP by itself.
+#![allow(clippy::unwrap_used, reason = "a test panics where it fails")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

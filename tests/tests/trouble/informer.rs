@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -12,6 +13,7 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::{self, Store};
+use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, watcher};
 use rand::Rng as _;
 use serde_json::json;
@@ -55,10 +57,25 @@ async fn shuffle(maps: &Api<ConfigMap>, times: usize, bytes: usize) {
     }
 }
 
+/// Tries again soon, however often: a test does not wait for a library's longest pause.
+struct Soon;
+
+impl Iterator for Soon {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(Duration::from_millis(200))
+    }
+}
+
+impl Backoff for Soon {
+    fn reset(&mut self) {}
+}
+
 /// An informer of all maps of the namespace; how often it was told that it is too old.
 fn informer(client: kube::Client, config: watcher::Config) -> (Store<ConfigMap>, Arc<AtomicUsize>) {
     let (store, writer) = reflector::store();
-    let events = watcher(Api::namespaced(client, "default"), config).default_backoff();
+    let events = watcher(Api::namespaced(client, "default"), config).backoff(Soon);
     let mut events = Box::pin(reflector::reflector(writer, events));
     let too_old = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&too_old);
