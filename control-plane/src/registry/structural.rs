@@ -138,6 +138,16 @@ impl Node {
         self.properties.get(name).or(self.additional.as_deref())
     }
 
+    /// Whether a field that is null is one, and not a missing one.
+    fn may_be_null(&self, name: &str) -> bool {
+        match (self.properties.get(name), &self.additional) {
+            (Some(node), _) => node.nullable,
+            // `additionalProperties: true` says nothing of what is in them.
+            (None, Some(node)) => node.nullable || node.kind.is_empty() && !node.int_or_string,
+            (None, None) => true,
+        }
+    }
+
     pub(crate) fn element(&self) -> Option<&Self> {
         self.items.as_deref()
     }
@@ -194,16 +204,13 @@ impl Node {
         }
     }
 
-    /// Fills in defaults; a null where null is not allowed counts as missing.
+    /// Fills in defaults. A null where null is not allowed counts as missing, as whoever writes Go
+    /// leaves it behind.
     pub(crate) fn fill(&self, value: &mut Value) {
         match value {
             Value::Object(fields) => {
+                fields.retain(|k, v| !v.is_null() || self.may_be_null(k));
                 for (k, node) in &self.properties {
-                    // A null where null is not allowed counts as missing.
-                    let null = fields.get(k).is_some_and(Value::is_null) && !node.nullable;
-                    if null && node.default.is_some() {
-                        fields.remove(k);
-                    }
                     if !fields.contains_key(k)
                         && let Some(d) = &node.default
                     {
@@ -566,6 +573,21 @@ mod tests {
         let mut errors = Vec::new();
         schema().validate(&v, "", &mut errors);
         errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_null_where_null_is_not_allowed_is_a_missing_field_and_elsewhere_a_null() {
+        // KubeEdge's cloudcore makes a DeviceStatus with `extensions: null`.
+        let mut v =
+            json!({"spec": {"mode": null, "free": null, "maybe": null, "list": [{"k": null}]}});
+        schema().fill(&mut v);
+        assert_eq!(v, json!({"spec": {"size": 3, "maybe": null, "list": [{"v": 7}]}}));
+        let open = json!({"type": "object", "properties": {
+            "any": {"type": "object", "additionalProperties": true},
+            "texts": {"type": "object", "additionalProperties": {"type": "string"}}}});
+        let mut v = json!({"any": {"a": null}, "texts": {"a": null, "b": "c"}});
+        Node::read(&open).fill(&mut v);
+        assert_eq!(v, json!({"any": {"a": null}, "texts": {"b": "c"}}));
     }
 
     #[test]
