@@ -250,10 +250,18 @@ impl Outbox {
         due.extend(self.notes.drain(..).map(note));
         self.due_retries(now, retry, &mut due);
         self.unpark(now);
+        // A device means something only once its model is there, and the original's edge may take
+        // two messages that come at once in either order.
+        let mut models = self.in_flight.values().filter(|k| k.kind == Kind::DeviceModel).count();
+        let mut held = Vec::new();
         while self.in_flight.len() < self.limits.window
             && (self.in_flight_bytes < self.limits.window_bytes || self.in_flight.is_empty())
         {
             let Some(key) = self.ready.pop_front() else { break };
+            if models > 0 && key.kind == Kind::Device {
+                held.push(key);
+                continue;
+            }
             let Some(slot) = self.slots.get_mut(&key) else { continue };
             slot.queued = false;
             let Some(first) = slot.line.front_mut() else { continue };
@@ -267,8 +275,12 @@ impl Outbox {
             let id = MessageId::random();
             let again = first.tries > 0;
             first.sent = Some(Sent { push: push.clone(), at: now, tries: first.tries + 1 });
+            models += usize::from(key.kind == Kind::DeviceModel);
             self.in_flight.insert(id.clone(), key);
             due.push(Due { id, message: Downstream::Object(push), again });
+        }
+        for key in held.into_iter().rev() {
+            self.ready.push_front(key);
         }
         due
     }

@@ -49,6 +49,33 @@ async fn a_silent_object_does_not_hold_up_its_neighbours() {
 }
 
 #[tokio::test]
+async fn a_device_goes_once_its_model_is_there_or_does_not_answer_and_pods_wait_for_neither() {
+    let now = Instant::now();
+    let mut outbox = Outbox::default();
+    let of = |kind: Kind, name: &str| {
+        let mut push = push(PushOp::Insert, name, &format!("uid-{name}"), 1);
+        push.key.kind = kind;
+        push
+    };
+    let insert = |name: &str| (PushOp::Insert, name.to_owned(), 1);
+    outbox.offer(of(Kind::DeviceModel, "lamp"));
+    outbox.offer(of(Kind::Device, "hall"));
+    outbox.offer(of(Kind::Device, "stairs"));
+    outbox.offer(pod("web", 1));
+    let first = outbox.due(now, RETRY);
+    assert_eq!(sent(&first), [insert("lamp"), (PushOp::Update, "web".to_owned(), 1)]);
+    assert!(outbox.due(now, RETRY).is_empty());
+    outbox.acked(&first[0].id);
+    assert_eq!(sent(&outbox.due(now, RETRY)), [insert("hall"), insert("stairs")]);
+
+    outbox.offer(of(Kind::DeviceModel, "deaf"));
+    outbox.offer(of(Kind::Device, "cellar"));
+    let arrives =
+        (0..10).any(|n| sent(&outbox.due(now + RETRY * n, RETRY)).contains(&insert("cellar")));
+    assert!(arrives, "a model that nobody acknowledges holds its devices up for ever");
+}
+
+#[tokio::test]
 async fn the_newest_of_several_waiting_versions_is_sent_and_only_that() {
     let now = Instant::now();
     let mut outbox = Outbox::default();
