@@ -7,7 +7,7 @@
 //! code too, so nothing moves, and the tables of both sides stay alike (RFC 9113, RFC 7541).
 //!
 //! Owns: what a client has sent of a header that is not complete.
-//! Called by: `mod.rs`, for every connection.
+//! Called by: `mod.rs` and the sample mapper, for every connection.
 //! Never: judges. What it does not understand goes on as it came, and `h2` says what is wrong.
 
 use std::io;
@@ -33,13 +33,13 @@ const PRIORITY: u8 = 0x20;
 
 /// A connection of a client that may name a path as its host.
 #[derive(Debug)]
-pub(super) struct AnyAuthority<S> {
+pub(crate) struct AnyAuthority<S> {
     inner: S,
     frames: Frames,
 }
 
 impl<S> AnyAuthority<S> {
-    pub(super) fn new(inner: S) -> Self {
+    pub(crate) fn new(inner: S) -> Self {
         Self { inner, frames: Frames::default() }
     }
 }

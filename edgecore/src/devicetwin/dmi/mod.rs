@@ -7,7 +7,7 @@
 //! A mapper calls over `dmi.sock`, and is called over a socket of its own. The file can be opened by
 //! its owner only, so a mapper runs as the same user; which process calls is asked of the kernel.
 
-mod authority;
+pub(crate) mod authority;
 mod convert;
 mod generated;
 mod mapper;
