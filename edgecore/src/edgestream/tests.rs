@@ -99,6 +99,18 @@ async fn a_request_that_makes_no_sense_is_refused_and_the_tunnel_goes_on() {
     assert!(cloud.answer(3).await.ends_with("ok"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_cloud_may_be_long_in_answering_first_and_must_answer_soon_from_then_on() {
+    let (mut cloud, mut task) = Cloud::tunnel(false);
+    let two_minutes = tokio::time::timeout(Duration::from_secs(120), &mut task).await;
+    assert!(two_minutes.is_err(), "{two_minutes:?}");
+    let mut pong = BytesMut::new();
+    ws::encode(ws::Kind::Pong, b"ping you", None, &mut pong);
+    cloud.socket.write_all(&pong).await.unwrap();
+    let soon = tokio::time::timeout(Duration::from_secs(20), task).await;
+    assert_eq!(soon.unwrap().unwrap(), "nothing was heard for 15 s");
+}
+
 #[tokio::test]
 async fn a_refusal_of_the_whole_tunnel_is_its_end() {
     let (mut cloud, task) = Cloud::tunnel(false);

@@ -31,6 +31,10 @@ const PING: Duration = Duration::from_secs(5);
 const PING_TEXT: &[u8] = b"ping you";
 /// A cloud that answers no ping for so long is gone.
 const SILENCE: Duration = Duration::from_secs(15);
+/// The original's cloud hears nothing before it has written down that the node has a tunnel, for
+/// which it waits 20 s if the node is new, and 2 min at most. A tunnel that was given up by then
+/// would take the place of its successor there.
+const FIRST_SILENCE: Duration = Duration::from_secs(150);
 /// What is sent at once.
 const PIECE: usize = 16 << 10;
 /// So much is written at once.
@@ -112,16 +116,17 @@ impl Tunnel {
         let mut incoming = Incoming::new(Role::Client);
         // Dropped with this future: no connection outlives the tunnel.
         let mut connections = JoinSet::new();
+        let mut patience = FIRST_SILENCE;
         loop {
             let read = tokio::select! {
-                read = timeout(SILENCE, socket.read_buf(incoming.buffer())) => read,
+                read = timeout(patience, socket.read_buf(incoming.buffer())) => read,
                 Some(_) = connections.join_next() => continue,
             };
             match read {
-                Err(_) => return format!("nothing was heard for {} s", SILENCE.as_secs()),
+                Err(_) => return format!("nothing was heard for {} s", patience.as_secs()),
                 Ok(Err(e)) => return e.to_string(),
                 Ok(Ok(0)) => return "the cloud hung up".to_owned(),
-                Ok(Ok(_)) => {}
+                Ok(Ok(_)) => patience = SILENCE,
             }
             loop {
                 match incoming.next_event() {
