@@ -30,6 +30,12 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// The kubeconfig that `init --embedded` writes.
 const EMBEDDED: &str = "/etc/kubeedge/config/admin.kubeconfig";
 
+/// A machine whose disk is filling up is not what these tests are about.
+const ANY_DISK: [&str; 2] = [
+    r"modules.edged.tailoredKubeletConfig.evictionHard.nodefs\.available=1%",
+    r"modules.edged.tailoredKubeletConfig.evictionHard.imagefs\.available=1%",
+];
+
 /// Two machines with a runtime on the edge's; one half is the original's.
 struct Site {
     their_edgecore: Option<Running>,
@@ -74,6 +80,7 @@ impl Site {
         let mut join = vec!["join", "--cloudcore-ipport", &server, "--token", &token];
         join.extend(["--edgenode-name", "edge-2", "--remote-runtime-endpoint", &endpoint]);
         join.extend(["--timeout", "120s"]);
+        join.extend(ANY_DISK.iter().flat_map(|setting| ["--set", *setting]));
         wait::until("our edge to join", PATIENCE, || {
             let (out, said) = keadm(&site.pair.edge, &join);
             if out.status.success() { Ok(()) } else { Err(said) }
@@ -133,6 +140,8 @@ impl Site {
             "modules.edged.tailoredKubeletConfig.syncFrequency=5s",
             // Its own MQTT broker.
             "modules.eventBus.mqttMode=0",
+            ANY_DISK[0],
+            ANY_DISK[1],
         ] {
             join.extend(["--set", setting]);
         }
@@ -183,6 +192,12 @@ impl Site {
     /// too. A container that ran before then looks into a folder that is gone.
     fn keeps_volumes(&self) -> bool {
         self.theirs.0 != Program::EdgeCore
+    }
+
+    /// Whether the end of a command's input reaches it: our edge cannot tell it to a containerd
+    /// before 2.0.
+    fn ends_input(&self) -> bool {
+        self.theirs.0 == Program::EdgeCore
     }
 
     /// Whether something gives pods to nodes: a kube-apiserver alone does not.

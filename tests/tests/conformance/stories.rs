@@ -180,8 +180,12 @@ pub(crate) fn logs_and_exec(site: &Site) {
         let said = String::from_utf8_lossy(&out.stderr).into_owned();
         assert_eq!(out.status.code(), Some(7), "{said}");
         assert!(said.starts_with("no\n"), "{said}");
-        let echoed = kubectl.output(&["exec", "-i", "web", "--", "cat"], "in and out");
-        assert_eq!(String::from_utf8_lossy(&echoed.stdout), "in and out");
+        let echo = ["exec", "-i", "web", "--", "sh", "-c", "read line; echo $line"];
+        assert_eq!(kubectl.run_with(&echo, "in and out\n"), "in and out\n");
+        if site.ends_input() {
+            let until_the_end = ["exec", "-i", "web", "--", "cat"];
+            assert_eq!(kubectl.run_with(&until_the_end, "to the end"), "to the end");
+        }
         let heard = follow.said().lines().count();
         wait::until("the log to go on after the commands", PATIENCE, || {
             let now = follow.said();
