@@ -8,6 +8,7 @@ pub mod config;
 pub mod crd;
 pub mod names;
 pub mod printable;
+pub mod quantity;
 pub mod raw;
 pub mod status;
 pub mod tunnel;

@@ -29,7 +29,7 @@ use crate::cloudhub::outbox::Limits;
 use crate::cloudhub::registry::{Origin, Registry};
 use crate::cloudhub::secrets::{self, Pki, SecretError};
 use crate::cloudhub::{bootstrap, server};
-use crate::cloudstream;
+use crate::cloudstream::{self, NodeApis};
 use crate::devicecontroller;
 use crate::edgecontroller::downstream::Downstream;
 use crate::edgecontroller::index::Index;
@@ -37,6 +37,7 @@ use crate::edgecontroller::upstream::{Context, Job, Upstreams, Work};
 use crate::error::Error;
 use crate::kubeconfig;
 use crate::metrics::Metrics;
+use crate::status::actions::Means;
 use crate::status::{self, Passage, Status};
 use crate::synccontroller::SyncController;
 use crate::synccontroller::records::Records;
@@ -207,9 +208,13 @@ impl CloudCore {
             metrics.clone(),
         ));
         let shown = Arc::clone(registry.status());
+        let tunnels = cloudstream::Tunnels::default();
+        let nodes = NodeApis::new(tunnels.clone(), Arc::clone(&index));
+        run(svc, "usage", stopping.clone(), Arc::clone(&shown).measure(nodes.clone()));
+        let means = Means { api: api.clone(), nodes: Some(nodes) };
         if let Some(socket) = status {
             let shown = Arc::clone(&shown);
-            spawn(svc, "status", socket.serve(shown, api.clone(), stopping.clone()));
+            spawn(svc, "status", socket.serve(shown, means.clone(), stopping.clone()));
         }
         let upstreams = Upstreams::spawn(
             svc,
@@ -270,7 +275,8 @@ impl CloudCore {
         run(svc, "tokens", stopping.clone(), keep_token(api.clone(), Arc::clone(&pki), refresh));
         if let (Some(stream), Some(tunnel)) = (stream, tunnel) {
             let settings = config.modules.cloud_stream;
-            let streams = cloudstream::Bound { settings, stream, tunnel, api: api.clone() };
+            let streams =
+                cloudstream::Bound { settings, stream, tunnel, api: api.clone(), tunnels };
             streams.spawn(svc, &pki, websocket_tls(&pki), Arc::clone(&index), metrics.clone());
         }
         let dispatcher = Dispatcher {
@@ -301,7 +307,7 @@ impl CloudCore {
                     std::future::pending::<()>().await;
                 });
             }
-            let shared = (api, records, shown);
+            let shared = (means, records, shown);
             serve_bootstrap(svc, listener, pki, days, shared, metrics);
         }
     }
@@ -331,7 +337,7 @@ fn serve_bootstrap(
     listener: TcpListener,
     pki: Arc<Pki>,
     days: i32,
-    (api, records, status): (ApiServer, Arc<Mutex<Records>>, Arc<Status>),
+    (means, records, status): (Means, Arc<Mutex<Records>>, Arc<Status>),
     metrics: Metrics,
 ) {
     let stopping = svc.stopping();
@@ -343,7 +349,7 @@ fn serve_bootstrap(
             pki,
             roots,
             days,
-            api,
+            means,
             records,
             metrics: metrics.clone(),
             stopping: stopping.clone(),

@@ -23,7 +23,7 @@ use crate::devicetwin::{self, DeviceTwin};
 use crate::edged::cluster::StoreAndLink;
 use crate::edged::node::facts;
 use crate::edged::node::lease::LeaseKeeper;
-use crate::edged::node::status::{self, NodeSettings, Threshold, Thresholds};
+use crate::edged::node::status::{NodeSettings, Threshold, Thresholds};
 use crate::edged::node::{AddressSource, NodeReporter, NodeTiming};
 use crate::edged::runtime::cri::CriRuntime;
 use crate::edged::runtime::{CgroupDriver, ContainerRuntime};
@@ -190,19 +190,23 @@ impl EdgeCore {
             }
         }
         let shown = Status::new(self.config.modules.edged.hostname_override.clone());
-        if let Some(socket) = self.status_socket.take() {
-            self.spawn_status(svc, socket, &shown, link.clone(), to_cloud.clone());
-        }
+        let (shows, queued) = (self.status_socket.take(), to_cloud.clone());
+        let mut own = None;
         if let Some(runtime) = self.runtime.clone() {
             let cluster = StoreAndLink {
                 objects: objects.clone(),
                 to_cloud,
                 is_new: self.store_is_new,
                 shown: shown.clone(),
+                report_events: self.config.modules.edged.report_event,
             };
             let api = self.spawn_edged(svc, runtime.clone(), cluster, wanted)?;
+            own = Some(api.clone());
             self.spawn_edgestream(svc, api, link.clone())?;
-            self.spawn_node(svc, runtime, requests, objects, link, shown)?;
+            self.spawn_node(svc, runtime, requests, objects, link.clone(), shown.clone())?;
+        }
+        if let Some(socket) = shows {
+            self.spawn_status(svc, (socket, own), shown, link, queued);
         }
         self.spawn_store_watch(svc);
         if let Some(admin) = self.admin {
@@ -317,7 +321,6 @@ impl EdgeCore {
             eviction_hard: kubelet.eviction_hard.clone(),
             image_gc_high_percent: kubelet.image_gc_high_threshold_percent,
             image_gc_low_percent: kubelet.image_gc_low_threshold_percent,
-            report_events: edged.report_event,
             secrets_in_memory: true,
             clock: Clock::system(),
         };
@@ -369,17 +372,17 @@ impl EdgeCore {
     fn spawn_status(
         &self,
         svc: &mut Service,
-        socket: UnixSocket,
-        shown: &Status,
+        (socket, own): (UnixSocket, Option<LocalApi>),
+        shown: Status,
         link: watch::Receiver<LinkState>,
         to_cloud: ToCloud,
     ) {
         let keep = shown.clone().keep(link, to_cloud, self.runtime.clone());
-        let (serve, stopping) = (shown.clone(), svc.stopping());
+        let stopping = svc.stopping();
         svc.spawn("status", Policy::StopAll, async move {
             let stop = stopping.clone();
             tokio::select! {
-                () = serve.serve(socket, stopping) => {}
+                () = shown.serve(socket, own, stopping) => {}
                 () = async {
                     tokio::select! {
                         () = keep => {}
@@ -536,7 +539,7 @@ fn runtime(
 }
 
 fn log_size(text: &str) -> Result<u64, Error> {
-    status::quantity(text).ok_or_else(|| Error::Config {
+    api::quantity::whole(text).ok_or_else(|| Error::Config {
         key: "modules.edged.tailoredKubeletConfig.containerLogMaxSize",
         value: text.to_owned(),
         why: "it should be an amount like `10Mi`",
@@ -599,8 +602,8 @@ fn reserved_amount(text: &str, scale: u64) -> Result<u64, Error> {
     let amount = match text.strip_suffix('m') {
         Some(milli) => milli.parse::<u64>().ok().map(|m| m * scale / 1000),
         // A thousand times `0.5` is `0.5k`.
-        None if scale == 1000 => status::quantity(&format!("{text}k")),
-        None => status::quantity(text),
+        None if scale == 1000 => api::quantity::whole(&format!("{text}k")),
+        None => api::quantity::whole(text),
     };
     amount.ok_or_else(|| Error::Config {
         key: "modules.edged.tailoredKubeletConfig.systemReserved or kubeReserved",

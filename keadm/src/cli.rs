@@ -143,6 +143,10 @@ pub enum Command {
     Uncordon(Box<commands::node::UncordonArgs>),
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     Drain(Box<commands::node::DrainArgs>),
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Delete(Box<commands::pod::DeleteArgs>),
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Restart(Box<commands::pod::RestartArgs>),
     #[cfg(feature = "edge")]
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     Ctl(Box<commands::ctl::CtlArgs>),

@@ -36,6 +36,7 @@ pub mod manifest;
 #[cfg(feature = "edge")]
 pub mod mapper;
 pub mod node;
+pub mod pod;
 pub mod reset;
 pub mod status;
 pub mod supervise;
@@ -78,6 +79,8 @@ pub fn run(command: &Command, cx: &Context) -> Result<(), CommandError> {
         Command::Cordon(args) => node::cordon(args, cx),
         Command::Uncordon(args) => node::uncordon(args, cx),
         Command::Drain(args) => node::drain(args, cx),
+        Command::Delete(args) => pod::delete(args, cx),
+        Command::Restart(args) => pod::restart(args, cx),
         #[cfg(feature = "cloud")]
         Command::GetToken(args) => gettoken::gettoken(args, cx),
         Command::Check(args) => check::check(args, cx),
@@ -136,6 +139,22 @@ pub(crate) fn nearest<'a>(given: &str, all: impl IntoIterator<Item = &'a str>) -
     let scored = all.into_iter().map(|name| (strsim::jaro_winkler(name, given), name));
     let best = scored.max_by(|(a, _), (b, _)| a.total_cmp(b));
     best.filter(|(score, _)| *score > 0.8).map(|(_, name)| name)
+}
+
+/// `--namespace`
+#[derive(clap::Args, Debug, Clone)]
+pub struct NamespaceArg {
+    /// The namespace
+    #[arg(
+        short,
+        long,
+        value_name = "NAME",
+        default_value = "default",
+        env = "KEADM_NAMESPACE",
+        hide_env_values = true,
+        add = completions::ArgValueCompleter::new(crate::complete::namespaces)
+    )]
+    pub namespace: String,
 }
 
 /// `-o json`

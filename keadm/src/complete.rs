@@ -73,7 +73,6 @@ pub(crate) fn properties(current: &OsStr) -> Vec<CompletionCandidate> {
 }
 
 /// Names of pods.
-#[cfg(feature = "edge")]
 pub(crate) fn pods(current: &OsStr) -> Vec<CompletionCandidate> {
     starting(current, fleet().map(|fleet| named(&fleet, Kind::Pod)).unwrap_or_default())
 }

@@ -21,9 +21,9 @@ use crate::errors::CommandError;
 #[cfg(feature = "cloud")]
 use crate::errors::Kind;
 
-#[cfg(all(feature = "cloud", feature = "dashboard"))]
-pub(crate) use find::without_stream;
 pub use find::{EDGE_SOCKET, Endpoint, endpoint};
+#[cfg(all(feature = "cloud", feature = "dashboard"))]
+pub(crate) use find::{reachable, without_stream};
 #[cfg(feature = "cloud")]
 pub(crate) use kubernetes::list;
 pub use stream::StreamReader;
@@ -85,6 +85,8 @@ pub struct Want {
     pub events: bool,
     /// The message flow, which only a stream has.
     pub flow: bool,
+    /// What nodes and pods use, kept up to date; only a stream has it.
+    pub usage: bool,
     /// Changes after the first answer.
     pub watch: bool,
 }
@@ -131,6 +133,9 @@ impl Fleet {
         };
         if want.flow {
             reader.flow().await?;
+        }
+        if want.usage {
+            reader.usage().await?;
         }
         Ok(Self::Stream(reader))
     }

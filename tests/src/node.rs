@@ -204,7 +204,6 @@ impl EdgedNode {
             eviction_hard: Default::default(),
             image_gc_high_percent: 100,
             image_gc_low_percent: 100,
-            report_events: true,
             secrets_in_memory: true,
             clock: Clock::system(),
         };

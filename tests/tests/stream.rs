@@ -11,6 +11,7 @@ use api::status::row::Row;
 use cloudcore::apiserver::ApiServer;
 use cloudcore::metrics::Metrics;
 use cloudcore::object::Object;
+use cloudcore::status::actions::Means;
 use cloudcore::status::{Bound, Status};
 use serde_json::json;
 use service::CancellationToken;
@@ -51,7 +52,11 @@ impl Server {
         let api = ApiServer::new(kube::Client::try_from(config).unwrap(), Metrics::default());
         let stopping = CancellationToken::new();
         let bound = Bound::bind(socket).await.unwrap();
-        let task = tokio::spawn(bound.serve(Arc::clone(&status), api, stopping.clone()));
+        let task = tokio::spawn(bound.serve(
+            Arc::clone(&status),
+            Means { api, nodes: None },
+            stopping.clone(),
+        ));
         Self { status, stopping, task }
     }
 
@@ -82,6 +87,7 @@ impl Reader {
             while !is(&self.state) {
                 let event = match self.events.recv().await.unwrap() {
                     StreamEvent::Lost(why) => Event::Lost(why),
+                    StreamEvent::Source { .. } => continue,
                     StreamEvent::Message(message) => Event::Message(message),
                 };
                 update(&mut self.state, event);

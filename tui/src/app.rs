@@ -227,6 +227,7 @@ impl App {
     fn stream_event(&mut self, event: StreamEvent) -> Event {
         match event {
             StreamEvent::Lost(why) => Event::Lost(why),
+            StreamEvent::Source { name, knows_links } => Event::Source { name, knows_links },
             StreamEvent::Message(message) => {
                 if let Some(recorder) = &mut self.recorder {
                     let at = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -252,6 +253,7 @@ impl App {
                 let _ = self.wires.steer.try_send(steer);
                 return Ok(false);
             }
+            Effect::Usage => FromReader::Usage { on: true },
             Effect::Flow(on) => FromReader::Flow { on },
             Effect::Stop(id) => FromReader::Stop { id },
             Effect::Request { id, request } => FromReader::Request { id, request },

@@ -50,6 +50,8 @@ const PODS: &[Column] = &[
     col("REPORT", 7, true),
     col("EDGE>HUB", 8, true),
     col("HUB>API", 7, true),
+    col("CPU", 6, true),
+    col("MEMORY", 8, true),
     col("IP", 15, true),
     col("IMAGES", 24, true),
     col("AGE", 6, false),
@@ -163,6 +165,8 @@ fn pod_line(e: &Entry<PodRow>, now: Millis, mark: Option<Mark>) -> Line {
     let to_hub = hop(|h| h.edge_to_hub_us);
     let to_api = hop(|h| h.hub_to_api_us.cast_signed());
     let micros = |us: Option<i64>| us.map_or_else(|| "-".to_owned(), rows::micros);
+    let usage = p.usage.unwrap_or_default();
+    let used = |text: String| if p.usage.is_some() { text } else { "-".to_owned() };
     let mut status = clean(&p.status);
     if p.unconfirmed {
         status.push('*');
@@ -177,6 +181,8 @@ fn pod_line(e: &Entry<PodRow>, now: Millis, mark: Option<Mark>) -> Line {
         rows::age(p.last_report, now),
         micros(to_hub),
         micros(to_api),
+        used(format!("{}m", usage.cpu_millis)),
+        used(rows::bytes(usage.memory)),
         clean(&p.ip),
         clean(&p.images.join(",")),
         rows::age(p.created, now),
@@ -191,6 +197,8 @@ fn pod_line(e: &Entry<PodRow>, now: Millis, mark: Option<Mark>) -> Line {
         p.last_report.map(|t| -t),
         to_hub,
         to_api,
+        number(usage.cpu_millis),
+        number(usage.memory),
         None,
         None,
         p.created.map(|t| -t),

@@ -76,6 +76,13 @@ pub enum StreamEvent {
     Message(Box<ToReader>),
     /// The stream is lost; the next try is under way by itself.
     Lost(String),
+    /// What follows comes from somewhere else.
+    Source {
+        /// Where from, for the header.
+        name: String,
+        /// Whether that knows of links, queues and messages.
+        knows_links: bool,
+    },
 }
 
 /// Why a connection ended.
@@ -214,6 +221,10 @@ pub mod replay {
     use crate::state::Replay;
     use crate::update::Steer;
 
+    /// How fast a recording is played, in times of real time.
+    const SLOWEST: f64 = 0.125;
+    const FASTEST: f64 = 64.0;
+
     /// Runs until `events` is closed; tells where it stands through `position`.
     pub async fn run(
         lines: Vec<Line>,
@@ -237,32 +248,47 @@ pub mod replay {
                 return;
             }
             let tick = tokio::time::sleep(Duration::from_millis(50));
-            tokio::select! {
-                () = tick, if !now.paused && next < lines.len() => {
-                    let elapsed = last.elapsed().as_secs_f64() * 1000.0 * now.speed;
-                    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss,
-                        reason = "milliseconds of a recording")]
-                    let elapsed = elapsed as u64;
-                    now.at = (now.at + elapsed).min(end);
-                }
-                asked = steer.recv() => {
-                    let Some(asked) = asked else { return };
-                    match asked {
-                        Steer::Pause => now.paused = !now.paused,
-                        Steer::Speed(speed) => now.speed = speed,
-                        Steer::Step => {
-                            now.paused = true;
-                            if let Some(line) = lines.get(next) { now.at = line.at; }
+            let playing = !now.paused && next < lines.len();
+            let asked = tokio::select! {
+                () = tick, if playing => None,
+                asked = steer.recv() => match asked {
+                    Some(asked) => Some(asked),
+                    None => return,
+                },
+            };
+            // Also of a tick that a key has cut short.
+            if playing {
+                let elapsed = last.elapsed().as_secs_f64() * 1000.0 * now.speed;
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "milliseconds of a recording"
+                )]
+                let elapsed = elapsed as u64;
+                now.at = (now.at + elapsed).min(end);
+            }
+            last = tokio::time::Instant::now();
+            if let Some(asked) = asked {
+                match asked {
+                    Steer::Pause => now.paused = !now.paused,
+                    Steer::Speed(times) => {
+                        now.speed = (now.speed * times).clamp(SLOWEST, FASTEST);
+                    }
+                    Steer::Step => {
+                        now.paused = true;
+                        if let Some(line) = lines.get(next) {
+                            now.at = line.at;
                         }
-                        Steer::Seek(by) => {
-                            let to = now.at.saturating_add_signed(by).min(end);
-                            if to < now.at { next = 0; }
-                            now.at = to;
+                    }
+                    Steer::Seek(by) => {
+                        let to = now.at.saturating_add_signed(by).min(end);
+                        if to < now.at {
+                            next = 0;
                         }
+                        now.at = to;
                     }
                 }
             }
-            last = tokio::time::Instant::now();
         }
     }
 }

@@ -1,19 +1,24 @@
 //! (State, Event) to Effects: the only place that changes the state. Pure.
+//!
+//! [`prompt`] has the line that the user writes, [`ask`] what the server is asked for, [`scroll`] the
+//! ways up and down; the rest is here.
 
-use api::status::row::{Millis, RowKey, RowKind};
+mod ask;
+mod prompt;
+mod scroll;
+
+use api::status::row::{Millis, RowKey};
 use api::status::stream::{Hello, Request, ToReader, VERSION};
 use crossterm::event::{
     KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
 };
 
+use self::ask::{ask, edit, open_logs, open_yaml};
+use self::prompt::{LONGEST, prompt_key, written};
+use self::scroll::{hit, scroll};
 use crate::keys::{self, Action, Place};
-use crate::palette;
-use crate::state::{Confirm, Layer, Link, Logs, Prompt, Purpose, Replay, Screen, State};
+use crate::state::{Layer, Link, Logs, Prompt, Purpose, Replay, Screen, State};
 
-/// Lines of a log that are asked for first.
-const LOG_TAIL: u32 = 1000;
-/// A line that the user writes has about so many bytes.
-const PROMPT: usize = 256;
 /// Clocks that differ by less are not worth a word, in milliseconds.
 const CLOCK: Millis = 5_000;
 
@@ -39,6 +44,13 @@ pub enum Event {
     Message(Box<ToReader>),
     /// The stream is lost.
     Lost(String),
+    /// What follows comes from somewhere else.
+    Source {
+        /// Where from.
+        name: String,
+        /// Whether that knows of links, queues and messages.
+        knows_links: bool,
+    },
     /// The screen has been drawn; how far what lies on top can be scrolled.
     Drawn {
         /// So many lines.
@@ -66,6 +78,8 @@ pub enum Effect {
     Stop(u64),
     /// Show messages of the flow, or not.
     Flow(bool),
+    /// Keep what nodes and pods use up to date.
+    Usage,
     /// Put text on the clipboard.
     Copy(String),
     /// Steer a replay.
@@ -79,7 +93,7 @@ pub enum Steer {
     Pause,
     /// One message further.
     Step,
-    /// Times real time.
+    /// So many times as fast as now.
     Speed(f64),
     /// By so many milliseconds.
     Seek(i64),
@@ -121,7 +135,7 @@ fn react(state: &mut State, event: Event) -> Vec<Effect> {
         }
         Event::Paste(text) => {
             if let Some(mut prompt) = state.prompt.take() {
-                let room = PROMPT.saturating_sub(prompt.text.len());
+                let room = LONGEST.saturating_sub(prompt.text.len());
                 let text = text.chars().filter(|c| !c.is_control());
                 prompt.text.extend(text.take(room));
                 written(state, prompt);
@@ -136,6 +150,11 @@ fn react(state: &mut State, event: Event) -> Vec<Effect> {
                 *old = crate::rows::clean(&why);
             }
             state.dirty = true;
+            Vec::new()
+        }
+        Event::Source { name, knows_links } => {
+            state.say(format!("from here on this comes from {name}"), false);
+            (state.source, state.knows_links) = (name, knows_links);
             Vec::new()
         }
         Event::Drawn { furthest } => {
@@ -169,7 +188,7 @@ fn message_came(state: &mut State, message: ToReader) -> Vec<Effect> {
             state.hello = Some(hello);
             state.loading = true;
             state.dirty = true;
-            return vec![Effect::Flow(state.screen == Screen::Flow)];
+            return vec![Effect::Flow(state.screen == Screen::Flow), Effect::Usage];
         }
         ToReader::Update(update) => state.apply(*update),
         ToReader::Log(log) => {
@@ -208,6 +227,10 @@ fn greet(state: &mut State, hello: &Hello) {
 }
 
 fn request_done(state: &mut State, done: api::status::stream::Done) {
+    // Of an older server, to what is no request.
+    if done.id == 0 {
+        return;
+    }
     state.dirty = true;
     for layer in &mut state.layers {
         match layer {
@@ -319,109 +342,6 @@ fn key_pressed(state: &mut State, key: KeyEvent) -> Vec<Effect> {
     }
 }
 
-fn prompt_key(state: &mut State, key: KeyEvent) -> Vec<Effect> {
-    let Some(mut prompt) = state.prompt.take() else { return Vec::new() };
-    match key.code {
-        KeyCode::Esc => {
-            if prompt.purpose == Purpose::Filter {
-                state.table_mut().filter.clear();
-            }
-            return Vec::new();
-        }
-        KeyCode::Enter => return prompt_done(state, prompt),
-        KeyCode::Backspace if prompt.text.is_empty() => return Vec::new(),
-        KeyCode::Backspace => {
-            prompt.text.pop();
-        }
-        KeyCode::Char('u') if key.modifiers.contains(KeyModifiers::CONTROL) => prompt.text.clear(),
-        KeyCode::Tab => match &prompt.purpose {
-            Purpose::Command => {
-                if let Some(first) = palette::candidates(state, &prompt.text).into_iter().next() {
-                    prompt.text = first.text;
-                }
-            }
-            Purpose::Desired { device } => prompt.text = next_property(state, device, &prompt.text),
-            _ => {}
-        },
-        KeyCode::Char(c) if !c.is_control() && prompt.text.len() < PROMPT => prompt.text.push(c),
-        _ => {}
-    }
-    written(state, prompt);
-    Vec::new()
-}
-
-/// The line has another text: what shows it at once is brought up to date.
-fn written(state: &mut State, prompt: Prompt) {
-    state.dirty = true;
-    match prompt.purpose {
-        Purpose::Filter => state.table_mut().filter.clone_from(&prompt.text),
-        Purpose::Search => {
-            if let Some(Layer::Logs(logs)) = state.layers.last_mut() {
-                logs.search.clone_from(&prompt.text);
-                logs.hit = None;
-            }
-        }
-        _ => {}
-    }
-    state.prompt = Some(prompt);
-}
-
-fn prompt_done(state: &mut State, prompt: Prompt) -> Vec<Effect> {
-    match prompt.purpose {
-        Purpose::Filter => Vec::new(),
-        Purpose::Search => {
-            hit(state, true);
-            Vec::new()
-        }
-        Purpose::Command => command(state, prompt.text.trim()),
-        Purpose::Desired { device } => {
-            let Some((namespace, name)) = device.key.split_once('/') else { return Vec::new() };
-            let known = state.devices.get(&device.key).map(|e| &e.row.twins);
-            let has =
-                |property: &str| known.is_some_and(|t| t.iter().any(|t| t.property == property));
-            let Some((property, value)) = prompt.text.split_once('=').filter(|(p, _)| has(p))
-            else {
-                state.say("write PROPERTY=VALUE; Tab shows the properties", true);
-                return Vec::new();
-            };
-            let (property, value) = (property.to_owned(), value.to_owned());
-            state.confirm = Some(Confirm {
-                question: format!("set {property} of device {} to {value}?", device.key),
-                command: format!("keadm device set -n {namespace} {name} {property}={value}"),
-                request: Request::SetDesired {
-                    namespace: namespace.to_owned(),
-                    device: name.to_owned(),
-                    property,
-                    value,
-                },
-            });
-            Vec::new()
-        }
-    }
-}
-
-/// A line of the palette.
-fn command(state: &mut State, text: &str) -> Vec<Effect> {
-    use palette::Command;
-    match palette::parse(state, text) {
-        Ok(None) => Vec::new(),
-        Ok(Some(Command::Go(screen))) => go(state, screen),
-        Ok(Some(Command::Do(action))) => act(state, action),
-        Ok(Some(Command::Namespace(namespace))) => {
-            state.namespace = namespace;
-            Vec::new()
-        }
-        Ok(Some(Command::Sort(column))) => {
-            state.table_mut().sort_by(column);
-            Vec::new()
-        }
-        Err(why) => {
-            state.say(why, true);
-            Vec::new()
-        }
-    }
-}
-
 fn go(state: &mut State, screen: Screen) -> Vec<Effect> {
     let flow = (state.screen == Screen::Flow, screen == Screen::Flow);
     let effects = close_layers(state);
@@ -501,8 +421,8 @@ fn act(state: &mut State, action: Action) -> Vec<Effect> {
             }
         }
         Action::Step => return vec![Effect::Steer(Steer::Step)],
-        Action::Faster => return speed(state, 2.0),
-        Action::Slower => return speed(state, 0.5),
+        Action::Faster => return vec![Effect::Steer(Steer::Speed(2.0))],
+        Action::Slower => return vec![Effect::Steer(Steer::Speed(0.5))],
         Action::Forward => return vec![Effect::Steer(Steer::Seek(5_000))],
         Action::Rewind => return vec![Effect::Steer(Steer::Seek(-5_000))],
         Action::Namespace(n) => namespace(state, n),
@@ -520,11 +440,6 @@ fn act(state: &mut State, action: Action) -> Vec<Effect> {
     Vec::new()
 }
 
-fn speed(state: &State, times: f64) -> Vec<Effect> {
-    let now = state.replay.map_or(1.0, |r| r.speed);
-    vec![Effect::Steer(Steer::Speed((now * times).clamp(0.125, 64.0)))]
-}
-
 fn back(state: &mut State) -> Vec<Effect> {
     match state.layers.pop() {
         Some(Layer::Logs(Logs { id, ended: None, .. })) => vec![Effect::Stop(id)],
@@ -540,79 +455,6 @@ fn back(state: &mut State) -> Vec<Effect> {
 fn turn(state: &mut State, by: usize) -> Vec<Effect> {
     let at = Screen::ALL.iter().position(|s| *s == state.screen).unwrap_or(0);
     go(state, Screen::ALL[(at + by) % Screen::ALL.len()])
-}
-
-fn scroll(state: &mut State, by: isize) {
-    let furthest = state.furthest;
-    // A frame around it takes a line more than the headings of a table.
-    let page = state.page.saturating_sub(1).max(1);
-    match state.layers.last_mut() {
-        Some(
-            Layer::Detail { scroll, .. } | Layer::Help { scroll } | Layer::Yaml { scroll, .. },
-        ) => {
-            *scroll = (*scroll).min(furthest).saturating_add_signed(by).min(furthest);
-        }
-        Some(Layer::Logs(logs)) => {
-            let end = logs.lines.len().saturating_sub(page);
-            let from = if logs.follow { end } else { logs.top.min(end) };
-            logs.top = from.saturating_add_signed(by).min(end);
-            logs.follow = by > 0 && logs.top == end && logs.ended.is_none();
-        }
-        None if matches!(state.screen, Screen::Flow | Screen::Events) => scroll_lines(state, by),
-        None => {
-            let order = std::mem::take(&mut state.order);
-            state.table_mut().step(&order, by);
-            state.order = order;
-        }
-    }
-}
-
-/// Back into older events and messages, or forward again.
-fn scroll_lines(state: &mut State, by: isize) {
-    // Events have the newest line on top, messages at the bottom.
-    let (older, lines) = match state.screen {
-        Screen::Events => (by, state.shown_events().count()),
-        _ => (by.saturating_neg(), state.shown_messages().count()),
-    };
-    // A table has headings and no frame; these have a frame, and messages headings as well.
-    let less = if state.screen == Screen::Events { 1 } else { 2 };
-    let most = lines.saturating_sub(state.page.saturating_sub(less));
-    let table = state.table_mut();
-    table.at = table.at.saturating_add_signed(older).min(most);
-}
-
-/// To the next line of a log that has what is searched for, or the one before; beyond the last one
-/// comes the first.
-fn hit(state: &mut State, forward: bool) {
-    let page = state.page.saturating_sub(1).max(1);
-    let Some(Layer::Logs(logs)) = state.layers.last_mut() else { return };
-    if logs.search.is_empty() {
-        return;
-    }
-    let needle = logs.search.to_ascii_lowercase();
-    let matches = |i: &usize| logs.lines[*i].to_ascii_lowercase().contains(&needle);
-    let lines = logs.lines.len();
-    let end = lines.saturating_sub(page);
-    let at = logs.hit.unwrap_or(if logs.follow { end } else { logs.top }).min(lines);
-    let found = match (forward, logs.hit) {
-        (true, None) => (at..lines).chain(0..at).find(matches),
-        (true, Some(_)) => (at + 1..lines).chain(0..lines.min(at + 1)).find(matches),
-        (false, _) => (0..at).rev().chain((at..lines).rev()).find(matches),
-    };
-    match found {
-        Some(line) => {
-            logs.follow = false;
-            logs.hit = Some(line);
-            // On the screen already: then it stays where it is.
-            if !(logs.top..logs.top + page).contains(&line) || logs.top > end {
-                logs.top = line.min(end);
-            }
-        }
-        None => {
-            let text = format!("`{}` not found", logs.search);
-            state.say(text, true);
-        }
-    }
 }
 
 fn namespace(state: &mut State, n: u8) {
@@ -636,123 +478,4 @@ pub fn chosen(state: &State) -> Option<RowKey> {
     let kind = state.screen.rows()?;
     let at = state.table().position(&state.order)?;
     Some(RowKey { kind, key: state.order.key(at)?.to_owned() })
-}
-
-fn split(key: &RowKey) -> (String, String) {
-    let (namespace, name) = key.key.split_once('/').unwrap_or(("", &key.key));
-    (namespace.to_owned(), name.to_owned())
-}
-
-fn refuse(state: &mut State, what: &str) {
-    let server = state.hello.as_ref().map_or("nobody", |h| h.server.as_str()).to_owned();
-    state.say(format!("{what} is not possible here: {server} serves this stream"), true);
-}
-
-fn open_logs(state: &mut State) -> Vec<Effect> {
-    let Some(key) = chosen(state) else { return Vec::new() };
-    if !state.can("logs") {
-        refuse(state, "reading logs");
-        return Vec::new();
-    }
-    let (namespace, pod) = split(&key);
-    state.last_request += 1;
-    let id = state.last_request;
-    state.layers.push(Layer::Logs(Logs { id, title: key.key, follow: true, ..Logs::default() }));
-    let request = Request::Logs {
-        namespace,
-        pod,
-        container: String::new(),
-        follow: true,
-        tail: Some(LOG_TAIL),
-    };
-    vec![Effect::Request { id, request }]
-}
-
-fn open_yaml(state: &mut State) -> Vec<Effect> {
-    let Some(key) = chosen(state) else { return Vec::new() };
-    if !state.can("yaml") {
-        refuse(state, "showing YAML");
-        return Vec::new();
-    }
-    state.last_request += 1;
-    let id = state.last_request;
-    state.layers.push(Layer::Yaml { id, title: key.key.clone(), text: None, scroll: 0 });
-    vec![Effect::Request { id, request: Request::Yaml { key } }]
-}
-
-fn ask(state: &mut State, action: Action) {
-    let Some(key) = chosen(state) else { return };
-    let (namespace, name) = split(&key);
-    let (verb, question, command, request) = match action {
-        Action::Delete => (
-            "deletePod",
-            format!("delete pod {}?", key.key),
-            format!("kubectl delete pod -n {namespace} {name}"),
-            Request::DeletePod { namespace, pod: name },
-        ),
-        Action::Restart => (
-            "restartPod",
-            format!("restart the containers of pod {}?", key.key),
-            format!("keadm ctl restart pod -n {namespace} {name}"),
-            Request::RestartPod { namespace, pod: name },
-        ),
-        Action::Drain => (
-            "drain",
-            format!("drain node {name}: let no new pods onto it and evict those on it?"),
-            format!("kubectl drain {name} --ignore-daemonsets"),
-            Request::Drain { node: name },
-        ),
-        _ => {
-            let on = !state.nodes.get(&key.key).is_some_and(|e| e.row.cordoned);
-            let verb = if on { "cordon" } else { "uncordon" };
-            (
-                "cordon",
-                format!("{verb} node {name}?"),
-                format!("kubectl {verb} {name}"),
-                Request::Cordon { node: name, on },
-            )
-        }
-    };
-    if state.can(verb) {
-        state.confirm = Some(Confirm { question, command, request });
-    } else {
-        let doing = match action {
-            Action::Delete => "deleting a pod",
-            Action::Restart => "restarting a pod",
-            Action::Drain => "draining a node",
-            _ => "cordoning a node",
-        };
-        refuse(state, doing);
-    }
-}
-
-fn edit(state: &mut State) {
-    let Some(key) = chosen(state) else { return };
-    if key.kind != RowKind::Device {
-        return;
-    }
-    if !state.can("setDesired") {
-        refuse(state, "setting desired values");
-        return;
-    }
-    let text = next_property(state, &key, "");
-    if text.is_empty() {
-        state.say("this device has no property that the cloud sets", true);
-    } else {
-        state.prompt = Some(Prompt { text, purpose: Purpose::Desired { device: key } });
-    }
-}
-
-/// `property=desired` of the property after the one that is written; those that have a desired value
-/// come first. Empty if there is none.
-fn next_property(state: &State, device: &RowKey, written: &str) -> String {
-    let Some(entry) = state.devices.get(&device.key) else { return String::new() };
-    let mut twins: Vec<_> = entry.row.twins.iter().collect();
-    twins.sort_by_key(|t| t.desired.is_none());
-    let now = written.split('=').next().unwrap_or_default();
-    let at = twins.iter().position(|t| t.property == now);
-    let next = at.map_or(0, |at| (at + 1) % twins.len().max(1));
-    twins.get(next).map_or_else(String::new, |t| {
-        format!("{}={}", t.property, t.desired.as_deref().unwrap_or_default())
-    })
 }

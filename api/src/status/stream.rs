@@ -159,6 +159,11 @@ pub enum FromReader {
         /// On or off.
         on: bool,
     },
+    /// Keep what nodes and pods use up to date; it is asked of the nodes only while somebody wants it.
+    Usage {
+        /// On or off.
+        on: bool,
+    },
     /// Answer a request.
     Request {
         /// Chosen by the reader; named by the answer.
@@ -211,18 +216,26 @@ pub enum Request {
         node: String,
     },
     /// Delete a pod.
+    #[serde(rename_all = "camelCase")]
     DeletePod {
         /// Its namespace.
         namespace: String,
         /// Its name.
         pod: String,
+        /// Seconds that its containers have to end; the pod's own if not said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        grace_period: Option<u32>,
     },
     /// Restart the containers of a pod on its node.
+    #[serde(rename_all = "camelCase")]
     RestartPod {
         /// Its namespace.
         namespace: String,
         /// Its name.
         pod: String,
+        /// Only say which containers it would be.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        dry_run: bool,
     },
     /// Set the desired value of a property.
     SetDesired {

@@ -43,8 +43,8 @@ use super::listener::{Caps, Seat};
 use super::secrets::{self, NodeState, Pki};
 use super::throttle::{Rate, Throttle};
 use super::tokens::{self, TokenError};
-use crate::apiserver::ApiServer;
 use crate::metrics::Metrics;
+use crate::status::actions::Means;
 use crate::status::{PATH as STATUS_PATH, Status, remote};
 use crate::synccontroller::records::Records;
 
@@ -72,8 +72,8 @@ pub struct Shared {
     pub roots: Arc<RootCertStore>,
     /// Days that a node's certificate is valid.
     pub days: i32,
-    /// Where nodes and tokens are looked up.
-    pub api: ApiServer,
+    /// Where nodes and tokens are looked up, and what readers of the status stream ask for is done.
+    pub means: Means,
     /// What nodes are recorded to hold: nothing, once they join anew.
     pub records: Arc<Mutex<Records>>,
     /// Refusals are counted.
@@ -178,7 +178,7 @@ pub async fn serve(
     }
     let begun = stream.lock().take();
     if let Some(stream) = begun {
-        stream.run(Arc::clone(&shared.status), shared.api.clone(), stopping).await;
+        stream.run(Arc::clone(&shared.status), shared.means.clone(), stopping).await;
     }
     drop(seat);
 }
@@ -196,7 +196,7 @@ async fn status(
         let text = "too many failed attempts from this address; try again in a minute".to_owned();
         return Err(Refusal(StatusCode::TOO_MANY_REQUESTS, text, "rate"));
     }
-    remote::open(&mut request, chain, &shared.api).await.map_err(|(status, text)| {
+    remote::open(&mut request, chain, &shared.means.api).await.map_err(|(status, text)| {
         if status == StatusCode::UNAUTHORIZED {
             shared.limits.lock().fail.take(&peer, Instant::now());
         }
@@ -311,7 +311,7 @@ async fn by_token(headers: &HeaderMap, shared: &Shared) -> Result<Credential, Re
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     let token = tokens::check(jwt, shared.pki.ca.token_key(), now).map_err(refuse)?;
-    match secrets::is_revoked(&shared.api, &token.id).await {
+    match secrets::is_revoked(&shared.means.api, &token.id).await {
         Ok(false) => Ok(Credential::Token),
         Ok(true) => Err(refuse(TokenError::Revoked(token.id))),
         Err(e) => Err(unavailable(&e)),
@@ -340,7 +340,7 @@ async fn certificate(
     })?;
     let csr = csr.to_bytes();
     if credential == Credential::Token {
-        match secrets::node_state(&shared.api, &node).await {
+        match secrets::node_state(&shared.means.api, &node).await {
             Ok(NodeState::Unknown | NodeState::Exists) => {}
             Ok(NodeState::Joined) => {
                 let text = format!(
@@ -393,7 +393,7 @@ fn usages(headers: &HeaderMap) -> Result<Usages, Refusal> {
 async fn node(name: &str, shared: &Shared) -> Answer {
     let bad = |text: String| Refusal(StatusCode::BAD_REQUEST, text, "bad_request");
     let node: NodeName = name.parse().map_err(|e: api::names::NameError| bad(e.to_string()))?;
-    match secrets::node_state(&shared.api, &node).await {
+    match secrets::node_state(&shared.means.api, &node).await {
         Ok(NodeState::Unknown) => Ok(say(StatusCode::NOT_FOUND, "Node not found")),
         Ok(_) => Ok(say(StatusCode::OK, "Node found")),
         Err(e) => {

@@ -6,13 +6,14 @@
 //!
 //! [`server`] admits a node to its tunnel, [`tunnel`] moves the frames of all its connections,
 //! [`streamserver`] answers the API server as that node's kubelet would, [`access`] says who may
-//! ask, [`endpoint`] tells the API server where to ask.
+//! ask, [`endpoint`] tells the API server where to ask, [`ask`] is for cloudcore's own questions.
 //!
 //! Owns: the tunnels.
 //! Called by: `app.rs`.
 //! Never: believes a header about who a node or a caller is.
 
 pub mod access;
+mod ask;
 pub mod endpoint;
 mod head;
 pub mod server;
@@ -32,6 +33,8 @@ use service::{Policy, Service};
 use tokio::net::TcpListener;
 
 use self::access::Access;
+pub use self::ask::NodeApis;
+pub(crate) use self::ask::{Question, Verb};
 use self::endpoint::Endpoint;
 use self::tunnel::Tunnel;
 use crate::apiserver::ApiServer;
@@ -52,6 +55,11 @@ impl Tunnels {
     /// The node's tunnel.
     pub fn of(&self, node: &NodeName) -> Option<Arc<Tunnel>> {
         self.by_node.lock().get(node).cloned()
+    }
+
+    /// The nodes that have one.
+    fn nodes(&self) -> Vec<NodeName> {
+        self.by_node.lock().keys().cloned().collect()
     }
 
     /// A tunnel has been opened. An older one of the same node is dead without knowing it.
@@ -81,6 +89,8 @@ pub struct Bound {
     pub tunnel: TcpListener,
     /// Asked who may; told where nodes are.
     pub api: ApiServer,
+    /// Where those that open are entered.
+    pub tunnels: Tunnels,
 }
 
 impl Bound {
@@ -94,9 +104,8 @@ impl Bound {
         index: Arc<Mutex<Index>>,
         metrics: Metrics,
     ) {
-        let Self { settings, stream, tunnel, api } = self;
+        let Self { settings, stream, tunnel, api, tunnels } = self;
         let stopping = svc.stopping();
-        let tunnels = Tunnels::default();
         let access = Access::new(api.clone(), settings.tls_stream_ca_file.clone());
         let (keeping, stop) = (access.clone(), stopping.clone());
         svc.spawn("streamaccess", Policy::StopAll, async move {

@@ -43,7 +43,7 @@ const HEADER_LIMIT: Duration = Duration::from_secs(30);
 /// Until the edge begins to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// The edge's kubelet API, as the original names it.
-const KUBELET: &str = "127.0.0.1:10350";
+pub(super) const KUBELET: &str = "127.0.0.1:10350";
 /// What is sent at once.
 const PIECE: usize = 16 << 10;
 
@@ -245,7 +245,7 @@ impl Shared {
 }
 
 /// The head of the edge's answer.
-async fn first(connection: &Connection) -> Result<Head, String> {
+pub(super) async fn first(connection: &Connection) -> Result<Head, String> {
     let mut received = BytesMut::new();
     while let Some(data) = connection.read().await {
         received.extend_from_slice(&data);

@@ -99,9 +99,9 @@ fn rights(request: &Request) -> Vec<Right<'_>> {
             of("patch", "nodes", "", node),
             Right { subresource: "eviction", ..of("create", "pods", "", "") },
         ],
-        Request::DeletePod { namespace, pod } => vec![of("delete", "pods", namespace, pod)],
+        Request::DeletePod { namespace, pod, .. } => vec![of("delete", "pods", namespace, pod)],
         // There is no verb for it in Kubernetes; whoever may run a command in it could as well.
-        Request::RestartPod { namespace, pod } => {
+        Request::RestartPod { namespace, pod, .. } => {
             vec![Right { subresource: "exec", ..of("create", "pods", namespace, pod) }]
         }
         Request::SetDesired { namespace, device, .. } => vec![Right {
@@ -278,8 +278,14 @@ mod tests {
                 Request::Drain { node: "e".into() },
                 "patch nodes `e`, create pods/eviction in all namespaces",
             ),
-            (Request::DeletePod { namespace: ns(), pod: pod() }, "delete pods `default/web`"),
-            (Request::RestartPod { namespace: ns(), pod: pod() }, "create pods/exec `default/web`"),
+            (
+                Request::DeletePod { namespace: ns(), pod: pod(), grace_period: None },
+                "delete pods `default/web`",
+            ),
+            (
+                Request::RestartPod { namespace: ns(), pod: pod(), dry_run: false },
+                "create pods/exec `default/web`",
+            ),
         ];
         for (request, want) in cases {
             assert_eq!(told(&request), want);

@@ -1,11 +1,14 @@
-//! What a reader may ask for, carried out at the API server.
+//! What a reader may ask for, carried out at the API server, or by the node itself.
 //!
 //! Owns: the list of requests that are answered here.
 //! Called by: `server.rs`, one task per request; the dashboard itself, where there is no stream.
 //! Never: believes a name; `Path` refuses what is none.
 
+use std::time::Duration;
+
 use api::config::yaml;
-use api::names::Kind;
+use api::names::{Kind, ObjectKey};
+use api::printable::printable;
 use api::raw::RawJson;
 use api::status::row::{RowKey, RowKind};
 use api::status::stream::Request;
@@ -15,12 +18,34 @@ use serde_json::{Value, json};
 
 use super::logs;
 use crate::apiserver::{ApiError, ApiServer, Patch, Path};
+use crate::cloudstream::{NodeApis, Question, Verb};
 
 /// A device that somebody else has changed meanwhile is read so often.
 const CONFLICTS: u32 = 4;
 
-/// The requests that are answered here, as `hello` names them.
-pub const REQUESTS: [&str; 6] = ["yaml", "cordon", "drain", "deletePod", "setDesired", "logs"];
+/// The requests that an API server alone can answer, as `hello` names them.
+const REQUESTS: [&str; 6] = ["yaml", "cordon", "drain", "deletePod", "setDesired", "logs"];
+/// Answers of nodes to a restart have a few names.
+const ANSWER: usize = 64 << 10;
+/// A container may take its time to end.
+const RESTART_LIMIT: Duration = Duration::from_secs(120);
+
+/// Who carries requests out.
+#[derive(Debug, Clone)]
+pub struct Means {
+    /// The API server.
+    pub api: ApiServer,
+    /// The nodes' own APIs; only cloudcore reaches those.
+    pub nodes: Option<NodeApis>,
+}
+
+impl Means {
+    /// The requests that can be answered so, as `hello` names them.
+    pub fn requests(&self) -> Vec<String> {
+        let more = self.nodes.is_some().then_some("restartPod");
+        REQUESTS.into_iter().chain(more).map(str::to_owned).collect()
+    }
+}
 
 /// Takes the next lines of a log; false once nobody wants more.
 pub type Lines<'a> = &'a (dyn Fn(Vec<String>) -> BoxFuture<'static, bool> + Send + Sync);
@@ -28,20 +53,21 @@ pub type Lines<'a> = &'a (dyn Fn(Vec<String>) -> BoxFuture<'static, bool> + Send
 /// Carries one out; the answer, or why there is none. Lines of a log go to `lines` before that.
 ///
 /// # Errors
-/// What the API server said, in words.
-pub async fn answer(api: &ApiServer, request: Request, lines: Lines<'_>) -> Result<String, String> {
+/// What the API server or the node said, in words.
+pub async fn answer(means: &Means, request: Request, lines: Lines<'_>) -> Result<String, String> {
+    let api = &means.api;
     let outcome = match request {
         Request::Yaml { key } => show(api, &key).await,
         Request::Cordon { node, on } => cordon(api, &node, on).await,
         Request::Drain { node } => drain(api, &node).await,
-        Request::DeletePod { namespace, pod } => delete(api, &namespace, &pod).await,
+        Request::DeletePod { namespace, pod, grace_period } => {
+            delete(api, &namespace, &pod, grace_period).await
+        }
         Request::Logs { namespace, pod, container, follow, tail } => {
             logs::read(api, &namespace, &pod, &logs::Part { container, follow, tail }, lines).await
         }
-        Request::RestartPod { .. } => {
-            return Err("nothing on the way to an edge restarts the containers of a pod; delete \
-                        the pod, and its controller makes another"
-                .to_owned());
+        Request::RestartPod { namespace, pod, dry_run } => {
+            return restart(means, &namespace, &pod, dry_run).await;
         }
         Request::SetDesired { namespace, device, property, value } => {
             return desire(api, &namespace, &device, &property, &value).await;
@@ -91,9 +117,53 @@ async fn cordon(api: &ApiServer, node: &str, on: bool) -> Result<String, ApiErro
     Ok(format!("node {node} {}", if on { "cordoned" } else { "uncordoned" }))
 }
 
-async fn delete(api: &ApiServer, namespace: &str, pod: &str) -> Result<String, ApiError> {
-    api.delete(&pod_path(namespace, pod)?, &RawJson::null()).await?;
+async fn delete(
+    api: &ApiServer,
+    namespace: &str,
+    pod: &str,
+    grace: Option<u32>,
+) -> Result<String, ApiError> {
+    let options = match grace {
+        None => RawJson::null(),
+        Some(seconds) => body(&json!({
+            "apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": seconds,
+        })),
+    };
+    api.delete(&pod_path(namespace, pod)?, &options).await?;
     Ok(format!("pod {namespace}/{pod} is being deleted"))
+}
+
+/// The node stops the pod's containers, and edged starts them again as after any other end.
+async fn restart(means: &Means, namespace: &str, pod: &str, dry: bool) -> Result<String, String> {
+    #[derive(Deserialize)]
+    struct Restarted {
+        containers: Vec<String>,
+    }
+    let Some(nodes) = &means.nodes else {
+        return Err(
+            "the Kubernetes API restarts no containers: cloudcore's status stream does, and \
+                    `keadm ctl restart pod` on the pod's node"
+                .to_owned(),
+        );
+    };
+    // For its check alone: what goes into a path is a name.
+    pod_path(namespace, pod).map_err(|e| e.to_string())?;
+    let key = namespace.parse().map(|namespace| ObjectKey::new(namespace, Kind::Pod, pod));
+    let node = key.ok().and_then(|key| nodes.node_of(&key));
+    let node = node.ok_or_else(|| format!("pod {namespace}/{pod} is on no edge node"))?;
+    let question = Question {
+        verb: Verb::Post,
+        path: format!("/restart/{namespace}/{pod}"),
+        query: if dry { "dryRun=true" } else { "" },
+        limit: ANSWER,
+        within: RESTART_LIMIT,
+    };
+    let answer = nodes.ask(&node, &question).await.map_err(|e| e.to_string())?;
+    let done: Restarted = serde_json::from_slice(&answer)
+        .map_err(|_| format!("node `{node}` answers something else than which containers"))?;
+    let doing = if dry { "would be restarted" } else { "restarted" };
+    let all = done.containers.join(", ");
+    Ok(format!("pod {namespace}/{pod} on node {node} {doing}: {}", printable(&all, 400)))
 }
 
 /// The list of properties can only be replaced as a whole; the version that was read goes with it,

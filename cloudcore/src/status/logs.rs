@@ -1,16 +1,14 @@
 //! The log of a container, line by line, from the API server.
 //!
-//! Owns: how long a line may be; what is longer is cut, and never held as a whole.
+//! Owns: which part of a log is asked for.
 //! Called by: `actions.rs`.
 //! Never: reads on while whoever asked has not taken what there is.
 
+use api::status::lines;
 use futures::{AsyncBufRead, AsyncBufReadExt};
 
 use super::actions::{Lines, pod_path};
 use crate::apiserver::{ApiError, ApiServer};
-
-/// A line has at most so many bytes: 16 KiB.
-const LINE: usize = 16 << 10;
 
 /// Which part of a pod's log.
 pub(super) struct Part {
@@ -48,62 +46,25 @@ pub(super) async fn read(
 }
 
 /// Whatever is there at one time is told at one time.
-async fn copy(body: impl AsyncBufRead, lines: Lines<'_>) -> std::io::Result<()> {
+async fn copy(body: impl AsyncBufRead, told: Lines<'_>) -> std::io::Result<()> {
     let mut body = std::pin::pin!(body);
-    let mut line = Line::default();
+    let mut lines = lines::Lines::default();
     loop {
-        let chunk = body.fill_buf().await?;
-        let read = chunk.len();
+        let piece = body.fill_buf().await?;
+        let read = piece.len();
         if read == 0 {
             break;
         }
-        let mut found = Vec::new();
-        let mut rest = chunk;
-        while let Some(end) = rest.iter().position(|b| *b == b'\n') {
-            line.take_in(&rest[..end]);
-            found.push(line.end());
-            rest = &rest[end + 1..];
-        }
-        line.take_in(rest);
+        let found = lines.push(piece);
         body.as_mut().consume(read);
-        if !found.is_empty() && !lines(found).await {
+        if !found.is_empty() && !told(found).await {
             return Ok(());
         }
     }
-    if !line.is_empty() {
-        lines(vec![line.end()]).await;
+    if let Some(last) = lines.end() {
+        told(vec![last]).await;
     }
     Ok(())
-}
-
-/// A line that is not yet whole.
-#[derive(Default)]
-struct Line {
-    bytes: Vec<u8>,
-    cut: u64,
-}
-
-impl Line {
-    fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    fn take_in(&mut self, more: &[u8]) {
-        let fits = more.len().min(LINE - self.bytes.len());
-        self.bytes.extend_from_slice(&more[..fits]);
-        self.cut += (more.len() - fits) as u64;
-    }
-
-    /// The line as text, and an empty one begins.
-    fn end(&mut self) -> String {
-        let bytes = std::mem::take(&mut self.bytes);
-        let mut text = String::from_utf8_lossy(&bytes).trim_end_matches('\r').to_owned();
-        let cut = std::mem::take(&mut self.cut);
-        if cut > 0 {
-            text.push_str(&format!(" [{cut} more bytes of this line are left out]"));
-        }
-        text
-    }
 }
 
 #[cfg(test)]
@@ -135,17 +96,6 @@ mod tests {
         chunks.push(vec![0xff, b'!']);
         let lines = told(chunks).await;
         assert_eq!(lines, ["one", "two", "", "bad \u{1b}[2J \u{e4}\u{fffd}!"]);
-    }
-
-    #[tokio::test]
-    async fn a_huge_line_is_cut_and_what_follows_is_not_lost() {
-        let mut chunks = vec![vec![b'x'; 1 << 20]; 64];
-        chunks.push(b"\nafter\n".to_vec());
-        let lines = told(chunks).await;
-        assert_eq!(lines[1], "after");
-        let left_out = (64 << 20) - LINE;
-        assert!(lines[0].ends_with(&format!(" [{left_out} more bytes of this line are left out]")));
-        assert!(lines[0].len() < LINE + 100);
     }
 
     #[tokio::test]

@@ -20,6 +20,7 @@ pub(crate) mod remote;
 mod server;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -93,6 +94,8 @@ struct Table {
     dirty: HashMap<NodeName, Millis>,
     /// While a watch lists anew: what has been seen so far.
     seen: HashMap<RowKind, HashSet<RowKey>>,
+    /// What of processor (in thousandths of a core) and memory a node has.
+    capacity: HashMap<String, (u64, u64)>,
 }
 
 /// See the module.
@@ -102,6 +105,8 @@ pub struct Status {
     changed: watch::Sender<u64>,
     /// Readers that want the message flow. Without any, no line is made.
     flow: AtomicUsize,
+    /// Readers that want to know what nodes and pods use. Without any, no node is asked.
+    usage_wanted: watch::Sender<usize>,
     metrics: Metrics,
 }
 
@@ -109,7 +114,8 @@ impl Status {
     /// An empty table.
     pub fn new(metrics: Metrics) -> Self {
         let (changed, _) = watch::channel(0);
-        Self { table: Mutex::default(), changed, flow: AtomicUsize::new(0), metrics }
+        let (usage_wanted, _) = watch::channel(0);
+        Self { table: Mutex::default(), changed, flow: AtomicUsize::new(0), usage_wanted, metrics }
     }
 
     fn change(&self, what: impl FnOnce(&mut Table)) {
@@ -352,7 +358,11 @@ impl Status {
     /// A node, a pod of an edge node, or a device, as a watch has shown it.
     pub fn object(&self, object: &Object) {
         let Some(mut row) = objects::row(object) else { return };
+        let capacity = objects::capacity(object);
         self.change(|table| {
+            if let (Row::Node(node), Some(capacity)) = (&row, capacity) {
+                table.capacity.insert(node.name.clone(), capacity);
+            }
             let key = row.key();
             if let Some(seen) = table.seen.get_mut(&key.kind) {
                 seen.insert(key.clone());
@@ -366,7 +376,10 @@ impl Status {
                     new.usage = old.usage;
                 }
                 (Row::Device(new), Some(Row::Device(old))) => devices::keep(new, old),
-                (Row::Node(new), _) => {
+                (Row::Node(new), old) => {
+                    if let Some(Row::Node(old)) = old {
+                        new.usage = old.usage;
+                    }
                     if let Ok(name) = new.name.parse::<NodeName>()
                         && let Some(hot) = table.hot.get(&name)
                     {
@@ -384,6 +397,9 @@ impl Status {
         if objects::row_kind(&key.kind).is_some() {
             let key = objects::row_key(key);
             self.change(|table| {
+                if key.kind == RowKind::Node {
+                    table.capacity.remove(&key.key);
+                }
                 table.board.remove(&key, now());
             });
         }
@@ -401,6 +417,7 @@ impl Status {
             for key in gone {
                 table.board.remove(&key, now());
             }
+            table.capacity.remove(node.as_str());
             if table.hot.get(node).is_some_and(|hot| hot.link.is_none()) {
                 table.hot.remove(node);
                 table.dirty.remove(node);

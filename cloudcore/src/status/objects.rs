@@ -38,6 +38,17 @@ pub(super) fn row(object: &Object) -> Option<Row> {
     }
 }
 
+/// What of processor (in thousandths of a core) and memory a node has, as its object says.
+pub(super) fn capacity(object: &Object) -> Option<(u64, u64)> {
+    if object.key.kind != Kind::Node {
+        return None;
+    }
+    let capacity = object.text.to::<Node>().ok()?.status?.capacity?;
+    let cpu = capacity.get("cpu").and_then(|q| api::quantity::thousandths(&q.0));
+    let memory = capacity.get("memory").and_then(|q| api::quantity::whole(&q.0));
+    Some((cpu.unwrap_or(0), memory.unwrap_or(0)))
+}
+
 /// What a request is called in the message flow.
 pub(super) fn label(request: &Request) -> &'static str {
     match request {

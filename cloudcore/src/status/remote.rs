@@ -21,6 +21,7 @@ use tracing::{debug, info};
 
 use super::Status;
 use super::access::{self, Access, Refused, User};
+use super::actions::Means;
 use super::server::{PATH, Reader, SIZES, STOPPING};
 use crate::apiserver::ApiServer;
 
@@ -67,12 +68,7 @@ fn answered(refused: Refused) -> (StatusCode, String) {
 
 impl Stream {
     /// Serves the reader until it goes, may read no longer, or cloudcore stops.
-    pub(crate) async fn run(
-        self,
-        status: Arc<Status>,
-        api: ApiServer,
-        stopping: CancellationToken,
-    ) {
+    pub(crate) async fn run(self, status: Arc<Status>, means: Means, stopping: CancellationToken) {
         let io = match timeout(service::stream::HANDSHAKE, self.upgrade).await {
             Ok(Ok(io)) => TokioIo::new(io),
             Ok(Err(error)) => return debug!(%error, "a reader of the stream went before it began"),
@@ -81,11 +77,11 @@ impl Stream {
         info!(user = %self.user.name.escape_debug(), "a reader of the status stream");
         let config = Some(SIZES.websocket());
         let socket = WebSocketStream::from_raw_socket(io, Role::Server, config).await;
-        let reader = Reader::new(status, api.clone(), Access::Of(Arc::clone(&self.user)));
+        let reader = Reader::new(status, means.clone(), Access::Of(Arc::clone(&self.user)));
         let until = async {
             tokio::select! {
                 () = stopping.cancelled() => STOPPING.to_owned(),
-                why = forbidden(&api, &self.user) => why,
+                why = forbidden(&means.api, &self.user) => why,
             }
         };
         service::stream::session(socket, reader, SIZES, until).await;

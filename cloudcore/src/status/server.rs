@@ -20,8 +20,8 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::access::Access;
+use super::actions::Means;
 use super::{Status, actions, now};
-use crate::apiserver::ApiServer;
 
 /// Readers of the unix socket at one time.
 const READERS: usize = 64;
@@ -51,10 +51,10 @@ impl Bound {
     }
 
     /// Serves readers until told to stop.
-    pub async fn serve(self, status: Arc<Status>, api: ApiServer, stopping: CancellationToken) {
+    pub async fn serve(self, status: Arc<Status>, means: Means, stopping: CancellationToken) {
         info!(path = %self.0.path().display(), "serving the status stream");
         let told = stopping.clone();
-        let each = |stream| serve(stream, Arc::clone(&status), api.clone(), stopping.clone());
+        let each = |stream| serve(stream, Arc::clone(&status), means.clone(), stopping.clone());
         self.0.accept(READERS, told, each).await;
     }
 }
@@ -63,13 +63,13 @@ impl Bound {
 pub(super) fn serve<S>(
     stream: S,
     status: Arc<Status>,
-    api: ApiServer,
+    means: Means,
     stopping: CancellationToken,
 ) -> impl Future<Output = ()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let reader = Reader::new(status, api, Access::Everything);
+    let reader = Reader::new(status, means, Access::Everything);
     async move {
         let until = async {
             stopping.cancelled().await;
@@ -85,21 +85,23 @@ pub(crate) const STOPPING: &str = "cloudcore is stopping";
 /// One reader.
 pub(crate) struct Reader {
     status: Arc<Status>,
-    api: ApiServer,
+    means: Means,
     access: Access,
     told: Told,
+    usage: bool,
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
         self.set_flow(false);
+        self.set_usage(false);
     }
 }
 
 impl Reader {
     /// A reader that has been told nothing.
-    pub(crate) fn new(status: Arc<Status>, api: ApiServer, access: Access) -> Self {
-        Self { status, api, access, told: Told::default() }
+    pub(crate) fn new(status: Arc<Status>, means: Means, access: Access) -> Self {
+        Self { status, means, access, told: Told::default(), usage: false }
     }
 
     fn set_flow(&mut self, on: bool) {
@@ -112,16 +114,22 @@ impl Reader {
         }
     }
 
+    fn set_usage(&mut self, on: bool) {
+        if std::mem::replace(&mut self.usage, on) != on {
+            self.status.usage_wanted.send_modify(|n| *n = if on { *n + 1 } else { *n - 1 });
+        }
+    }
+
     fn begin(&self, id: u64, request: Request, say: &mpsc::Sender<String>) -> Job {
-        let (api, access, say) = (self.api.clone(), self.access.clone(), say.clone());
+        let (means, access, say) = (self.means.clone(), self.access.clone(), say.clone());
         Box::pin(async move {
             // A reader that takes no line keeps the log waiting, and nothing else.
             let lines = move |lines| -> BoxFuture<'static, bool> {
                 let (say, text) = (say.clone(), write(&ToReader::Log(LogLines { id, lines })));
                 Box::pin(async move { say.send(text).await.is_ok() })
             };
-            let outcome = match access.may(&api, &request).await {
-                Ok(()) => actions::answer(&api, request, &lines).await,
+            let outcome = match access.may(&means.api, &request).await {
+                Ok(()) => actions::answer(&means, request, &lines).await,
                 Err(refusal) => Err(refusal),
             };
             write(&ToReader::Done(match outcome {
@@ -143,7 +151,7 @@ impl Feed for Reader {
             server: format!("cloudcore {}", env!("CARGO_PKG_VERSION")),
             node: None,
             now: now(),
-            requests: actions::REQUESTS.map(str::to_owned).to_vec(),
+            requests: self.means.requests(),
         }))
     }
 
@@ -162,6 +170,10 @@ impl Feed for Reader {
         Ok(match FromReader::read(text)? {
             Ok(FromReader::Flow { on }) => {
                 self.set_flow(on);
+                Heard::Nothing
+            }
+            Ok(FromReader::Usage { on }) => {
+                self.set_usage(on);
                 Heard::Nothing
             }
             Ok(FromReader::Request { id, request }) => {

@@ -15,6 +15,7 @@ use tokio::net::UnixStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
 
+use super::actions::Means;
 use super::server::serve;
 use super::*;
 use crate::apiserver::ApiServer;
@@ -49,6 +50,11 @@ fn api(answer: Value) -> ApiServer {
         async move { Ok::<_, std::convert::Infallible>(http::Response::new(body)) }
     });
     ApiServer::new(kube::Client::new(service, "default"), Metrics::default())
+}
+
+/// The same, and no nodes.
+fn means(answer: Value) -> Means {
+    Means { api: api(answer), nodes: None }
 }
 
 fn rows(status: &Status) -> BTreeMap<String, Row> {
@@ -154,7 +160,7 @@ async fn say<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut Socket<S>, what: &F
 /// A reader of `status` that has had its hello.
 async fn reader(status: &Arc<Status>, answer: Value, buffer: usize) -> Socket<DuplexStream> {
     let (ours, theirs) = tokio::io::duplex(buffer);
-    tokio::spawn(serve(theirs, Arc::clone(status), api(answer), CancellationToken::new()));
+    tokio::spawn(serve(theirs, Arc::clone(status), means(answer), CancellationToken::new()));
     let mut socket = handshake(ours).await;
     let ToReader::Hello(hello) = next(&mut socket).await else { panic!("no hello") };
     assert!(hello.requests.iter().any(|r| r == "yaml"));
@@ -226,8 +232,12 @@ async fn a_reader_that_never_reads_is_let_go() {
         status.object(&node(&format!("edge-{i}")));
     }
     let (ours, theirs) = tokio::io::duplex(512);
-    let server =
-        tokio::spawn(serve(theirs, Arc::clone(&status), api(json!({})), CancellationToken::new()));
+    let server = tokio::spawn(serve(
+        theirs,
+        Arc::clone(&status),
+        means(json!({})),
+        CancellationToken::new(),
+    ));
     let socket = handshake(ours).await;
     server.await.unwrap();
     drop(socket);
@@ -311,6 +321,7 @@ async fn a_desired_value_is_set_and_nothing_else_of_the_device_changes() {
         }
     });
     let api = ApiServer::new(kube::Client::new(service, "default"), Metrics::default());
+    let means = Means { api, nodes: None };
     let set = |property: &str| Request::SetDesired {
         namespace: "default".into(),
         device: "thermo".into(),
@@ -318,7 +329,7 @@ async fn a_desired_value_is_set_and_nothing_else_of_the_device_changes() {
         value: "21".into(),
     };
     let nobody = |_: Vec<String>| -> futures::future::BoxFuture<'static, bool> { unreachable!() };
-    let said = super::actions::answer(&api, set("target"), &nobody).await.unwrap();
+    let said = super::actions::answer(&means, set("target"), &nobody).await.unwrap();
     assert_eq!(said, "target of device default/thermo shall be 21");
     let patches = patches.lock().clone();
     assert_eq!(patches.len(), 2, "the conflict is no failure");
@@ -326,7 +337,7 @@ async fn a_desired_value_is_set_and_nothing_else_of_the_device_changes() {
     let wanted = json!({"value": "21", "metadata": {"a": "b"}});
     assert_eq!(patches[1]["spec"]["properties"][1]["desired"], wanted);
     assert_eq!(patches[1]["spec"]["properties"][0], json!({"name": "other", "reportCycle": 5}));
-    let refused = super::actions::answer(&api, set("nothing"), &nobody).await.unwrap_err();
+    let refused = super::actions::answer(&means, set("nothing"), &nobody).await.unwrap_err();
     assert!(refused.contains("has no property `nothing`"), "{refused}");
 }
 
@@ -359,7 +370,12 @@ async fn web_pages_and_other_paths_are_refused() {
     let other = "ws://localhost/".into_client_request().unwrap();
     for (request, code) in [(page, 403), (other, 404)] {
         let (ours, theirs) = tokio::io::duplex(4096);
-        tokio::spawn(serve(theirs, Arc::clone(&status), api(json!({})), CancellationToken::new()));
+        tokio::spawn(serve(
+            theirs,
+            Arc::clone(&status),
+            means(json!({})),
+            CancellationToken::new(),
+        ));
         match tokio_tungstenite::client_async(request, ours).await {
             Err(Error::Http(answer)) => assert_eq!(answer.status(), code),
             other => panic!("{other:?}"),
@@ -377,7 +393,7 @@ async fn the_socket_is_its_owners_and_goes_with_the_server() {
     assert_eq!(mode & 0o777, 0o600);
     let stopping = CancellationToken::new();
     let status = Arc::new(Status::new(Metrics::default()));
-    let server = tokio::spawn(bound.serve(status, api(json!({})), stopping.clone()));
+    let server = tokio::spawn(bound.serve(status, means(json!({})), stopping.clone()));
     let mut socket = handshake(UnixStream::connect(&path).await.unwrap()).await;
     assert!(matches!(next(&mut socket).await, ToReader::Hello(_)));
     let error = Bound::bind(&path).await.unwrap_err();
@@ -391,6 +407,38 @@ async fn the_socket_is_its_owners_and_goes_with_the_server() {
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists());
     Bound::bind(&path).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pod_is_restarted_through_its_node_or_it_is_said_why_not() {
+    let nobody = |_: Vec<String>| -> futures::future::BoxFuture<'static, bool> { unreachable!() };
+    let restart = |namespace: &str, pod: &str| Request::RestartPod {
+        namespace: namespace.into(),
+        pod: pod.into(),
+        dry_run: false,
+    };
+    let only_api = means(json!({}));
+    assert!(!only_api.requests().contains(&"restartPod".to_owned()));
+    let why = super::actions::answer(&only_api, restart("default", "web"), &nobody).await;
+    assert!(why.unwrap_err().contains("the Kubernetes API restarts no containers"));
+    let index = Arc::new(Mutex::new(crate::edgecontroller::index::Index::default()));
+    let labels = json!({"node-role.kubernetes.io/edge": ""});
+    let edge = json!({"metadata": {"name": "edge-1", "uid": "n", "resourceVersion": "1", "labels": labels}});
+    index.lock().apply_node(object(Kind::Node, &edge));
+    index.lock().apply_pod(pod("web", "u", "Running"));
+    let nodes = crate::cloudstream::NodeApis::new(Default::default(), index);
+    let means = Means { nodes: Some(nodes), ..only_api };
+    assert!(means.requests().contains(&"restartPod".to_owned()));
+    for (namespace, pod, why) in [
+        ("default", "web", "node `edge-1` has no tunnel to this cloudcore"),
+        ("default", "nobody", "pod default/nobody is on no edge node"),
+    ] {
+        let said = super::actions::answer(&means, restart(namespace, pod), &nobody).await;
+        let said = said.unwrap_err();
+        assert!(said.contains(why), "{said}");
+    }
+    let path = super::actions::answer(&means, restart("default", "../../exec"), &nobody).await;
+    assert!(!path.unwrap_err().contains("edge node"), "it is no name");
 }
 
 #[test]

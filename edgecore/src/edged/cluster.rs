@@ -71,6 +71,8 @@ pub(crate) struct StoreAndLink {
     pub(crate) is_new: bool,
     /// What is shown on this machine.
     pub(crate) shown: Status,
+    /// Whether the cloud is told of events; this machine is in any case.
+    pub(crate) report_events: bool,
 }
 
 impl StoreAndLink {
@@ -146,7 +148,9 @@ impl Cluster for StoreAndLink {
 
     fn event(&self, event: Event) {
         self.shown.event(&event);
-        self.to_cloud.event(event);
+        if self.report_events {
+            self.to_cloud.event(event);
+        }
     }
 
     fn mirror_pod<'a>(&'a self, pod: &'a Pod) -> BoxFuture<'a, ()> {

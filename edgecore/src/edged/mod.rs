@@ -100,8 +100,6 @@ pub struct EdgedConfig {
     pub image_gc_high_percent: u8,
     /// .. until this is reached.
     pub image_gc_low_percent: u8,
-    /// Whether events are reported.
-    pub report_events: bool,
     /// Secrets are put into file systems in memory. Needs privileges; only tests do without.
     pub secrets_in_memory: bool,
     /// The time.
@@ -213,8 +211,7 @@ async fn shared(
         host_ips: host_ips.clone(),
         secrets_in_memory: config.secrets_in_memory,
     };
-    let recorder =
-        recorder::Recorder::new(cluster.clone(), &config.node, config.clock, config.report_events);
+    let recorder = recorder::Recorder::new(cluster.clone(), &config.node, config.clock);
     Shared {
         runtime,
         cluster,

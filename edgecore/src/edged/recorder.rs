@@ -30,13 +30,12 @@ pub(crate) struct Recorder {
     cluster: Arc<dyn Cluster>,
     node: String,
     clock: Clock,
-    enabled: bool,
     told: Mutex<HashMap<u64, Nanos>>,
 }
 
 impl Recorder {
-    pub(crate) fn new(cluster: Arc<dyn Cluster>, node: &str, clock: Clock, enabled: bool) -> Self {
-        Self { cluster, node: node.to_owned(), clock, enabled, told: Mutex::default() }
+    pub(crate) fn new(cluster: Arc<dyn Cluster>, node: &str, clock: Clock) -> Self {
+        Self { cluster, node: node.to_owned(), clock, told: Mutex::default() }
     }
 
     /// Says something about a pod.
@@ -70,7 +69,7 @@ impl Recorder {
             }
         }
         let now = self.clock.now();
-        if !self.enabled || !self.is_news(pod, field.as_deref(), reason, &message, now) {
+        if !self.is_news(pod, field.as_deref(), reason, &message, now) {
             return;
         }
         let namespace = podspec::namespace(pod).to_owned();

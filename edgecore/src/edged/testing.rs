@@ -38,7 +38,6 @@ pub(crate) fn config(dir: &Path, clock: Clock) -> EdgedConfig {
         eviction_hard: Default::default(),
         image_gc_high_percent: 100,
         image_gc_low_percent: 100,
-        report_events: true,
         secrets_in_memory: false,
         clock,
     }

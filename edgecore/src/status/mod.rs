@@ -6,8 +6,10 @@
 //!
 //! Owns: the board of this node's rows, and the measuring of what it and its pods use.
 //! Called by: `edged` (node, pods, events), `app.rs`.
-//! Never: changes anything; asks the cloud; is reachable from another machine.
+//! Never: asks the cloud; is reachable from another machine; does more than this machine's root could
+//! through the local API.
 
+mod answer;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,7 @@ use service::stream::{SocketError, UnixSocket};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::edged::LocalApi;
 use crate::edged::runtime::ContainerRuntime;
 use crate::edgehub::ToCloud;
 use crate::edgehub::link::LinkState;
@@ -233,9 +236,14 @@ impl Status {
     }
 
     /// Serves readers until told to stop.
-    pub(crate) async fn serve(self, socket: UnixSocket, stopping: CancellationToken) {
+    pub(crate) async fn serve(
+        self,
+        socket: UnixSocket,
+        own: Option<LocalApi>,
+        stopping: CancellationToken,
+    ) {
         tracing::info!(path = %socket.path().display(), "serving the status stream");
-        stream::serve(self, socket, stopping).await;
+        stream::serve(self, socket, own, stopping).await;
     }
 }
 

@@ -2,25 +2,34 @@
 //!
 //! Owns: one cursor per reader.
 //! Called by: `service::stream`, which has the socket.
-//! Never: answers a request: an edge is asked, not told.
+//! Never: answers what is the cloud's to do.
 
 use api::status::reader::{Look, Reader as Told};
-use api::status::stream::{Done, FromReader, Hello, MAX_REQUEST, MAX_UPDATE, ToReader, VERSION};
+use api::status::stream::{
+    Done, FromReader, Hello, LogLines, MAX_REQUEST, MAX_UPDATE, ToReader, VERSION,
+};
+use futures::future::BoxFuture;
 use service::CancellationToken;
 use service::stream::{Feed, Heard, Pace, Sizes, UnixSocket};
 use tokio::sync::{mpsc, watch};
 
-use super::{Status, now};
+use super::{Status, answer, now};
+use crate::edged::LocalApi;
 
 /// Readers at one time.
 const READERS: usize = 16;
 const PATH: &str = "/status/v1";
 const SIZES: Sizes = Sizes { request: MAX_REQUEST, update: MAX_UPDATE };
 
-pub(super) async fn serve(status: Status, socket: UnixSocket, stopping: CancellationToken) {
+pub(super) async fn serve(
+    status: Status,
+    socket: UnixSocket,
+    own: Option<LocalApi>,
+    stopping: CancellationToken,
+) {
     let told = stopping.clone();
     let each = |stream| {
-        let (reader, stopping) = (Reader::new(status.clone()), stopping.clone());
+        let (reader, stopping) = (Reader::new(status.clone(), own.clone()), stopping.clone());
         async move {
             let until = async {
                 stopping.cancelled().await;
@@ -34,13 +43,14 @@ pub(super) async fn serve(status: Status, socket: UnixSocket, stopping: Cancella
 
 pub(super) struct Reader {
     status: Status,
+    own: Option<LocalApi>,
     told: Told,
 }
 
 impl Reader {
-    pub(super) fn new(status: Status) -> Self {
+    pub(super) fn new(status: Status, own: Option<LocalApi>) -> Self {
         status.0.readers.send_modify(|n| *n += 1);
-        Self { status, told: Told::default() }
+        Self { status, own, told: Told::default() }
     }
 }
 
@@ -61,7 +71,7 @@ impl Feed for Reader {
             server: format!("edgecore {}", env!("CARGO_PKG_VERSION")),
             node: Some(self.status.0.node.to_string()),
             now: now(),
-            requests: Vec::new(),
+            requests: self.own.iter().flat_map(|_| answer::REQUESTS).map(str::to_owned).collect(),
         }))
     }
 
@@ -76,19 +86,31 @@ impl Feed for Reader {
         updates.into_iter().map(|update| write(&ToReader::Update(Box::new(update)))).collect()
     }
 
-    fn heard(&mut self, text: &str, _: &mpsc::Sender<String>) -> Result<Heard, String> {
+    fn heard(&mut self, text: &str, say: &mpsc::Sender<String>) -> Result<Heard, String> {
         Ok(match FromReader::read(text)? {
             Ok(FromReader::Flow { on }) => {
                 self.told.set_flow(on);
                 Heard::Nothing
             }
-            Ok(FromReader::Request { id, .. }) => {
-                let error = "an edge shows itself and answers no requests; ask the cloud";
-                Heard::Say(write(&ToReader::Done(Done {
-                    id,
-                    error: error.to_owned(),
-                    ..Done::default()
-                })))
+            // It is measured always, and more often while somebody reads.
+            Ok(FromReader::Usage { .. }) => Heard::Nothing,
+            Ok(FromReader::Request { id, request }) => {
+                let (own, node, say) = (self.own.clone(), self.status.0.node.clone(), say.clone());
+                let job = Box::pin(async move {
+                    // A reader that takes no line keeps the log waiting, and nothing else.
+                    let lines = move |lines| -> BoxFuture<'static, bool> {
+                        let (say, text) =
+                            (say.clone(), write(&ToReader::Log(LogLines { id, lines })));
+                        Box::pin(async move { say.send(text).await.is_ok() })
+                    };
+                    write(&ToReader::Done(
+                        match answer::answer(own, &node, request, &lines).await {
+                            Ok(text) => Done { id, text, ..Done::default() },
+                            Err(error) => Done { id, error, ..Done::default() },
+                        },
+                    ))
+                });
+                Heard::Begin { id, job }
             }
             Ok(FromReader::Stop { id }) => Heard::Stop { id },
             Err(unknown) => Heard::Say(write(&ToReader::Done(unknown))),

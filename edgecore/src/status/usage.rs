@@ -30,8 +30,7 @@ impl Meter {
         stats: &[ContainerStats],
     ) -> (Option<Usage>, HashMap<String, Usage>) {
         let pods = pods(&mut self.containers, stats);
-        let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-        let ticks = ticks(&text);
+        let ticks = facts::ticks();
         let before = std::mem::replace(&mut self.ticks, ticks);
         let available = facts::memory_available(&self.machine);
         let capacity = self.machine.cpus * 1000;
@@ -43,17 +42,6 @@ impl Meter {
         });
         (node, pods)
     }
-}
-
-/// The line `cpu` of /proc/stat: what was not idle, and all. Pure.
-fn ticks(text: &str) -> Option<(u64, u64)> {
-    let line = text.lines().find(|line| line.starts_with("cpu "))?;
-    // user nice system idle iowait irq softirq steal; guests are in user already.
-    let all: Vec<u64> =
-        line.split_whitespace().skip(1).take(8).map_while(|n| n.parse().ok()).collect();
-    let idle = all.get(3)? + all.get(4).unwrap_or(&0);
-    let sum: u64 = all.iter().sum();
-    Some((sum - idle, sum))
 }
 
 /// The part of `capacity` that was used between two readings. Pure.
@@ -109,10 +97,8 @@ mod tests {
 
     #[test]
     fn a_machine_that_idles_for_three_of_four_ticks_uses_a_quarter_of_its_cores() {
-        let before = ticks("cpu  100 0 0 300 0 0 0 0 9 9\ncpu0 1\n").unwrap();
-        let now = ticks("cpu  200 0 0 500 100 0 0 0 9 9\n").unwrap();
+        let (before, now) = ((100, 400), (200, 800));
         assert_eq!(share(before, now, 4000), 1000);
         assert_eq!(share(now, now, 4000), 0);
-        assert_eq!(ticks("nothing"), None);
     }
 }

@@ -142,9 +142,27 @@ fn look(cx: &Context, theme: Option<ThemeChoice>) -> Look {
 async fn source(args: &DashboardArgs, cx: &Context) -> Result<tui::Source, CommandError> {
     #[cfg(feature = "cloud")]
     if let Some((cloud, why)) = fleet::without_stream(&args.fleet, cx).await {
-        return Ok(tui::Source::Feed(kubernetes::feed(cloud, &why, args.fleet.request_timeout)));
+        let first = kubernetes::First::Cluster(why);
+        let feed = kubernetes::feed(cloud, first, args.fleet.clone(), cx.clone());
+        return Ok(tui::Source::Feed(feed));
     }
-    Ok(tui::Source::Stream(match fleet::endpoint(&args.fleet, cx).await? {
+    let endpoint = fleet::endpoint(&args.fleet, cx).await?;
+    // One that a cluster publishes has the cluster to fall back to.
+    #[cfg(feature = "cloud")]
+    if matches!(endpoint, Endpoint::Tls { .. })
+        && args.fleet.endpoint.is_none()
+        && let Ok(cloud) = args.fleet.kube.client_with(cx, None).await
+    {
+        let first = kubernetes::First::Stream(shown(endpoint));
+        let feed = kubernetes::feed(cloud, first, args.fleet.clone(), cx.clone());
+        return Ok(tui::Source::Feed(feed));
+    }
+    Ok(tui::Source::Stream(shown(endpoint)))
+}
+
+/// The same endpoint, for the dashboard's own connection.
+fn shown(endpoint: Endpoint) -> tui::Endpoint {
+    match endpoint {
         Endpoint::Unix(path) => tui::Endpoint::Unix(path.into()),
         Endpoint::Tls { at, config, token } => tui::Endpoint::Tls {
             host: at.host,
@@ -152,7 +170,7 @@ async fn source(args: &DashboardArgs, cx: &Context) -> Result<tui::Source, Comma
             config,
             token: token.map(tui::Token),
         },
-    }))
+    }
 }
 
 fn picture(

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use self::wanted::{Report, Wanted};
+use super::NamespaceArg;
 use crate::cloud::{Cloud, KubeConfigArg};
 use crate::context::Context;
 use crate::errors::{CommandError, Kind};
@@ -51,17 +52,8 @@ pub struct SetArgs {
     /// What it should be
     #[arg(value_name = "PROPERTY=VALUE", required = true, add = completions::ArgValueCompleter::new(crate::complete::properties))]
     values: Vec<String>,
-    /// The namespace of the device
-    #[arg(
-        short,
-        long,
-        value_name = "NAME",
-        default_value = "default",
-        env = "KEADM_NAMESPACE",
-        hide_env_values = true,
-        add = completions::ArgValueCompleter::new(crate::complete::namespaces)
-    )]
-    namespace: String,
+    #[command(flatten)]
+    namespace: NamespaceArg,
     /// Wait until the device reports the values
     #[arg(short, long)]
     wait: bool,
@@ -127,8 +119,10 @@ async fn set(
         return Ok(cx.printer.data(shape(args, wanted, &reports).to_string())?);
     }
     for one in wanted {
-        cx.printer
-            .data(format!("{}/{} {}={}", args.namespace, args.name, one.property, one.value))?;
+        cx.printer.data(format!(
+            "{}/{} {}={}",
+            args.namespace.namespace, args.name, one.property, one.value
+        ))?;
     }
     Ok(())
 }
@@ -144,7 +138,7 @@ fn shape(args: &SetArgs, wanted: &[Wanted], reports: &[Report]) -> Value {
         })
     };
     json!({
-        "namespace": args.namespace,
+        "namespace": args.namespace.namespace,
         "name": args.name,
         "dryRun": args.dry_run,
         "properties": wanted.iter().map(one).collect::<Vec<_>>(),
@@ -152,13 +146,13 @@ fn shape(args: &SetArgs, wanted: &[Wanted], reports: &[Report]) -> Value {
 }
 
 fn devices(cloud: &Cloud, args: &SetArgs) -> Api<Device> {
-    Api::namespaced(cloud.client.clone(), &args.namespace)
+    Api::namespaced(cloud.client.clone(), &args.namespace.namespace)
 }
 
 /// Checks and writes the values. Whoever changes the device at the same time keeps his change.
 async fn write(args: &SetArgs, wanted: &[Wanted], cloud: &Cloud) -> Result<Device, CommandError> {
     let devices = devices(cloud, args);
-    let what = format!("read the device `{}/{}`", args.namespace, args.name);
+    let what = format!("read the device `{}/{}`", args.namespace.namespace, args.name);
     let mut tries = 0;
     loop {
         let device = devices.get(&args.name).await.map_err(|e| {
@@ -186,7 +180,8 @@ async fn write(args: &SetArgs, wanted: &[Wanted], cloud: &Cloud) -> Result<Devic
                 tokio::time::sleep(Duration::from_millis(50 * u64::from(tries))).await;
             }
             Err(e) => {
-                let what = format!("change the device `{}/{}`", args.namespace, args.name);
+                let what =
+                    format!("change the device `{}/{}`", args.namespace.namespace, args.name);
                 return Err(cloud.error(&what, &e));
             }
         }
@@ -200,8 +195,8 @@ async fn model_of(
 ) -> Result<Option<DeviceModel>, CommandError> {
     let name = device.spec.device_model_ref.as_ref().and_then(|m| m.name.as_deref());
     let Some(name) = name.filter(|n| !n.is_empty()) else { return Ok(None) };
-    let models: Api<DeviceModel> = Api::namespaced(cloud.client.clone(), &args.namespace);
-    let what = format!("read the model `{}/{name}`", args.namespace);
+    let models: Api<DeviceModel> = Api::namespaced(cloud.client.clone(), &args.namespace.namespace);
+    let what = format!("read the model `{}/{name}`", args.namespace.namespace);
     models.get_opt(name).await.map_err(|e| cloud.error(&what, &e))
 }
 
@@ -213,7 +208,8 @@ async fn wait(
     cloud: &Cloud,
 ) -> Result<Vec<Report>, CommandError> {
     use futures::StreamExt as _;
-    let statuses: Api<DeviceStatus> = Api::namespaced(cloud.client.clone(), &args.namespace);
+    let statuses: Api<DeviceStatus> =
+        Api::namespaced(cloud.client.clone(), &args.namespace.namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={}", args.name));
     let mut events = Box::pin(watcher::watcher(statuses, config));
     let mut last: Option<DeviceStatusStatus> = None;

@@ -1,17 +1,25 @@
 //! `keadm top`: which nodes and pods use how much.
 
+use std::time::Duration;
+
+use api::status::stream::Update;
 use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
 
 use super::get::{self, SelectArgs};
 use crate::context::Context;
 use crate::errors::{CommandError, Kind as Failure};
-use crate::fleet::{Fleet, FleetArgs, Want};
+use crate::fleet::{self, Fleet, FleetArgs, Want};
 use crate::output::print::Writer;
 use crate::output::{OutputArgs, select};
 
+/// Nodes that say nothing for so long are left out.
+const MEASURED: Duration = Duration::from_secs(6);
+
 /// Show how much processor and memory nodes and pods use
 ///
-/// The figures are the nodes' own. What a node does not report is left out.
+/// The figures are the nodes' own: cloudcore asks them while somebody wants to know. What a node does not
+/// report is left out.
 #[derive(clap::Args, Debug)]
 pub struct TopArgs {
     /// Of what: nodes or pods
@@ -32,8 +40,17 @@ pub struct TopArgs {
 pub fn top(args: &TopArgs, cx: &Context) -> Result<(), CommandError> {
     let (kind, _) = get::target(&args.what, &[])?;
     cx.block_on(async {
-        let mut fleet = Fleet::open(&args.fleet, Want::default(), cx).await?;
-        let first = fleet.first().await?;
+        let want = Want { usage: true, ..Want::default() };
+        let mut fleet = Fleet::open(&args.fleet, want, cx).await?;
+        let mut first = fleet.first().await?;
+        // The nodes are asked only now, and twice: one reading tells no rate.
+        let end = Instant::now() + MEASURED;
+        while fleet.knows_links() && !measured(&first) {
+            match timeout_at(end, fleet.next()).await {
+                Ok(update) => fleet::merge(&mut first, update?),
+                Err(_) => break,
+            }
+        }
         let mut all = get::objects(kind, &first);
         all.retain(|object| args.select.matches(kind, object));
         let some = !all.is_empty();
@@ -44,12 +61,18 @@ pub fn top(args: &TopArgs, cx: &Context) -> Result<(), CommandError> {
                 format!("none of these {} has its use reported", kind.plural()),
             )
             .because(format!("it is not in {}", fleet.source()))
+            .hint("a node is asked through its tunnel: `edgeStream` there, `cloudStream` here")
             .hint("on the node itself, `keadm top nodes --local` shows it"));
         }
         sorted(&mut all, args);
         Ok(Writer::used(&cx.printer, &args.output, kind, args.select.all_namespaces)
             .all(&all, false, first.now)?)
     })
+}
+
+/// Whether every node that is connected has said what it uses. Pure.
+fn measured(all: &Update) -> bool {
+    all.nodes.iter().filter(|node| node.link.is_some()).all(|node| node.usage.is_some())
 }
 
 fn sorted(all: &mut [Value], args: &TopArgs) {

@@ -280,6 +280,27 @@ pub(crate) async fn without_stream(
     }
 }
 
+/// A stream of that cluster that answers now.
+#[cfg(all(feature = "cloud", feature = "dashboard"))]
+pub(crate) async fn reachable(args: &FleetArgs, cx: &Context) -> Option<Endpoint> {
+    let limit = args.request_timeout;
+    let given = args.kube.kube_config.as_ref().is_some_and(|file| !file.as_str().is_empty());
+    let here = sockets_here(cx, STATUS_SOCKET).into_iter().filter(|path| !given && path.exists());
+    for endpoint in here.map(Endpoint::Unix) {
+        if StreamReader::open(&endpoint, limit).await.is_ok() {
+            return Some(endpoint);
+        }
+    }
+    let published = async {
+        let cloud = args.kube.client_with(cx, None).await?;
+        let (at, ca) = published(&cloud).await?;
+        let endpoint = tls_endpoint(args, cx, at, Some(ca)).await?;
+        StreamReader::open(&endpoint, limit).await?;
+        Ok::<_, CommandError>(endpoint)
+    };
+    tokio::time::timeout(limit, published).await.ok()?.ok()
+}
+
 /// The stream's endpoint for the dashboard, which connects by itself.
 ///
 /// # Errors

@@ -4,7 +4,7 @@
 //! Called by: `fleet.rs`, `get devicemodels`.
 //! Never: makes up what the API does not know: links, queues, hop times stay empty.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use api::status::objects;
@@ -29,7 +29,7 @@ use crate::cloud::Cloud;
 use crate::errors::{CommandError, Kind};
 
 /// What is watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Of {
     Nodes,
     Pods,
@@ -48,6 +48,10 @@ pub struct Watching {
     /// Names of the edge nodes: pods of others are not shown.
     edges: Vec<String>,
     devices: BTreeMap<String, (Value, Option<Value>)>,
+    /// The names of what was told, by kind; what a new list lacks is gone.
+    told: BTreeMap<Of, BTreeSet<String>>,
+    /// Those that the list that is being read has had so far.
+    listed: BTreeMap<Of, BTreeSet<String>>,
     changes: Option<Changes>,
     waiting: VecDeque<Update>,
 }
@@ -87,6 +91,8 @@ impl Watching {
             limit,
             edges: Vec::new(),
             devices: BTreeMap::new(),
+            told: BTreeMap::new(),
+            listed: BTreeMap::new(),
             changes: None,
             waiting: VecDeque::new(),
         })
@@ -97,9 +103,19 @@ impl Watching {
     /// # Errors
     /// What the API server says, or that it says nothing in time.
     pub(super) async fn request(&self, request: Request) -> Result<String, CommandError> {
+        if matches!(request, Request::RestartPod { .. }) {
+            let text = "the Kubernetes API restarts no containers, and no status stream answers";
+            return Err(CommandError::new(Kind::Unsupported, text)
+                .hint(
+                    "cloudcore's status stream does it: `--endpoint https://HOST:10002` names one",
+                )
+                .hint("on the pod's node, `keadm ctl restart pod` does it")
+                .hint("a pod that is deleted comes back anew, if a controller owns it"));
+        }
         let api = ApiServer::new(self.cloud.client.clone(), Metrics::default());
+        let means = actions::Means { api, nodes: None };
         let nobody = |_: Vec<String>| -> BoxFuture<'static, bool> { Box::pin(async { false }) };
-        match timeout(self.limit, actions::answer(&api, request, &nobody)).await {
+        match timeout(self.limit, actions::answer(&means, request, &nobody)).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(why)) => {
                 let kind = match why.as_str() {
@@ -202,7 +218,17 @@ impl Watching {
             let (object, gone) = match change {
                 Ok(Change::Apply(object) | Change::InitApply(object)) => (object, false),
                 Ok(Change::Delete(object)) => (object, true),
-                Ok(Change::Init | Change::InitDone) => continue,
+                Ok(Change::Init) => {
+                    self.listed.insert(of, BTreeSet::new());
+                    continue;
+                }
+                Ok(Change::InitDone) => {
+                    let update = self.lacking(of);
+                    if !update.gone.is_empty() {
+                        self.waiting.push_back(Update { now: now(), ..update });
+                    }
+                    continue;
+                }
                 Err(watcher::Error::InitialListFailed(e) | watcher::Error::WatchStartFailed(e))
                     if matches!(&e, kube::Error::Api(s) if matches!(s.code, 401 | 403)) =>
                 {
@@ -211,13 +237,25 @@ impl Watching {
                 Err(_) => continue,
             };
             let Ok(object) = serde_json::to_value(object) else { continue };
-            let update = if gone { self.forgotten(of, &object) } else { self.told(of, object) };
+            let update =
+                if gone { self.forgotten(of, name_of(&object)) } else { self.told(of, object) };
             self.waiting.push_back(Update { now: now(), ..update });
         }
     }
 
-    fn forgotten(&mut self, of: Of, object: &Value) -> Update {
-        let key = name_of(object);
+    /// What was told and is not in the list that has just been read.
+    fn lacking(&mut self, of: Of) -> Update {
+        let Some(listed) = self.listed.remove(&of) else { return Update::default() };
+        let told = self.told.get(&of).cloned().unwrap_or_default();
+        let mut all = Update::default();
+        for key in told.difference(&listed) {
+            all.gone.extend(self.forgotten(of, key.clone()).gone);
+        }
+        all
+    }
+
+    fn forgotten(&mut self, of: Of, key: String) -> Update {
+        self.told.entry(of).or_default().remove(&key);
         let kind = match of {
             Of::Nodes => RowKind::Node,
             Of::Pods => RowKind::Pod,
@@ -233,6 +271,13 @@ impl Watching {
     /// An object as part of an update. What does not read as its kind is left out.
     fn told(&mut self, of: Of, object: Value) -> Update {
         let mut update = Update::default();
+        if of != Of::Events {
+            let key = name_of(&object);
+            if let Some(listed) = self.listed.get_mut(&of) {
+                listed.insert(key.clone());
+            }
+            self.told.entry(of).or_default().insert(key);
+        }
         match of {
             Of::Nodes => {
                 if let Ok(node) = serde_json::from_value::<Node>(object) {

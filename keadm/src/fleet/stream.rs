@@ -23,6 +23,8 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use super::{Endpoint, merge};
 use crate::errors::{CommandError, Kind, kind_of};
 
+/// A restart is over when the containers have ended, for which they may take their time.
+const GRACE: Duration = Duration::from_secs(60);
 /// The server says something at least every 5 s.
 const SILENCE: Duration = Duration::from_secs(15);
 
@@ -35,6 +37,8 @@ pub struct StreamReader {
     endpoint: String,
     hello: Hello,
     limit: Duration,
+    /// What came while an answer was waited for.
+    before: Option<Update>,
 }
 
 impl StreamReader {
@@ -102,7 +106,7 @@ impl StreamReader {
         let opened = tokio_tungstenite::client_async_with_config(request, io, Some(sizes)).await;
         let (socket, _) = opened.map_err(|e| refused(endpoint, &e))?;
         let endpoint = endpoint.to_string();
-        let mut reader = Self { socket, endpoint, hello: Hello::default(), limit };
+        let mut reader = Self { socket, endpoint, hello: Hello::default(), limit, before: None };
         match reader.message().await? {
             ToReader::Hello(hello) if hello.version <= VERSION => reader.hello = hello,
             ToReader::Hello(hello) => {
@@ -138,21 +142,35 @@ impl StreamReader {
         self.say(&FromReader::Flow { on: true }).await
     }
 
+    /// Asks for what nodes and pods use to be kept up to date.
+    ///
+    /// # Errors
+    /// When the stream is lost.
+    pub async fn usage(&mut self) -> Result<(), CommandError> {
+        self.say(&FromReader::Usage { on: true }).await
+    }
+
     /// Asks for something; the answer's text.
     ///
     /// # Errors
     /// When it is refused, or no answer comes in time.
     pub async fn request(&mut self, request: Request) -> Result<String, CommandError> {
-        let limit = self.limit;
+        let limit = match &request {
+            Request::RestartPod { .. } => self.limit + GRACE,
+            _ => self.limit,
+        };
         // One at a time: the number needs to be no other.
         let id = 1;
         self.say(&FromReader::Request { id, request }).await?;
         let answer = async {
             loop {
-                if let ToReader::Done(done) = self.message().await?
-                    && done.id == id
-                {
-                    return Ok::<_, CommandError>(done);
+                match self.message().await? {
+                    ToReader::Done(done) if done.id == id => return Ok::<_, CommandError>(done),
+                    ToReader::Update(part) => match &mut self.before {
+                        Some(whole) => merge(whole, *part),
+                        None => self.before = Some(*part),
+                    },
+                    _ => {}
                 }
             }
         };
@@ -199,7 +217,10 @@ impl StreamReader {
     /// # Errors
     /// When the stream is lost.
     pub async fn update(&mut self) -> Result<Update, CommandError> {
-        let mut whole: Option<Update> = None;
+        let mut whole = self.before.take();
+        if let Some(whole) = whole.take_if(|whole| !whole.more) {
+            return Ok(whole);
+        }
         loop {
             let ToReader::Update(part) = self.message().await? else { continue };
             let more = part.more;

@@ -9,6 +9,7 @@ use api::names::Kind;
 use cloudcore::apiserver::ApiServer;
 use cloudcore::metrics::Metrics;
 use cloudcore::object::Object;
+use cloudcore::status::actions::Means;
 use cloudcore::status::{Bound, Status};
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -116,7 +117,11 @@ impl Fleet {
             kube::Client::try_from(config).unwrap()
         };
         let api = ApiServer::new(client, Metrics::default());
-        runtime.spawn(bound.serve(Arc::clone(&status), api, CancellationToken::new()));
+        runtime.spawn(bound.serve(
+            Arc::clone(&status),
+            Means { api, nodes: None },
+            CancellationToken::new(),
+        ));
         Self { socket, status, _folder: folder, _runtime: runtime }
     }
 }

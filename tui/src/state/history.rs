@@ -28,6 +28,11 @@ impl Sample {
             == (&other.state, other.cpu, other.memory, other.value)
     }
 
+    /// Whether it is news for the eye: what is used goes up and down all the time.
+    pub(super) fn is_news(&self, before: &Self) -> bool {
+        (&self.state, self.value) != (&before.state, before.value)
+    }
+
     /// Shares the text of the sample before, if it is the same.
     pub(super) fn share(&mut self, before: &Self) {
         if self.state == before.state {

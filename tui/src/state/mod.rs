@@ -2,6 +2,7 @@
 //!
 //! Changed by `update.rs` alone; drawn by `view`.
 
+pub mod events;
 mod held;
 pub mod history;
 pub mod order;
@@ -653,10 +654,11 @@ fn put<T: PartialEq>(
     match rows.get_mut(&key) {
         Some(entry) => {
             let reborn = entry.mark == Mark::Gone;
-            // A report that says the same again is no news for the eye.
-            let same = entry.history.back().is_some_and(|last| last.says(&sample));
+            let last = entry.history.back();
+            let same = last.is_some_and(|last| last.says(&sample));
+            let news = last.is_none_or(|last| sample.is_news(last));
             entry.row = row;
-            if reborn || !same {
+            if reborn || news {
                 entry.mark = if reborn { Mark::New } else { Mark::Changed };
                 entry.marked = marked;
             }

@@ -53,7 +53,8 @@ pub fn draw(
         e.object == about || e.object == key.key || (key.kind == RowKind::Node && e.node == key.key)
     };
     let before = lines.len();
-    lines.extend(state.events.iter().rev().filter(of).map(|e| text::event_line(look, e, now)));
+    let line = |e: &EventRow| text::event_line(look, e, now, area.width.saturating_sub(2));
+    lines.extend(state.events.iter().rev().filter(of).map(line));
     if lines.len() == before {
         lines.push(Line::from("  none of late").style(look.faint()));
     }

@@ -108,10 +108,6 @@ fn header(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
     ];
     if let Some(r) = state.replay {
         spans.push(Span::from(slider(r, look, area.width)));
-    } else {
-        let server = state.hello.as_ref().map_or("", |h| h.server.as_str());
-        let text = format!("  {} {}", rows::clean(server), rows::clean(&state.source));
-        spans.push(Span::from(text).style(look.faint()));
     }
     if let Some((behind, at)) = &state.behind
         && state.now - at < 10_000
@@ -126,6 +122,19 @@ fn header(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
     if let Some(held) = &state.held {
         let text = format!("  HELD, {} rows have changed; Space goes on", held.changed());
         spans.push(Span::from(text).style(look.health(Health::Uncertain)));
+    }
+    // Last, because it changes least.
+    if state.replay.is_none() {
+        let used: usize = spans.iter().map(Span::width).sum();
+        let server = state.hello.as_ref().map_or("", |h| h.server.as_str());
+        let server = format!("  {} ", rows::clean(server));
+        let room = usize::from(area.width).saturating_sub(used + server.chars().count());
+        let source = rows::clean(&state.source);
+        let source = match source.starts_with('/') {
+            true => text::fitted_end(look, &source, room),
+            false => text::fitted(look, &source, room),
+        };
+        spans.push(Span::from(format!("{server}{source}")).style(look.faint()));
     }
     frame.render_widget(Line::from(spans), area);
 }

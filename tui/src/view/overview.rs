@@ -9,6 +9,7 @@ use ratatui::widgets::Paragraph;
 
 use crate::rows::{self, Health, clean};
 use crate::state::State;
+use crate::state::events::notable;
 
 use super::styles::{Look, sparkline};
 use super::{bordered, text};
@@ -99,7 +100,7 @@ fn certificates(state: &State, look: &Look) -> Vec<Line<'static>> {
         .collect();
     soon.sort_unstable();
     if soon.is_empty() {
-        return vec![Line::from(" none expires within 30 days").style(look.faint())];
+        return vec![Line::from(" none within 30 days").style(look.faint())];
     }
     soon.into_iter()
         .map(|(at, name)| {
@@ -113,6 +114,73 @@ fn certificates(state: &State, look: &Look) -> Vec<Line<'static>> {
             .style(look.health(health))
         })
         .collect()
+}
+
+/// What is not well, the worst first: at most so many lines, of which the last may say how many more
+/// there are.
+fn attention(state: &State, look: &Look, room: usize, width: u16) -> Vec<Line<'static>> {
+    let mut wrong: Vec<(Health, &'static str, &str, String)> = Vec::new();
+    let now = state.server_now();
+    for (name, entry) in &state.nodes {
+        let (status, health) = rows::node_status(&entry.row);
+        let (link, link_health) = rows::node_link(&entry.row, now);
+        if health > Health::Plain {
+            wrong.push((health, "node", name, status));
+        } else if state.knows_links && link_health > Health::Plain {
+            wrong.push((link_health, "node", name, format!("link {link}")));
+        }
+    }
+    for (key, entry) in &state.pods {
+        let health = rows::pod_health(&entry.row);
+        if health > Health::Plain {
+            wrong.push((health, "pod", key, entry.row.status.clone()));
+        }
+    }
+    for (key, entry) in &state.devices {
+        let health = rows::device_health(&entry.row);
+        if health > Health::Plain {
+            let d = &entry.row;
+            let state = if d.in_sync() { d.state.clone() } else { format!("{}, differs", d.state) };
+            wrong.push((health, "device", key, state));
+        }
+    }
+    wrong.sort_by_key(|(health, ..)| std::cmp::Reverse(*health));
+    let more = wrong.len().saturating_sub(room);
+    let shown = if more > 0 { room.saturating_sub(1) } else { room };
+    let mut lines: Vec<Line<'static>> = wrong
+        .iter()
+        .take(shown)
+        .map(|(health, kind, key, why)| {
+            let sign = Span::from(format!(" {} ", look.sign(*health))).style(look.health(*health));
+            let text = format!("{kind:<6} {}  {}", clean(key), clean(why));
+            let text = text::fitted(look, &text, usize::from(width).saturating_sub(sign.width()));
+            Line::from(vec![sign, Span::from(text)])
+        })
+        .collect();
+    if more > 0 && room > 0 {
+        let text = format!("   and {} more", wrong.len() - shown);
+        lines.push(Line::from(text).style(look.faint()));
+    }
+    lines
+}
+
+/// Draws what is not well, if anything is; what is left of the area.
+fn troubles(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) -> Rect {
+    let wide = area.width >= 160;
+    let most = if wide { area.height } else { area.height / 2 };
+    let width = if wide { area.width / 2 } else { area.width };
+    let lines = attention(state, look, most.saturating_sub(2).into(), width.saturating_sub(2));
+    if lines.is_empty() {
+        return area;
+    }
+    let height = u16::try_from(lines.len() + 2).unwrap_or(u16::MAX);
+    let [shown, left] = if wide {
+        Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(area)
+    } else {
+        Layout::vertical([Constraint::Length(height), Constraint::Fill(1)]).areas(area)
+    };
+    frame.render_widget(Paragraph::new(lines).block(bordered(look, "needs a look")), shown);
+    left
 }
 
 /// A small screen has room for what is wrong and what has just happened.
@@ -137,8 +205,10 @@ fn short(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
     ];
     let now = state.server_now();
     let room = usize::from(area.height).saturating_sub(lines.len());
-    let events = state.events.iter().rev().take(room);
-    lines.extend(events.map(|e| text::event_line(look, e, now)));
+    lines.extend(attention(state, look, room.div_ceil(2), area.width));
+    let room = usize::from(area.height).saturating_sub(lines.len());
+    let events = notable(&state.events, room).into_iter();
+    lines.extend(events.map(|e| text::event_line(look, e, now, area.width)));
     frame.render_widget(Paragraph::new(lines), area);
 }
 
@@ -163,12 +233,14 @@ pub fn draw(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
     boxed(frame, left, "messages a second", traffic(state, look, left.width));
     boxed(frame, right, "certificates", certificates(state, look));
     let now = state.server_now();
-    let events: Vec<Line<'static>> = state
-        .events
-        .iter()
-        .rev()
-        .take(usize::from(bottom.height.saturating_sub(2)))
-        .map(|e| text::event_line(look, e, now))
-        .collect();
-    boxed(frame, bottom, "newest events", events);
+    let bottom = troubles(state, look, frame, bottom);
+    let room = usize::from(bottom.height.saturating_sub(2));
+    let events = notable(&state.events, room).into_iter();
+    let width = bottom.width.saturating_sub(2);
+    let mut events: Vec<Line<'static>> =
+        events.map(|e| text::event_line(look, e, now, width)).collect();
+    if events.is_empty() {
+        events.push(Line::from(" nothing has happened yet").style(look.faint()));
+    }
+    boxed(frame, bottom, "newest events, warnings first", events);
 }

@@ -61,6 +61,11 @@ impl Look {
         }
     }
 
+    /// In place of what does not fit.
+    pub fn more(&self) -> &'static str {
+        if self.ascii { "~" } else { "…" }
+    }
+
     /// The sign of a fresh mark.
     pub fn mark(&self, mark: Option<Mark>) -> &'static str {
         match (mark, self.ascii) {

@@ -1,7 +1,7 @@
 //! Draws the three tables of rows.
 
 use ratatui::Frame;
-use ratatui::layout::{Constraint, Rect};
+use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
 use ratatui::widgets::{Cell, Row, Table, TableState};
 
@@ -9,6 +9,7 @@ use crate::columns::{self, Column};
 use crate::state::{Link, Mark, State};
 
 use super::styles::Look;
+use super::text::fitted;
 
 /// Which columns fit into `width`: all narrow ones from the left, then wide ones if there is room.
 fn fitting(all: &'static [Column], width: u16, wide: bool) -> Vec<usize> {
@@ -33,6 +34,27 @@ fn fitting(all: &'static [Column], width: u16, wide: bool) -> Vec<usize> {
         }
     }
     chosen
+}
+
+/// How wide the signs and each column may be.
+fn widths<'f>(
+    fitting: &'f [usize],
+    all: &'static [Column],
+    width: u16,
+) -> impl Iterator<Item = Constraint> + use<'f> {
+    let values = all.iter().any(|c| c.title == "VALUES");
+    let one = move |(n, i): (usize, &usize)| {
+        let least = all[*i].width;
+        if n == 0 && values {
+            // What a device says takes more room than its name.
+            Constraint::Length((width / 5).max(least))
+        } else if n == 0 || all[*i].title == "VALUES" || all[*i].title == "IMAGES" {
+            Constraint::Min(least)
+        } else {
+            Constraint::Length(least)
+        }
+    };
+    std::iter::once(Constraint::Length(2)).chain(fitting.iter().enumerate().map(one))
 }
 
 /// Draws the table of the present screen.
@@ -61,13 +83,16 @@ pub fn draw(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
     let shown = (first..order.len())
         .take(page)
         .filter_map(|i| order.key(i).and_then(|key| columns::line(state, state.screen, key)));
+    let widths: Vec<Constraint> = widths(&fitting, all, area.width).collect();
+    let places = Layout::horizontal(&widths).spacing(1).split(area);
     let rows = shown.map(|line| {
         let sign = format!("{}{}", look.mark(line.mark), look.sign(line.health));
         let style =
             if stale || line.mark == Some(Mark::Gone) { look.faint() } else { Style::new() };
         let health = if stale { look.faint() } else { look.health(line.health) };
-        let cells = fitting.iter().map(|i| {
-            let cell = Cell::from(line.cells[*i].clone());
+        let cells = fitting.iter().enumerate().map(|(n, i)| {
+            let width = places.get(n + 1).map_or(0, |place| place.width);
+            let cell = Cell::from(fitted(look, &line.cells[*i], width.into()));
             if all[*i].title == "STATUS" || all[*i].title == "STATE" || all[*i].title == "SYNC" {
                 cell.style(health)
             } else {
@@ -76,18 +101,6 @@ pub fn draw(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
         });
         Row::new(std::iter::once(Cell::from(sign).style(health)).chain(cells)).style(style)
     });
-    let widths =
-        std::iter::once(Constraint::Length(2)).chain(fitting.iter().enumerate().map(|(n, i)| {
-            let width = all[*i].width;
-            if n == 0 && all.iter().any(|c| c.title == "VALUES") {
-                // What a device says takes more room than its name.
-                Constraint::Length((area.width / 5).max(width))
-            } else if n == 0 || all[*i].title == "VALUES" || all[*i].title == "IMAGES" {
-                Constraint::Min(width)
-            } else {
-                Constraint::Length(width)
-            }
-        }));
     let table = Table::new(rows, widths).header(header).row_highlight_style(look.chosen());
     let mut chosen = TableState::default();
     chosen.select(position.map(|p| p - first));

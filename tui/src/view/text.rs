@@ -132,21 +132,83 @@ pub(super) fn flow(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect
 
 /// The events: newest at the top.
 pub(super) fn events(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
-    let lines: Vec<Line<'_>> =
-        state.shown_events().map(|e| event_line(look, e, state.server_now())).collect();
+    let (now, width) = (state.server_now(), area.width.saturating_sub(2));
+    let mut lines: Vec<Line<'_>> =
+        state.shown_events().map(|e| event_line(look, e, now, width)).collect();
     let title = format!("{} events, newest first", lines.len());
+    if lines.is_empty() {
+        let none = match state.table().filter.is_empty() {
+            true => "nothing has happened yet",
+            false => "no event passes the filter; Esc clears it",
+        };
+        lines.push(Line::from(format!("  {none}")).style(look.faint()));
+    }
     scrolled(look, frame, area, &title, lines, state.table().at);
 }
 
-/// One event.
-pub(super) fn event_line(look: &Look, e: &api::status::row::EventRow, now: i64) -> Line<'static> {
+/// As much of a text as fits, with a sign if that is not all.
+pub(super) fn fitted(look: &Look, text: &str, width: usize) -> String {
+    use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut left = width.saturating_sub(1);
+    let fits = |c: &char| {
+        let cells = c.width().unwrap_or(0);
+        let fits = cells <= left;
+        left = left.saturating_sub(cells);
+        fits
+    };
+    let mut part: String = text.chars().take_while(fits).collect();
+    if width > 0 {
+        part.push_str(look.more());
+    }
+    part
+}
+
+/// The same with the end of it: of a path, the end says which.
+pub(super) fn fitted_end(look: &Look, text: &str, width: usize) -> String {
+    use unicode_width::UnicodeWidthStr;
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let turned: String = text.chars().rev().collect();
+    fitted(look, &turned, width).chars().rev().collect()
+}
+
+/// One event, in so many columns.
+pub(super) fn event_line(
+    look: &Look,
+    e: &api::status::row::EventRow,
+    now: i64,
+    width: u16,
+) -> Line<'static> {
     let health = if e.kind == "Warning" { Health::Bad } else { Health::Plain };
     let times = if e.count > 1 { format!(" (x{})", e.count) } else { String::new() };
-    Line::from(vec![
+    let mut line = Line::from(vec![
         Span::from(format!("{:>6} ", rows::span(now - e.at))).style(look.faint()),
         Span::from(format!("{} ", look.sign(health))).style(look.health(health)),
         Span::from(format!("{:<18} ", clean(&e.reason))).style(look.health(health)),
         Span::from(format!("{}  ", clean(&e.object))),
-        Span::from(format!("{}{times}", clean(&e.message))),
-    ])
+    ]);
+    let room = usize::from(width).saturating_sub(line.width());
+    line.push_span(fitted(look, &format!("{}{times}", clean(&e.message)), room));
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_says_so_and_of_a_path_the_end_is_shown() {
+        let look = Look::default();
+        assert_eq!(fitted(&look, "edge-1", 6), "edge-1");
+        assert_eq!(fitted(&look, "edge-12", 6), "edge-…");
+        assert_eq!(fitted(&look, "日本語", 5), "日本…", "in cells, not in characters");
+        assert_eq!(fitted(&look, "x", 0), "");
+        assert_eq!(fitted_end(&look, "/run/kubeedge/s.sock", 8), "…/s.sock");
+        let ascii = Look { ascii: true, ..look };
+        assert_eq!(fitted(&ascii, "edge-12", 6), "edge-~");
+    }
 }

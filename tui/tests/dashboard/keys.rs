@@ -1,9 +1,9 @@
 //! What keys and messages do to the state.
 
-use api::status::row::{MessageRow, NodeRow, PodRow, RowKey};
+use api::status::row::{MessageRow, NodeRow, PodRow, RowKey, Usage};
 use api::status::stream::{Done, Hello, LogLines, Request, ToReader, Totals, Update, VERSION};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
-use tui::state::{Layer, Replay, Screen};
+use tui::state::{Layer, Replay, Screen, State};
 use tui::update::{Effect, Event, chosen, update};
 
 use crate::sample::{NOW, node, pod, press, state, tell};
@@ -98,7 +98,7 @@ fn an_action_asks_first_and_names_what_will_happen() {
     assert!(press(&mut state, "o").is_empty());
     let confirm = state.confirm.clone().unwrap();
     assert_eq!(confirm.question, "cordon node edge-1?");
-    assert_eq!(confirm.command, "kubectl cordon edge-1");
+    assert_eq!(confirm.command, "keadm cordon edge-1");
     assert!(press(&mut state, "n").is_empty(), "any other key");
     press(&mut state, "o");
     let effects = press(&mut state, "y");
@@ -257,6 +257,79 @@ fn a_later_version_and_a_clock_that_differs_are_told() {
     tell(&mut state, hello(9, now));
     let text = state.notice.clone().unwrap().text;
     assert!(text.contains("speaks version 9 of the stream, this program 1"), "{text}");
+}
+
+#[test]
+fn what_is_used_is_drawn_over_time_and_is_no_news_of_the_row() {
+    let mut state = state();
+    let usage = |cpu_millis| Some(Usage { cpu_millis, memory: 7 << 20, ..Usage::default() });
+    let row = |cpu| PodRow { usage: usage(cpu), ..pod("default", "web", "edge-1", "Running") };
+    tell(&mut state, pods(vec![row(10)]));
+    let later = state.now + 60_000;
+    update(&mut state, Event::Clock(later));
+    let marked = state.pods["default/web"].marked;
+    let before = state.pods["default/web"].history.len();
+    tell(&mut state, pods(vec![row(20)]));
+    let web = &state.pods["default/web"];
+    assert_eq!((web.history.len(), web.history.back().unwrap().cpu), (before + 1, 20));
+    assert_eq!(web.marked, marked, "nothing has happened to it");
+}
+
+#[test]
+fn the_nodes_are_asked_what_they_use_while_a_dashboard_is_open() {
+    let mut state = state();
+    let hello = ToReader::Hello(Hello { version: VERSION, ..Hello::default() });
+    assert!(update(&mut state, Event::Message(Box::new(hello))).contains(&Effect::Usage));
+    // An older server does not know the word: nobody need be told.
+    let done =
+        Done { id: 0, error: "this server does not know that request".into(), text: String::new() };
+    state.notice = None;
+    tell(&mut state, ToReader::Done(done));
+    assert!(state.notice.is_none());
+}
+
+#[test]
+fn a_pod_is_restarted_by_who_can_and_the_command_says_where() {
+    let mut state = state();
+    let hello = |node: Option<&str>, requests: &[&str]| {
+        ToReader::Hello(Hello {
+            version: VERSION,
+            node: node.map(str::to_owned),
+            server: "cloudcore 1".into(),
+            requests: requests.iter().map(|r| (*r).to_owned()).collect(),
+            now: 1,
+        })
+    };
+    tell(&mut state, hello(None, &["restartPod"]));
+    tell(&mut state, pods(vec![pod("default", "web", "edge-1", "Running")]));
+    press(&mut state, ":pods\n/web\n");
+    let confirm = |state: &State| state.confirm.clone().map(|c| (c.command, c.request));
+    let ask = |state: &mut State| {
+        press(state, "r");
+        confirm(state)
+    };
+    let (command, request) = ask(&mut state).unwrap();
+    let name = match &request {
+        Request::RestartPod { pod, dry_run: false, .. } => pod.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(command, format!("keadm restart pod -n default {name}"));
+    press(&mut state, "n");
+    tell(&mut state, hello(Some("edge-1"), &["restartPod"]));
+    assert!(ask(&mut state).unwrap().0.ends_with(" --local"));
+    press(&mut state, "n");
+    tell(&mut state, hello(None, &["deletePod"]));
+    assert_eq!(ask(&mut state), None);
+    assert!(state.notice.clone().unwrap().text.contains("restarting a pod is not possible here"));
+}
+
+#[test]
+fn another_source_is_said_and_has_its_own_rules() {
+    let mut state = state();
+    let event = Event::Source { name: "https://10.0.0.1:6443".into(), knows_links: false };
+    update(&mut state, event);
+    assert!(!state.knows_links && state.source.starts_with("https://10"));
+    assert!(state.notice.clone().unwrap().text.contains("from here on this comes from https://10"));
 }
 
 #[test]

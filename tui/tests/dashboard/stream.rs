@@ -10,6 +10,8 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tui::conn::{self, StreamEvent};
+use tui::state::Replay;
+use tui::update::Steer;
 
 struct Server(UnixListener);
 
@@ -49,7 +51,7 @@ async fn lost(events: &mut mpsc::Receiver<StreamEvent>) -> String {
 async fn message(events: &mut mpsc::Receiver<StreamEvent>) -> ToReader {
     match next(events).await {
         StreamEvent::Message(message) => *message,
-        StreamEvent::Lost(why) => panic!("lost: {why}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -127,4 +129,41 @@ async fn a_server_that_falls_silent_is_left() {
     tokio::time::pause();
     let why = tokio::time::timeout(Duration::from_secs(60), events.recv()).await.unwrap();
     assert!(matches!(why, Some(StreamEvent::Lost(w)) if w.contains("nothing came for 15 s")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_steer_a_replay_count_each_and_do_not_stop_its_time() {
+    let message: ToReader = serde_json::from_str(HELLO).unwrap();
+    let line = |at| tui::record::Line { at, message: message.clone() };
+    let (events, mut shown) = mpsc::channel(64);
+    let (steer, steered) = mpsc::channel(16);
+    let (position_in, mut position) = mpsc::channel(1);
+    let lines = vec![line(0), line(100_000_000)];
+    tokio::spawn(conn::replay::run(lines, events, steered, position_in));
+    tokio::spawn(async move { while shown.recv().await.is_some() {} });
+    // Faster than the screen is told of it.
+    for _ in 0..3 {
+        steer.send(Steer::Speed(2.0)).await.unwrap();
+    }
+    let mut at = async |is: fn(&Replay) -> bool| loop {
+        let now = position.recv().await.unwrap();
+        if is(&now) {
+            return now;
+        }
+    };
+    let eight = at(|now| now.speed >= 8.0).await;
+    assert_eq!(eight.speed, 8.0);
+    // A key every 20 ms, as one that is held down: time goes on.
+    let begin = at(|_| true).await;
+    let began = tokio::time::Instant::now();
+    for _ in 0..50 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        steer.send(Steer::Speed(1.0)).await.unwrap();
+        at(|_| true).await;
+    }
+    let (now, real) = (at(|_| true).await, began.elapsed().as_millis());
+    let played = u128::from(now.at - begin.at);
+    assert!(played > real * 6, "{played} ms in {real} ms at eight times the speed");
+    steer.send(Steer::Speed(1e9)).await.unwrap();
+    assert_eq!(at(|now| now.speed > 8.0).await.speed, 64.0, "there is a fastest");
 }

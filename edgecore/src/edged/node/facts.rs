@@ -97,6 +97,28 @@ fn source_address(to: &str, interface: &str) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
+/// The processors' ticks since the machine started: those in which something was done, and all.
+pub(crate) fn ticks() -> Option<(u64, u64)> {
+    ticks_of(&read("/proc/stat"))
+}
+
+/// The line `cpu` of /proc/stat.
+fn ticks_of(text: &str) -> Option<(u64, u64)> {
+    let line = text.lines().find(|line| line.starts_with("cpu "))?;
+    // user nice system idle iowait irq softirq steal; guests are in user already.
+    let all: Vec<u64> =
+        line.split_whitespace().skip(1).take(8).map_while(|n| n.parse().ok()).collect();
+    let idle = all.get(3)? + all.get(4).unwrap_or(&0);
+    let sum: u64 = all.iter().sum();
+    Some((sum - idle, sum))
+}
+
+/// Nanoseconds in which the processors did something.
+pub(crate) fn cpu_nanoseconds() -> Option<u64> {
+    // What the kernel tells programs is in hundredths of a second on every machine of today.
+    Some(ticks()?.0.saturating_mul(10_000_000))
+}
+
 fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
@@ -215,6 +237,13 @@ fn go_arch(arch: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_idle_and_what_waited_for_a_disk_was_not_used() {
+        assert_eq!(ticks_of("cpu  100 0 0 300 0 0 0 0 9 9\ncpu0 1\n"), Some((100, 400)));
+        assert_eq!(ticks_of("cpu  200 0 0 500 100 0 0 0 9 9\n"), Some((200, 800)));
+        assert_eq!(ticks_of("nothing"), None);
+    }
 
     #[test]
     fn lists_of_processors_are_counted() {

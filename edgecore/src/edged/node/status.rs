@@ -76,7 +76,7 @@ impl Threshold {
                 let share = share.parse::<f64>().ok().filter(|s| (0.0..=100.0).contains(s))?;
                 Some(Self::Share(share / 100.0))
             }
-            None => quantity(text.trim()).map(Self::Amount),
+            None => api::quantity::whole(text.trim()).map(Self::Amount),
         }
     }
 
@@ -97,36 +97,6 @@ impl Threshold {
     pub(crate) fn crossed(self, left: u64, all: u64) -> bool {
         self != Self::Off && left < self.of(all)
     }
-}
-
-/// Whole units of a Kubernetes quantity such as `100Mi` or `2G`.
-pub(crate) fn quantity(text: &str) -> Option<u64> {
-    const UNITS: [(&str, u64); 12] = [
-        ("Ki", 1 << 10),
-        ("Mi", 1 << 20),
-        ("Gi", 1 << 30),
-        ("Ti", 1 << 40),
-        ("Pi", 1 << 50),
-        ("k", 1_000),
-        ("M", 1_000_000),
-        ("G", 1_000_000_000),
-        ("T", 1_000_000_000_000),
-        ("P", 1_000_000_000_000_000),
-        ("E", 1_000_000_000_000_000_000),
-        ("", 1),
-    ];
-    let (digits, unit) = UNITS.iter().find_map(|(u, n)| Some((text.strip_suffix(u)?, *n)))?;
-    if let Ok(whole) = digits.parse::<u64>() {
-        return whole.checked_mul(unit);
-    }
-    let value = digits.parse::<f64>().ok().filter(|v| v.is_finite() && *v >= 0.0)?;
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "fractions of a unit are rare and need not be exact"
-    )]
-    Some((value * unit as f64) as u64)
 }
 
 /// What the container runtime says.

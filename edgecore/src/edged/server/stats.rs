@@ -5,7 +5,7 @@
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::super::clock::time;
+use super::super::node::facts;
 use super::super::podspec;
 use super::super::runtime::{ContainerStats, label};
 use super::{Api, Body, Refusal, json_body, refuse, text};
@@ -33,7 +33,7 @@ impl Api {
                 }));
             }
         }
-        Ok(json_body(&json!({"node": {"nodeName": &*self.node}, "pods": pods})))
+        Ok(json_body(&json!({"node": node_summary(&self.node), "pods": pods})))
     }
 
     pub(super) async fn resource_metrics(&self) -> Result<Response<Body>, Refusal> {
@@ -52,20 +52,48 @@ impl Api {
                 ));
             }
         };
-        metric("container_cpu_usage_seconds_total", "counter", |s| {
-            format!(
-                "{}.{:09}",
-                s.cpu_nanoseconds / 1_000_000_000,
-                s.cpu_nanoseconds % 1_000_000_000
-            )
-        });
+        metric("container_cpu_usage_seconds_total", "counter", |s| seconds(s.cpu_nanoseconds));
         metric("container_memory_working_set_bytes", "gauge", |s| s.memory_working_set.to_string());
+        if let Some(cpu) = facts::cpu_nanoseconds() {
+            let name = "node_cpu_usage_seconds_total";
+            out.push_str(&format!("# TYPE {name} counter\n{name} {}\n", seconds(cpu)));
+        }
+        if let Some((used, _)) = memory() {
+            let name = "node_memory_working_set_bytes";
+            out.push_str(&format!("# TYPE {name} gauge\n{name} {used}\n"));
+        }
         Ok(text(out))
     }
 }
 
+fn seconds(nanos: u64) -> String {
+    format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000)
+}
+
+/// Bytes of the machine that are used, and that still can be.
+fn memory() -> Option<(u64, u64)> {
+    let machine = facts::machine();
+    let available = facts::memory_available(&machine)?;
+    Some((machine.memory.saturating_sub(available), available))
+}
+
+/// What cannot be read is left out.
+fn node_summary(name: &str) -> Value {
+    let at = jiff::Timestamp::now().to_string();
+    let mut node = json!({ "nodeName": name });
+    if let Some(cpu) = facts::cpu_nanoseconds() {
+        node["cpu"] = json!({ "time": at, "usageCoreNanoSeconds": cpu });
+    }
+    if let Some((used, available)) = memory() {
+        node["memory"] =
+            json!({ "time": at, "workingSetBytes": used, "availableBytes": available });
+    }
+    node
+}
+
 fn container_summary(s: &ContainerStats) -> Value {
-    let at = time(s.at);
+    // Finer than the whole seconds of other times: whoever reads twice within one wants a rate.
+    let at = jiff::Timestamp::from_nanosecond(s.at.into()).unwrap_or_default().to_string();
     json!({
         "name": s.name,
         "cpu": {"time": at, "usageCoreNanoSeconds": s.cpu_nanoseconds},

@@ -7,6 +7,7 @@ use hyper::Method;
 use serde_json::Value;
 use tokio::time::timeout;
 
+use crate::commands::NamespaceArg;
 use crate::context::Context;
 use crate::errors::{CommandError, Kind};
 use crate::node_api::{NodeApiArgs, PodName};
@@ -17,17 +18,8 @@ pub struct LogsArgs {
     /// The pod
     #[arg(value_name = "POD", add = completions::ArgValueCompleter::new(crate::complete::pods))]
     pod: String,
-    /// Its namespace
-    #[arg(
-        short,
-        long,
-        value_name = "NAME",
-        default_value = "default",
-        env = "KEADM_NAMESPACE",
-        hide_env_values = true,
-        add = completions::ArgValueCompleter::new(crate::complete::namespaces)
-    )]
-    namespace: String,
+    #[command(flatten)]
+    namespace: NamespaceArg,
     /// The container [default: the first]
     #[arg(short, long, value_name = "NAME")]
     container: Option<String>,
@@ -119,7 +111,7 @@ fn container(args: &LogsArgs, pod: &Value, cx: &Context) -> Result<String, Comma
 
 /// Prints it.
 pub(super) fn logs(args: &LogsArgs, cx: &Context) -> Result<(), CommandError> {
-    let wanted = PodName::read(&args.pod, &args.namespace)?;
+    let wanted = PodName::read(&args.pod, &args.namespace.namespace)?;
     cx.block_on(async {
         let pods = args.api.pods(cx).await?;
         let pod = pods.iter().find(|pod| {
@@ -227,7 +219,7 @@ mod tests {
     fn the_flags_become_the_parameters_of_the_kubelets_api() {
         let path = |line: &str| {
             let args = args(line);
-            args.path(&PodName::read("web", &args.namespace).unwrap(), "main")
+            args.path(&PodName::read("web", &args.namespace.namespace).unwrap(), "main")
         };
         assert_eq!(path("logs web"), "/containerLogs/default/web/main?");
         assert_eq!(

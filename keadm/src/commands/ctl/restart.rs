@@ -4,7 +4,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::Method;
 use serde_json::{Value, json};
 
-use crate::commands::JsonOutput;
+use crate::commands::{JsonOutput, NamespaceArg};
 use crate::context::Context;
 use crate::errors::{CommandError, Kind};
 use crate::node_api::{NodeApiArgs, PodName};
@@ -18,17 +18,8 @@ pub struct RestartArgs {
     /// Its name, or several
     #[arg(value_name = "NAME", required = true, add = completions::ArgValueCompleter::new(crate::complete::pods))]
     names: Vec<String>,
-    /// The namespace
-    #[arg(
-        short,
-        long,
-        value_name = "NAME",
-        default_value = "default",
-        env = "KEADM_NAMESPACE",
-        hide_env_values = true,
-        add = completions::ArgValueCompleter::new(crate::complete::namespaces)
-    )]
-    namespace: String,
+    #[command(flatten)]
+    namespace: NamespaceArg,
     /// Say which containers would be restarted, and restart none
     #[arg(long)]
     dry_run: bool,
@@ -44,7 +35,7 @@ pub(super) fn restart(args: &RestartArgs, cx: &Context) -> Result<(), CommandErr
     let pods = args
         .names
         .iter()
-        .map(|name| PodName::read(name, &args.namespace))
+        .map(|name| PodName::read(name, &args.namespace.namespace))
         .collect::<Result<Vec<_>, _>>()?;
     cx.block_on(async {
         let mut done = Vec::new();

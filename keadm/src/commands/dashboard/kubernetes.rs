@@ -1,6 +1,11 @@
-//! The fleet from the Kubernetes API, told as a stream would tell it, where no stream answers.
+//! The fleet from the Kubernetes API, told as a stream would tell it, where no stream answers; and the
+//! stream once one does.
 //!
-//! Owns: the wait before the API server is asked again.
+//! ```text
+//! no stream answers ─► the cluster ─ a stream answers ─► the stream ─ away for AWAY ─► the cluster ..
+//! ```
+//!
+//! Owns: which of the two is shown; the waits before either is asked again.
 //! Called by: `dashboard.rs`.
 //! Never: makes up links, messages or queues: the API knows none.
 
@@ -10,46 +15,161 @@ use std::time::Duration;
 use api::status::stream::{Done, FromReader, Hello, LogLines, Request, ToReader, Update, VERSION};
 use cloudcore::apiserver::ApiServer;
 use cloudcore::metrics::Metrics;
-use cloudcore::status::actions;
+use cloudcore::status::actions::{self, Means};
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep, sleep_until};
 use tui::{Feed, StreamEvent};
 
 use crate::cloud::Cloud;
+use crate::context::Context;
 use crate::errors::CommandError;
-use crate::fleet::{Fleet, Want};
+use crate::fleet::{self, Fleet, FleetArgs, Want};
 
 /// Requests at one time, as at a stream.
 const REQUESTS: usize = 8;
 /// Before the API server is asked again.
 const AGAIN: Duration = Duration::from_secs(3);
+/// Before a stream is looked for again.
+const LOOK: Duration = Duration::from_secs(5);
+/// A stream that is lost for so long is no better than none.
+const AWAY: Duration = Duration::from_secs(10);
 /// The time is told so often, so that ages go by the clock of the machine that asks.
 const BEAT: Duration = Duration::from_secs(5);
 
 type Events = mpsc::Sender<StreamEvent>;
+type Requests = mpsc::Receiver<FromReader>;
 
-/// The fleet as the API server has it; `why` there is no stream.
-pub(super) fn feed(cloud: Cloud, why: &str, limit: Duration) -> Feed {
+/// What is shown first.
+pub(super) enum First {
+    /// The cluster, and why no stream.
+    Cluster(String),
+    /// The stream that the cluster publishes.
+    Stream(tui::Endpoint),
+}
+
+/// The fleet as a stream has it while one answers, and as the API server has it while none does.
+pub(super) fn feed(cloud: Cloud, first: First, args: FleetArgs, cx: Context) -> Feed {
+    let (name, first) = match first {
+        First::Cluster(why) => (named(&cloud, &why), None),
+        First::Stream(endpoint) => (endpoint.to_string(), Some(endpoint)),
+    };
+    let knows_links = first.is_some();
     let (events_in, events) = mpsc::channel(64); // full: the watch waits
     let (requests, requests_out) = mpsc::channel(64); // full: the request is refused
-    let name = format!("{}; no links, queues and messages: {why}", cloud.server);
-    let api = ApiServer::new(cloud.client.clone(), Metrics::default());
-    tokio::spawn(serve(api, events_in.clone(), requests_out));
     tokio::spawn(async move {
-        while !events_in.is_closed() {
-            let Err(e) = watch(&cloud, limit, &events_in).await else { return };
+        let closed = events_in.clone();
+        tokio::select! {
+            () = keep(&cloud, first, &args, &cx, &events_in, requests_out) => {}
+            () = closed.closed() => {}
+        }
+    });
+    Feed { name, events, requests, knows_links }
+}
+
+fn named(cloud: &Cloud, why: &str) -> String {
+    format!("{}; no links, queues and messages: {why}", cloud.server)
+}
+
+/// One after the other, until the dashboard is closed.
+async fn keep(
+    cloud: &Cloud,
+    mut first: Option<tui::Endpoint>,
+    args: &FleetArgs,
+    cx: &Context,
+    events: &Events,
+    mut requests: Requests,
+) {
+    let source = |name, knows_links| events.send(StreamEvent::Source { name, knows_links });
+    loop {
+        let endpoint = match first.take() {
+            Some(endpoint) => endpoint,
+            None => {
+                let found = tokio::select! {
+                    () = cluster(cloud, args.request_timeout, events, &mut requests) => return,
+                    endpoint = answering(args, cx) => super::shown(endpoint),
+                };
+                if source(found.to_string(), true).await.is_err() {
+                    return;
+                }
+                found
+            }
+        };
+        let Some(why) = stream(endpoint, events, &mut requests).await else { return };
+        if source(named(cloud, &why), false).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Waits until a stream answers.
+async fn answering(args: &FleetArgs, cx: &Context) -> fleet::Endpoint {
+    loop {
+        sleep(LOOK).await;
+        if let Some(endpoint) = fleet::reachable(args, cx).await {
+            return endpoint;
+        }
+    }
+}
+
+/// Passes a stream on; why it is given up, or none when the dashboard is closed.
+async fn stream(
+    endpoint: tui::Endpoint,
+    events: &Events,
+    requests: &mut Requests,
+) -> Option<String> {
+    let (told_in, mut told) = mpsc::channel(64); // full: the stream waits
+    let (ask, asked) = mpsc::channel(64); // full: the request is dropped, as while it is lost
+    // Ends with this function.
+    let mut reading = JoinSet::new();
+    reading.spawn(tui::conn::run(endpoint, told_in, asked));
+    let mut lost: Option<(Instant, String)> = None;
+    loop {
+        let end = lost.as_ref().map(|(at, _)| *at + AWAY);
+        tokio::select! {
+            event = told.recv() => {
+                match &event {
+                    Some(StreamEvent::Lost(why)) => {
+                        let at = lost.as_ref().map_or_else(Instant::now, |(at, _)| *at);
+                        lost = Some((at, why.clone()));
+                    }
+                    _ => lost = None,
+                }
+                events.send(event?).await.ok()?;
+            }
+            request = requests.recv() => {
+                let _ = ask.try_send(request?);
+            }
+            () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => {
+                return lost.map(|(_, why)| why);
+            }
+        }
+    }
+}
+
+/// Shows what the API server has, and does what is asked for, until the dashboard is closed.
+async fn cluster(cloud: &Cloud, limit: Duration, events: &Events, requests: &mut Requests) {
+    let api = ApiServer::new(cloud.client.clone(), Metrics::default());
+    let means = Means { api, nodes: None };
+    let can = means.requests();
+    let watching = async {
+        loop {
+            let Err(e) = watch(cloud, limit, &can, events).await else { return };
             let why = match e.causes().first() {
                 Some(cause) => format!("{}: {cause}", e.message()),
                 None => e.message().to_owned(),
             };
-            if events_in.send(StreamEvent::Lost(why)).await.is_err() {
+            if events.send(StreamEvent::Lost(why)).await.is_err() {
                 return;
             }
-            tokio::time::sleep(AGAIN).await;
+            sleep(AGAIN).await;
         }
-    });
-    Feed { name, events, requests, knows_links: false }
+    };
+    tokio::select! {
+        () = watching => {}
+        () = serve(means, events.clone(), requests) => {}
+    }
 }
 
 fn now() -> i64 {
@@ -61,8 +181,13 @@ async fn tell(events: &Events, message: ToReader) -> bool {
 }
 
 /// Until the dashboard is closed.
-async fn watch(cloud: &Cloud, limit: Duration, events: &Events) -> Result<(), CommandError> {
-    let want = Want { events: true, flow: false, watch: true };
+async fn watch(
+    cloud: &Cloud,
+    limit: Duration,
+    can: &[String],
+    events: &Events,
+) -> Result<(), CommandError> {
+    let want = Want { events: true, watch: true, ..Want::default() };
     let mut fleet = Fleet::of_cluster(cloud.clone(), want, limit).await?;
     let first = fleet.first().await?;
     let hello = Hello {
@@ -70,7 +195,7 @@ async fn watch(cloud: &Cloud, limit: Duration, events: &Events) -> Result<(), Co
         server: "Kubernetes API".to_owned(),
         node: None,
         now: now(),
-        requests: actions::REQUESTS.map(str::to_owned).to_vec(),
+        requests: can.to_vec(),
     };
     if !tell(events, ToReader::Hello(hello)).await {
         return Ok(());
@@ -89,13 +214,14 @@ async fn watch(cloud: &Cloud, limit: Duration, events: &Events) -> Result<(), Co
 }
 
 /// Carries out what the user asks for, with the rights of the user's own kubeconfig.
-async fn serve(api: ApiServer, events: Events, mut requests: mpsc::Receiver<FromReader>) {
-    let api = Arc::new(api);
+async fn serve(means: Means, events: Events, requests: &mut Requests) {
+    let means = Arc::new(means);
+    let mut tasks = JoinSet::new();
     let mut running: Vec<(u64, AbortHandle)> = Vec::new();
     while let Some(message) = requests.recv().await {
         running.retain(|(_, task)| !task.is_finished());
         match message {
-            FromReader::Flow { .. } => {}
+            FromReader::Flow { .. } | FromReader::Usage { .. } => {}
             FromReader::Stop { id } => {
                 running.iter().filter(|(at, _)| *at == id).for_each(|(_, task)| task.abort());
             }
@@ -106,23 +232,51 @@ async fn serve(api: ApiServer, events: Events, mut requests: mpsc::Receiver<From
                 }
             }
             FromReader::Request { id, request } => {
-                let task = tokio::spawn(answer(Arc::clone(&api), events.clone(), id, request));
-                running.push((id, task.abort_handle()));
+                while tasks.try_join_next().is_some() {}
+                running.push((
+                    id,
+                    tasks.spawn(answer(Arc::clone(&means), events.clone(), id, request)),
+                ));
             }
         }
     }
-    running.iter().for_each(|(_, task)| task.abort());
 }
 
-async fn answer(api: Arc<ApiServer>, events: Events, id: u64, request: Request) {
+async fn answer(means: Arc<Means>, events: Events, id: u64, request: Request) {
     let say = events.clone();
     let lines = move |lines| -> BoxFuture<'static, bool> {
         let say = say.clone();
         Box::pin(async move { tell(&say, ToReader::Log(LogLines { id, lines })).await })
     };
-    let done = match actions::answer(&api, request, &lines).await {
+    let done = match actions::answer(&means, request, &lines).await {
         Ok(text) => Done { id, text, ..Done::default() },
         Err(error) => Done { id, error, ..Done::default() },
     };
     tell(&events, ToReader::Done(done)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_is_lost_for_long_is_given_up_with_its_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let endpoint = tui::Endpoint::Unix(folder.path().join("nobody.sock"));
+        let (events, mut told) = mpsc::channel(64);
+        let (_ask, mut requests) = mpsc::channel(1);
+        let reader = tokio::spawn(async move {
+            let mut lost = 0;
+            while let Some(StreamEvent::Lost(_)) = told.recv().await {
+                lost += 1;
+            }
+            lost
+        });
+        let began = Instant::now();
+        let why = stream(endpoint, &events, &mut requests).await.unwrap();
+        assert!(began.elapsed() >= AWAY && began.elapsed() < AWAY * 2, "{:?}", began.elapsed());
+        assert!(why.contains("No such file"), "{why}");
+        drop(events);
+        assert!(reader.await.unwrap() > 1, "it was tried again meanwhile");
+    }
 }

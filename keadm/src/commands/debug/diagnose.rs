@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::DatabaseArg;
 use crate::checks::{self, Check, Verdict};
-use crate::commands::JsonOutput;
+use crate::commands::{JsonOutput, NamespaceArg};
 use crate::context::Context;
 use crate::errors::{CommandError, Kind};
 
@@ -17,17 +17,8 @@ pub struct DiagnoseArgs {
     /// The pod
     #[arg(value_name = "NAME", required_if_eq("what", "pod"))]
     name: Option<String>,
-    /// Its namespace
-    #[arg(
-        short,
-        long,
-        value_name = "NAME",
-        default_value = "default",
-        env = "KEADM_NAMESPACE",
-        hide_env_values = true,
-        add = completions::ArgValueCompleter::new(crate::complete::namespaces)
-    )]
-    namespace: String,
+    #[command(flatten)]
+    namespace: NamespaceArg,
     /// The form of the result
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     output: Option<JsonOutput>,
@@ -47,10 +38,10 @@ pub(super) fn diagnose(args: &DiagnoseArgs, cx: &Context) -> Result<(), CommandE
         let pod = objects.iter().find(|(kind, object)| {
             kind == "pod"
                 && object["metadata"]["name"] == name
-                && object["metadata"]["namespace"] == args.namespace.as_str()
+                && object["metadata"]["namespace"] == args.namespace.namespace.as_str()
         });
         let Some((_, pod)) = pod else {
-            let text = format!("this edge holds no pod `{}/{name}`", args.namespace);
+            let text = format!("this edge holds no pod `{}/{name}`", args.namespace.namespace);
             return Err(CommandError::new(Kind::NotFound, text)
                 .hint("`keadm debug get pods -A` shows those that it holds")
                 .hint("is it bound to this node? `kubectl get pod -o wide` says to which it is"));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{DatabaseArg, redact};
+use crate::commands::NamespaceArg;
 use crate::context::Context;
 use crate::errors::{CommandError, Kind};
 use crate::output::print::lay_out;
@@ -32,17 +33,8 @@ pub struct DebugGetArgs {
     /// Only those whose name contains one of these
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// The namespace
-    #[arg(
-        short,
-        long,
-        value_name = "NAME",
-        default_value = "default",
-        env = "KEADM_NAMESPACE",
-        hide_env_values = true,
-        add = completions::ArgValueCompleter::new(crate::complete::namespaces)
-    )]
-    namespace: String,
+    #[command(flatten)]
+    namespace: NamespaceArg,
     /// All namespaces
     #[arg(short = 'A', long)]
     all_namespaces: bool,
@@ -119,7 +111,7 @@ pub(super) fn get(args: &DebugGetArgs, cx: &Context) -> Result<(), CommandError>
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         let namespace = object["metadata"]["namespace"].as_str();
         known.is_none_or(|(known, _)| *known == kind)
-            && (args.all_namespaces || namespace.is_none_or(|n| n == args.namespace))
+            && (args.all_namespaces || namespace.is_none_or(|n| n == args.namespace.namespace))
             && (args.names.is_empty() || args.names.iter().any(|part| name.contains(part)))
             && args.selector.as_ref().is_none_or(|labels| labels.matches(object))
     };

@@ -69,6 +69,8 @@ fn yaml(up: &Up) -> Result<Document<EdgeCoreConfig>, CommandError> {
         let at = |file: &str| folder(up).join(file).into_string();
         document.set_value("modules.edged.hostnameOverride", up.node.as_str())?;
         document.set_value("modules.edged.rootDirectory", at("kubelet"))?;
+        // Why a pod does not run is what a new user asks first, and no line is saved here.
+        document.set_value("modules.edged.reportEvent", true)?;
         document.set_value("modules.edgeHub.httpServer", "https://127.0.0.1:10002")?;
         document.set_value("modules.edgeHub.websocket.server", "127.0.0.1:10000")?;
         document.set_value("modules.edgeHub.tlsCaFile", at("rootCA.crt"))?;
