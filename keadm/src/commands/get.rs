@@ -244,26 +244,51 @@ async fn rows(
     write_first(&mut writer, found, &mut held, &args.output.output, first.now)?;
     loop {
         let update = fleet.next().await?;
-        let (changed, _) = chosen(args, kind, &[], objects(kind, &update));
-        let changed = changed.into_iter().filter(|o| {
-            names.is_empty() || names.iter().any(|n| o["metadata"]["name"] == n.as_str())
-        });
-        for object in changed {
+        let wanted = |object: &Value| {
+            let named = names.is_empty() || names.iter().any(|n| object["metadata"]["name"] == **n);
+            named && args.select.matches(kind, object)
+        };
+        for (change, object) in changes(kind, &update, &mut held, wanted) {
             let key = shape::full_name(&object);
-            let change = match held.get(&key) {
-                None => Change::Added,
-                Some(old) if seems_same(&args.output.output, kind, old, &object) => continue,
-                Some(_) => Change::Modified,
-            };
-            writer.changed(change, &object, update.now)?;
-            held.insert(key, object);
-        }
-        for key in update.gone.iter().filter(|key| key_kind(key.kind) == kind) {
-            if let Some(object) = held.remove(&key.key) {
-                writer.changed(Change::Deleted, &object, update.now)?;
+            if change == Change::Deleted {
+                writer.changed(change, &object, update.now)?;
+                continue;
+            }
+            let same = |old: &Value| seems_same(&args.output.output, kind, old, &object);
+            if !held.get(&key).is_some_and(same) {
+                writer.changed(change, &object, update.now)?;
+                held.insert(key, object);
             }
         }
     }
+}
+
+/// What an update means for whoever watches the objects that are `wanted`: one that is so no longer is
+/// gone, as for a watch of Kubernetes. Takes those that are gone out of `held`. Pure.
+fn changes(
+    kind: Kind,
+    update: &Update,
+    held: &mut BTreeMap<String, Value>,
+    wanted: impl Fn(&Value) -> bool,
+) -> Vec<(Change, Value)> {
+    let (mut found, strays): (Vec<Value>, Vec<Value>) =
+        objects(kind, update).into_iter().partition(wanted);
+    found.sort_by_cached_key(shape::full_name);
+    let gone = update.gone.iter().filter(|key| key_kind(key.kind) == kind);
+    let mut gone: Vec<String> = gone.map(|key| key.key.clone()).collect();
+    gone.extend(strays.iter().map(shape::full_name));
+    if update.full {
+        // Everything there is: what is not in it is gone.
+        let there: Vec<String> = found.iter().map(shape::full_name).collect();
+        gone.extend(held.keys().filter(|key| !there.contains(key)).cloned());
+    }
+    let gone = gone.iter().filter_map(|key| held.remove(key));
+    let mut all: Vec<(Change, Value)> = gone.map(|object| (Change::Deleted, object)).collect();
+    for object in found {
+        let known = held.contains_key(&shape::full_name(&object));
+        all.push((if known { Change::Modified } else { Change::Added }, object));
+    }
+    all
 }
 
 fn key_kind(kind: api::status::row::RowKind) -> Kind {
@@ -378,6 +403,48 @@ mod tests {
         for (what, rest) in [("pods", vec!["node/x".to_owned()]), ("pod/", vec![]), ("x", vec![])] {
             assert_eq!(target(what, &rest).unwrap_err().kind, Failure::Usage, "{what}");
         }
+    }
+
+    #[test]
+    fn what_is_no_longer_asked_for_is_gone_for_who_watches() {
+        use api::status::row::{NodeRow, RowKey};
+        let node = |name: &str, site: &str| NodeRow {
+            name: name.into(),
+            labels: [("site".to_owned(), site.to_owned())].into(),
+            ..NodeRow::default()
+        };
+        let mut held = BTreeMap::new();
+        let north = |o: &Value| o["metadata"]["labels"]["site"] == "north";
+        let mut told = |update: Update| -> Vec<(Change, String)> {
+            let all = changes(Kind::Node, &update, &mut held, north);
+            all.into_iter()
+                .map(|(change, object)| {
+                    let name = shape::full_name(&object);
+                    if change != Change::Deleted {
+                        held.insert(name.clone(), object);
+                    }
+                    (change, name)
+                })
+                .collect()
+        };
+        let update = |nodes: Vec<NodeRow>| Update { nodes, ..Update::default() };
+        let says = |change, name: &str| vec![(change, name.to_owned())];
+        assert_eq!(
+            told(update(vec![node("a", "north"), node("b", "south")])),
+            says(Change::Added, "a")
+        );
+        assert_eq!(told(update(vec![node("a", "north")])), says(Change::Modified, "a"));
+        assert_eq!(told(update(vec![node("a", "south")])), says(Change::Deleted, "a"));
+        assert_eq!(told(update(vec![node("a", "south")])), []);
+        assert_eq!(told(update(vec![node("a", "north")])), says(Change::Added, "a"));
+        let gone = Update { gone: vec![RowKey::node("a")], ..Update::default() };
+        assert_eq!(told(gone), says(Change::Deleted, "a"));
+        told(update(vec![node("a", "north")]));
+        let anew = Update { full: true, nodes: vec![node("c", "north")], ..Update::default() };
+        assert_eq!(
+            told(anew),
+            [(Change::Deleted, "a".to_owned()), (Change::Added, "c".to_owned())]
+        );
     }
 
     #[test]

@@ -63,12 +63,13 @@ async fn watch_models(
     write_first(writer, found, &mut held, form, now())?;
     let api: kube::Api<DynamicObject> = kube::Api::all_with(cloud.client.clone(), resource);
     let mut events = Box::pin(watcher::watcher(api, watcher::Config::default()));
-    let wanted = |object: DynamicObject| {
-        let object = shape::object(Kind::DeviceModel, serde_json::to_value(object).ok()?);
-        let (found, _) = chosen(args, Kind::DeviceModel, &[], vec![object]);
-        found
-            .into_iter()
-            .find(|o| names.is_empty() || names.iter().any(|n| o["metadata"]["name"] == n.as_str()))
+    let read = |object: DynamicObject| {
+        let object = serde_json::to_value(object).ok()?;
+        Some(shape::object(Kind::DeviceModel, object))
+    };
+    let wanted = |object: &Value| {
+        let named = names.is_empty() || names.iter().any(|n| object["metadata"]["name"] == **n);
+        named && args.select.matches(Kind::DeviceModel, object)
     };
     // Those of the list with which the watch begins, or begins again.
     let mut listed: Option<Vec<String>> = None;
@@ -100,8 +101,15 @@ async fn watch_models(
                 );
             }
         };
-        let Some(object) = wanted(object) else { continue };
+        let Some(object) = read(object) else { continue };
         let key = shape::full_name(&object);
+        if !wanted(&object) {
+            // For whoever watches, what is no longer asked for is gone.
+            if let Some(old) = held.remove(&key) {
+                writer.changed(Change::Deleted, &old, now())?;
+            }
+            continue;
+        }
         if let Some(listed) = &mut listed {
             listed.push(key.clone());
         }
