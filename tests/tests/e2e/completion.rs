@@ -84,8 +84,17 @@ fn powershell_loads_the_script_where_it_is_installed() {
 }
 
 #[test]
-fn elvish_loads_the_script_where_it_is_installed() {
-    let program = "eval (keadm completion elvish | slurp); echo loaded";
+fn elvish_loads_the_script_and_its_completer_offers_kinds() {
+    // The editor's variables are there only where somebody types: these stand in for them.
+    let program = r#"
+        var editor = (ns [&'completion:'=(ns [&arg-completer=[&]])])
+        eval (keadm completion elvish | slurp) &ns=(ns [&'edit:'=$editor])
+        var offer = $editor[completion:][arg-completer][keadm]
+        $offer keadm get no
+        $offer keadm ge
+    "#;
     let Some(out) = run("elvish", &["-norc", "-c"], program) else { return };
-    assert!(out.contains("loaded"), "{out}");
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines[0], "nodes", "{out}");
+    assert!(lines.contains(&"get") && lines.contains(&"gettoken"), "{out}");
 }
