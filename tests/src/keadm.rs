@@ -65,6 +65,14 @@ impl Running {
         self.child.id()
     }
 
+    /// Whether it has not ended yet.
+    ///
+    /// # Panics
+    /// When that cannot be asked.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// What it has said so far.
     pub fn said(&self) -> String {
         words(&self.log, self.from)
