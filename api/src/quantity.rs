@@ -48,7 +48,7 @@ mod tests {
         assert_eq!(whole("2"), Some(2));
         assert_eq!(whole("1.5G"), Some(1_500_000_000));
         assert_eq!((thousandths("4"), thousandths("250m")), (Some(4000), Some(250)));
-        for wrong in ["", "x", "-1", "99999999999999999999", "m"] {
+        for wrong in ["", "x", "-1", "m", "1e999"] {
             assert_eq!((whole(wrong), thousandths(wrong)), (None, None), "{wrong}");
         }
     }

@@ -108,7 +108,16 @@ async fn a_pod_runs_in_containerd_survives_edged_and_is_removed() {
     let exec = node.get("/exec/default/web/main?command=id&output=1").await.unwrap();
     assert!(exec.starts_with("HTTP/1.0 401") && exec.contains("local-api.token"), "{exec}");
     let summary = node.get("/stats/summary").await.unwrap();
-    assert!(summary.contains("\"workingSetBytes\""), "{summary}");
+    let told: serde_json::Value =
+        serde_json::from_str(summary.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let containers = told["pods"][0]["containers"].as_array().unwrap();
+    let main = containers.iter().find(|c| c["name"] == "main").unwrap();
+    for of in [&told["node"], main] {
+        for at in ["/cpu/usageCoreNanoSeconds", "/memory/workingSetBytes"] {
+            let figure = of.pointer(at).and_then(serde_json::Value::as_u64);
+            assert!(figure.is_some_and(|n| n > 0), "{at}: {told}");
+        }
+    }
 
     node.table.config_map("settings", &[("color", "green")]);
     let key = api::names::ObjectKey::new(

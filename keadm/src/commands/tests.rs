@@ -78,11 +78,12 @@ const PRINTS_OR_RUNS: [&str; 14] = [
 ];
 
 /// What changes something.
-const CHANGES: [&str; 16] = [
+const CHANGES: [&str; 18] = [
     "keadm backup cloud",
     "keadm cordon",
     "keadm ctl restart",
     "keadm debug collect",
+    "keadm delete",
     "keadm device set",
     "keadm drain",
     "keadm gettoken revoke",
@@ -92,14 +93,15 @@ const CHANGES: [&str; 16] = [
     "keadm join phase",
     "keadm reset cloud",
     "keadm reset edge",
+    "keadm restart",
     "keadm restore cloud",
     "keadm uncordon",
     "keadm up",
 ];
 
 /// What cannot be undone.
-const DESTROYS: [&str; 4] =
-    ["keadm drain", "keadm reset cloud", "keadm reset edge", "keadm restore cloud"];
+const DESTROYS: [&str; 5] =
+    ["keadm delete", "keadm drain", "keadm reset cloud", "keadm reset edge", "keadm restore cloud"];
 
 #[test]
 fn every_command_keeps_the_rules_that_can_be_checked() {

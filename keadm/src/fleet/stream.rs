@@ -184,8 +184,11 @@ impl StreamReader {
         match done.error.as_str() {
             "" => Ok(done.text),
             why => {
-                let refused = why.contains(" may not ");
-                let kind = if refused { Kind::Refused } else { Kind::Failed };
+                let kind = match why {
+                    why if why.contains(" may not ") => Kind::Refused,
+                    why if why.contains(" has no tunnel ") => Kind::Unreachable,
+                    _ => Kind::Failed,
+                };
                 let why = printable(why, 400).to_string();
                 Err(CommandError::new(kind, "the cloud did not do it").because(why))
             }

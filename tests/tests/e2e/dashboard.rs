@@ -98,7 +98,7 @@ fn keadm_up_opens_the_dashboard_at_enter_and_it_shows_and_does_everything() {
     // A confirmation names what will happen; what is done is seen at once.
     tmux.keys(&["o"]);
     let asked = tmux.until("cordon node edge-1?");
-    assert!(asked.contains("kubectl cordon edge-1"), "{asked}");
+    assert!(asked.contains("keadm cordon edge-1"), "{asked}");
     tmux.keys(&["y"]);
     tmux.until("Ready,Cordoned");
     tmux.keys(&["Escape"]);
@@ -152,7 +152,9 @@ fn without_a_stream_it_watches_the_kubernetes_api_and_says_so() {
     let (host, folder) = (Host::new(), tempfile::tempdir().unwrap());
     let up = Up::start(&host, folder.path(), &["--no-sample"]);
     let kubectl = up.kubectl(&host);
-    kubectl.run(&["delete", "configmap", "status-stream", "--namespace=kubeedge"]);
+    let place = ["configmap", "status-stream", "--namespace=kubeedge"];
+    let mut published = kubectl.get(&place).unwrap();
+    kubectl.run(&[["delete"].as_slice(), &place].concat());
     let mut command = host.command(binary());
     command.args(["dashboard", "--kube-config"]).arg(up.kubeconfig());
     let mut screen = Screen::start(&command, 160, 40);
@@ -166,6 +168,17 @@ fn without_a_stream_it_watches_the_kubernetes_api_and_says_so() {
     screen.until_shows("Ready,Cordoned", PATIENCE);
     screen.keys(":flow\r");
     screen.until_shows("the Kubernetes API knows no messages", PATIENCE);
+    // Once a stream answers, it is shown instead.
+    for field in ["resourceVersion", "uid", "creationTimestamp"] {
+        published["metadata"].as_object_mut().unwrap().remove(field);
+    }
+    kubectl.apply(&published.to_string());
+    screen.until_shows("live", PATIENCE);
+    screen.until("messages on their way", PATIENCE, |text| {
+        text.contains("lease") && !text.contains("the Kubernetes API knows no messages")
+    });
+    screen.keys(":nodes\r");
+    screen.until_shows("LINK", PATIENCE);
 }
 
 /// A recording of a real run; the picture in the README is made from it.

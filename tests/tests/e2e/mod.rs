@@ -1,5 +1,6 @@
 //! The built binary, driven as a user would drive it: one file per story.
 
+mod actions;
 mod completion;
 mod dashboard;
 pub(crate) mod devices;
