@@ -25,7 +25,8 @@ enum Part {
 }
 
 impl Template {
-    /// Reads a template. A text without braces is one path, as kubectl takes it.
+    /// Reads a template. A text without braces is one path; kubectl would print it as it stands,
+    /// which nobody wants.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -99,6 +100,22 @@ pub fn plain(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),
         other => other.to_string(),
+    }
+}
+
+/// A value as kubectl's columns have it: as Go prints it, which is not as JSON.
+pub fn go(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::Array(all) => format!("[{}]", all.iter().map(go).collect::<Vec<_>>().join(" ")),
+        Value::Object(all) => {
+            let mut all: Vec<_> = all.iter().map(|(name, value)| (name, go(value))).collect();
+            all.sort();
+            let all: Vec<String> =
+                all.into_iter().map(|(name, value)| format!("{name}:{value}")).collect();
+            format!("map[{}]", all.join(" "))
+        }
+        other => plain(other),
     }
 }
 
@@ -342,6 +359,12 @@ mod tests {
         for (template, want) in cases {
             assert_eq!(render(template), want, "{template}");
         }
+    }
+
+    #[test]
+    fn columns_print_lists_and_maps_as_go_does() {
+        let value = json!({"b": [1, "x", null], "a": {"n": true}});
+        assert_eq!(go(&value), "map[a:map[n:true] b:[1 x <nil>]]");
     }
 
     #[test]

@@ -62,12 +62,8 @@ impl<'a> Writer<'a> {
             (Form::Json, all) => self.json(&shape::list(all)),
             (Form::Yaml, [object]) if one => self.yaml(object),
             (Form::Yaml, all) => self.yaml(&shape::list(all)),
-            (Form::JsonPath(template), [object]) if one => {
-                self.printer.data(template.render(object))
-            }
-            (Form::JsonPath(template), all) => {
-                self.printer.data(template.render(&shape::list(all)))
-            }
+            (Form::JsonPath(template), [object]) if one => self.text(template.render(object)),
+            (Form::JsonPath(template), all) => self.text(template.render(&shape::list(all))),
             (_, all) => self.rows(all, now),
         }
     }
@@ -92,9 +88,14 @@ impl<'a> Writer<'a> {
                 self.printer.data("---")?;
                 self.yaml(object)
             }
-            Form::JsonPath(template) => self.printer.data(template.render(object)),
+            Form::JsonPath(template) => self.text(template.render(object)),
             _ => self.rows(std::slice::from_ref(object), now),
         }
+    }
+
+    /// What a template makes; a line of its own, if it does not end one itself.
+    fn text(&self, text: String) -> io::Result<()> {
+        self.printer.data(text.strip_suffix('\n').unwrap_or(&text))
     }
 
     fn json(&self, value: &Value) -> io::Result<()> {
@@ -119,7 +120,7 @@ impl<'a> Writer<'a> {
                 let cells = |object: &Value| {
                     let all = columns.iter().map(|(_, path)| {
                         let found: Vec<String> =
-                            path.values(object).into_iter().map(super::jsonpath::plain).collect();
+                            path.values(object).into_iter().map(super::jsonpath::go).collect();
                         let text = found.join(",");
                         if text.is_empty() { "<none>".to_owned() } else { text }
                     });

@@ -90,6 +90,94 @@ fn the_fleet_is_seen_in_all_forms_from_the_stream_the_cluster_and_the_edge() {
     up.keadm.interrupt();
 }
 
+/// A model with properties of several kinds.
+fn model(name: &str, protocol: &str, unit: &str) -> String {
+    format!(
+        r#"{{"apiVersion":"devices.kubeedge.io/v1beta1","kind":"DeviceModel",
+"metadata":{{"name":"{name}","labels":{{"app.kubernetes.io/name":"{name}","floor":"2"}}}},
+"spec":{{"protocol":"{protocol}","properties":[
+{{"name":"temperature","type":"FLOAT","accessMode":"ReadOnly","unit":"{unit}","minimum":"-40","maximum":"80"}},
+{{"name":"label","type":"STRING","accessMode":"ReadWrite"}},
+{{"name":"count","type":"INT","accessMode":"ReadOnly","description":"what it \"counts\""}}]}}}}"#
+    )
+}
+
+#[test]
+fn templates_columns_and_order_are_what_kubectl_makes_of_the_same_objects() {
+    let (host, folder) = (Host::new(), tempfile::tempdir().unwrap());
+    let up = Up::start(&host, folder.path(), &["--no-sample"]);
+    let kubectl = up.kubectl(&host);
+    for (name, protocol, unit) in [("b", "modbus", "K"), ("c", "ble", "C"), ("a", "opcua", "F")] {
+        kubectl.apply(&model(name, protocol, unit));
+    }
+    let config = up.kubeconfig();
+    let same = |line: &[&str]| {
+        let theirs = kubectl.run(&[&["get", "devicemodels"], line].concat());
+        let mut ours = command(&host, ["get", "devicemodels"]);
+        ours.args(line).arg("--kube-config").arg(&config);
+        let (code, out, err) = text(&ours.output().unwrap());
+        assert_eq!((code, err.as_str()), (0, ""), "{line:?}");
+        // A line of its own in any case.
+        let theirs = theirs.strip_suffix('\n').unwrap_or(&theirs);
+        assert_eq!(out.strip_suffix('\n').unwrap_or(&out), theirs, "{line:?}");
+    };
+    for template in [
+        "{.items[*].metadata.name}",
+        "{.kind}",
+        "{.items[0].spec}",
+        "{.items[0].spec.properties[*].name}",
+        "{.items[0].spec.properties[0:2].name}",
+        "{.items[0].spec.properties[-1:].name}",
+        "{.items[0].spec.properties[-1].name}",
+        "{.items[0].spec.properties[0,2].name}",
+        "{.items[0].spec.properties[::2].name}",
+        "{.items[*].spec.properties[?(@.type==\"FLOAT\")].unit}",
+        "{.items[?(@.metadata.name!='b')].metadata.name}",
+        "{.items[?(@.spec.protocol==\"ble\")].metadata.name}",
+        "{.items[*].spec.properties[?(@.description)].name}",
+        "{.items[0].metadata['name', 'namespace']}",
+        "{.items[0].metadata.labels.app\\.kubernetes\\.io/name}",
+        "{.items[0].metadata.labels['floor']}",
+        "{.items[0].metadata.labels}",
+        "{.items[*].metadata.generation}",
+        "{.items[0].nothing.at.all}",
+        "names: {.items[*].metadata.name}!",
+        "{range .items[*]}{.metadata.name}{\"\\t\"}{.spec.protocol}{\"\\n\"}{end}",
+        "{range .items[*]}{.metadata.name}{range .spec.properties[*]} {.name}={.type}{end};{end}",
+        "{.items[2].spec.properties[2].description}",
+        "{$.items[1].metadata.name}",
+        "{..unit}",
+    ] {
+        same(&["-o", &format!("jsonpath={template}")]);
+    }
+    same(&["b", "-o", "jsonpath={.metadata.name} {.spec.properties[*].accessMode}"]);
+    for columns in [
+        "NAME:.metadata.name,PROTOCOL:.spec.protocol",
+        "NAME:.metadata.name,PROPERTIES:.spec.properties[*].name,NONE:.no.such",
+        "LABELS:.metadata.labels,FIRST:.spec.properties[0]",
+        "NAME:metadata.name,UNIT:.spec.properties[?(@.type==\"FLOAT\")].unit",
+        "GENERATION:{.metadata.generation},FLOOR:.metadata.labels.floor",
+    ] {
+        same(&["-o", &format!("custom-columns={columns}")]);
+    }
+    for path in [
+        ".metadata.name",
+        ".spec.protocol",
+        "{.spec.properties[0].unit}",
+        ".metadata.creationTimestamp",
+    ] {
+        same(&["--sort-by", path, "-o", "custom-columns=NAME:.metadata.name", "--no-headers"]);
+    }
+    same(&[
+        "-l",
+        "floor=2,app.kubernetes.io/name in (a,b)",
+        "-o",
+        "jsonpath={.items[*].metadata.name}",
+    ]);
+    same(&["-l", "app.kubernetes.io/name notin (a)", "-o", "jsonpath={.items[*].metadata.name}"]);
+    up.keadm.interrupt();
+}
+
 #[test]
 fn where_nobody_answers_it_says_where_was_looked_and_what_to_do() {
     let host = Host::new();
