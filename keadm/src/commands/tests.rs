@@ -1,5 +1,8 @@
 //! The help of every command, and the commands that need nothing.
 
+#[cfg(test)]
+mod look;
+
 use crate::host::fake::Fake;
 use crate::testing::{Machine, keadm};
 
