@@ -29,5 +29,6 @@ pub mod wait;
 /// `tests/run` counts these lines.
 pub fn skipped(what: &str) {
     use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {what}");
+    // In one piece, and on a line of its own: other tests are told of meanwhile.
+    let _ = std::io::stderr().write_all(format!("\nSKIPPED: {what}\n").as_bytes());
 }

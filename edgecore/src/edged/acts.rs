@@ -137,7 +137,7 @@ impl Worker {
                 self.memory.sandbox = None;
                 let limit = shared.runtime.network_limit();
                 if let Some(limit) = limit.filter(|_| !spec.namespaces.host_network) {
-                    let kind = Kind::Warning;
+                    let kind = Kind::Normal;
                     shared.recorder.pod(&self.pod, kind, "IsolatedNetwork", limit.to_owned());
                 }
                 Ok(())
