@@ -188,12 +188,16 @@ async fn create(client: &Client, name: &str, protocol: &str) {
     devices.create(&PostParams::default(), &device).await.unwrap();
 }
 
+/// Makes the model of a protocol, if there is none yet.
 async fn model(client: &Client, protocol: &str) {
     let model = json!({"metadata": {"name": protocol}, "spec": {"protocol": protocol,
         "properties": [{"name": "n", "type": "INT", "accessMode": "ReadWrite"}]}});
     let models: Api<DeviceModel> = Api::default_namespaced(client.clone());
     let model = serde_json::from_value(model).unwrap();
-    models.create(&PostParams::default(), &model).await.unwrap();
+    match models.create(&PostParams::default(), &model).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => {}
+        made => drop(made.unwrap()),
+    }
 }
 
 /// Watches the status of one device; gives each reported value.
@@ -279,6 +283,7 @@ async fn desired(client: &Client, n: usize) -> Vec<f64> {
 
 /// Many devices; prints that they report, and goes on reporting for as long as it is looked at.
 async fn load(client: &Client) -> Vec<f64> {
+    model(client, "mqtt").await;
     for n in 0..MANY {
         create(client, &format!("many-{n}"), "mqtt").await;
     }
