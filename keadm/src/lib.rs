@@ -26,6 +26,7 @@ pub mod output;
 pub mod phases;
 #[cfg(feature = "cloud")]
 pub mod pki;
+pub mod pod_name;
 pub mod printer;
 #[cfg(test)]
 mod testing;

@@ -22,7 +22,6 @@ use crate::commands::JsonOutput;
 use crate::errors::{CommandError, Kind};
 use crate::printer::Printer;
 
-#[cfg(any(feature = "cloud", feature = "edge"))]
 pub(crate) use progress::human;
 pub use progress::{Progress, Step};
 

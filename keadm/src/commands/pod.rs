@@ -11,7 +11,7 @@ use super::{JsonOutput, NamespaceArg};
 use crate::context::Context;
 use crate::errors::{CommandError, Kind};
 use crate::fleet::{self, Fleet, FleetArgs, Want};
-use crate::node_api::PodName;
+use crate::pod_name::PodName;
 
 /// Which pods, and how to go about it.
 #[derive(clap::Args, Debug)]

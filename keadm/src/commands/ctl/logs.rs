@@ -10,7 +10,8 @@ use tokio::time::timeout;
 use crate::commands::NamespaceArg;
 use crate::context::Context;
 use crate::errors::{CommandError, Kind};
-use crate::node_api::{NodeApiArgs, PodName};
+use crate::node_api::NodeApiArgs;
+use crate::pod_name::PodName;
 
 /// Which log, and which part of it.
 #[derive(clap::Args, Debug)]

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use crate::commands::{JsonOutput, NamespaceArg};
 use crate::context::Context;
 use crate::errors::{CommandError, Kind};
-use crate::node_api::{NodeApiArgs, PodName};
+use crate::node_api::NodeApiArgs;
+use crate::pod_name::PodName;
 
 /// Which pods.
 #[derive(clap::Args, Debug)]
