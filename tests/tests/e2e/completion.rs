@@ -83,6 +83,37 @@ fn powershell_loads_the_script_where_it_is_installed() {
     assert!(out.contains("nodes"), "{out}");
 }
 
+/// PowerShell comes from none of the places that this suite installs from. Its grammar says at least
+/// whether the script is PowerShell, and the call in it is made as it stands there.
+#[test]
+fn powershells_grammar_takes_its_script_and_the_call_in_it_is_answered() {
+    let script = Command::new(binary()).args(["completion", "powershell"]).output().unwrap();
+    let script = String::from_utf8(script.stdout).unwrap();
+    let mut parser = tree_sitter::Parser::new();
+    parser.set_language(&tree_sitter_powershell::LANGUAGE.into()).unwrap();
+    let mut broken = |text: &str| parser.parse(text, None).unwrap().root_node().has_error();
+    assert!(!broken(&script), "{script}");
+    for brace in ['{', '}', '('] {
+        assert!(broken(&script.replacen(brace, "", 1)), "a missing `{brace}` is not noticed");
+    }
+
+    assert!(script.contains("-CommandName keadm "), "{script}");
+    assert!(script.contains(r#"$env:KEADM_COMPLETE = "powershell""#), "{script}");
+    assert!(script.contains("& keadm -- $args"), "{script}");
+    let answer = Command::new(binary())
+        .env("KEADM_COMPLETE", "powershell")
+        .env("KEADM_ROOT", "/nonexistent")
+        .args(["--", "keadm", "completion", ""])
+        .output()
+        .unwrap();
+    assert!(answer.status.success() && answer.stderr.is_empty(), "{answer:?}");
+    let answer = String::from_utf8(answer.stdout).unwrap();
+    // A word, a tab and its help a line, which the script splits.
+    let words: Vec<_> = answer.lines().map(|l| l.split('\t').next().unwrap()).collect();
+    assert!(["bash", "powershell", "zsh"].iter().all(|s| words.contains(s)), "{answer}");
+    assert!(answer.lines().all(|l| l.split('\t').count() <= 2), "{answer}");
+}
+
 #[test]
 fn elvish_loads_the_script_and_its_completer_offers_kinds() {
     // The editor's variables are there only where somebody types: these stand in for them.
