@@ -126,6 +126,19 @@ impl Host {
         command
     }
 
+    /// Runs `f` in this host's network. Sockets that it makes stay there, wherever they are used.
+    ///
+    /// # Panics
+    /// When the host is gone, or `f` panics.
+    pub fn within<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+        let network = std::fs::File::open(format!("/proc/{}/ns/net", self.holder.id())).unwrap();
+        let there = || {
+            nix::sched::setns(&network, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            f()
+        };
+        std::thread::scope(|scope| scope.spawn(there).join().unwrap())
+    }
+
     /// Where a file of this host is for the test.
     pub fn path(&self, path: &str) -> PathBuf {
         Path::new("/proc")

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -28,22 +28,27 @@ impl<'a> Kubectl<'a> {
         Self { host, kubeconfig: kubeconfig.to_owned(), home }
     }
 
+    /// A command line of it, not started.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.host.command("kubectl");
+        command.args(args).env("KUBECONFIG", &self.kubeconfig).env("HOME", self.home.path());
+        command
+    }
+
     /// Runs it, with `input` on its standard input.
     ///
     /// # Panics
     /// When kubectl is not installed.
-    pub fn output(&self, args: &[&str], input: &str) -> Output {
-        let mut command = self.host.command("kubectl");
-        command
-            .args(args)
-            .env("KUBECONFIG", &self.kubeconfig)
-            .env("HOME", self.home.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+    pub fn output(&self, args: &[&str], input: impl AsRef<[u8]> + Send) -> Output {
+        let mut command = self.command(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("kubectl (package kubernetes-client) runs");
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        child.wait_with_output().unwrap()
+        let mut stdin = child.stdin.take().unwrap();
+        std::thread::scope(|scope| {
+            // Who ends before it has read all says why in its output.
+            scope.spawn(move || drop(stdin.write_all(input.as_ref())));
+            child.wait_with_output().unwrap()
+        })
     }
 
     /// Runs it; returns what it printed.

@@ -37,6 +37,7 @@ mod resources;
 pub mod runtime;
 mod security;
 mod server;
+mod spdy;
 mod static_pods;
 mod status;
 #[cfg(test)]

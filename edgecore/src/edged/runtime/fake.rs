@@ -13,9 +13,9 @@ use tokio::sync::{Notify, mpsc};
 
 use super::{
     Answer, ContainerRuntime, ContainerSpec, ContainerState, ContainerStats, ContainerStatus,
-    ExecOutput, ImageFs, ImageInfo, Listing, PullAuth, Resources, RuntimeError, RuntimeEvent,
-    RuntimeStatus, RuntimeVersion, SandboxSpec, SandboxStatus, SeenContainer, SeenSandbox,
-    StreamSpec, Streams,
+    ExecOutput, ImageFs, ImageInfo, Listing, PodNetwork, PullAuth, Resources, RuntimeError,
+    RuntimeEvent, RuntimeStatus, RuntimeVersion, SandboxSpec, SandboxStatus, SeenContainer,
+    SeenSandbox, StreamSpec, Streams,
 };
 
 /// The runtime in memory. Clones share their state.
@@ -335,6 +335,16 @@ impl ContainerRuntime for FakeRuntime {
         self.answer("sandbox_status", move |state| {
             let s = state.sandboxes.get(id).ok_or_else(|| not_found("sandbox", id))?;
             Ok(SandboxStatus { ready: s.seen.ready, ips: s.ips.clone() })
+        })
+    }
+
+    fn network<'a>(&'a self, id: &'a str) -> Answer<'a, PodNetwork> {
+        self.answer("network", move |state| {
+            let s = state.sandboxes.get(id).ok_or_else(|| not_found("sandbox", id))?;
+            match s.seen.ready {
+                true => Ok(PodNetwork::Host),
+                false => Err(RuntimeError::Refused(format!("sandbox `{id}` is not ready"))),
+            }
         })
     }
 

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
@@ -588,6 +589,15 @@ pub struct Streams {
     pub exit: BoxFuture<'static, Result<i32, RuntimeError>>,
 }
 
+/// Where the ports of a pod are.
+#[derive(Debug)]
+pub enum PodNetwork {
+    /// On the node itself.
+    Host,
+    /// In a network namespace of the pod's own, which lives at least as long as this descriptor.
+    Namespace(OwnedFd),
+}
+
 /// CPU, memory and disk of one container.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ContainerStats {
@@ -672,6 +682,9 @@ pub trait ContainerRuntime: Send + Sync {
 
     /// Addresses and readiness of a sandbox.
     fn sandbox_status<'a>(&'a self, id: &'a str) -> Answer<'a, SandboxStatus>;
+
+    /// The network of a ready sandbox, for connections to its ports.
+    fn network<'a>(&'a self, id: &'a str) -> Answer<'a, PodNetwork>;
 
     /// Ends all containers of a sandbox by force and frees its network.
     fn stop_sandbox<'a>(&'a self, id: &'a str) -> Answer<'a, ()>;

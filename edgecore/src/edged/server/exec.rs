@@ -27,9 +27,9 @@ use super::{Api, Body, Refusal, refuse, spdy, text};
 /// `/run` collects what a command says; it may take so long.
 const RUN_LIMIT: Duration = Duration::from_secs(60);
 /// Which stream protocol, over SPDY.
-const STREAM_PROTOCOL: &str = "x-stream-protocol-version";
+pub(super) const STREAM_PROTOCOL: &str = "x-stream-protocol-version";
 /// Between the answer to the upgrade and the first byte of the new protocol.
-const UPGRADE_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const UPGRADE_LIMIT: Duration = Duration::from_secs(10);
 
 /// What a path names.
 #[derive(Debug, PartialEq, Eq)]
@@ -92,10 +92,6 @@ impl Api {
         let verb = path.first().map(String::as_str).unwrap_or_default();
         if !matches!(*request.method(), Method::GET | Method::POST) {
             return refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET and POST are served here");
-        }
-        if verb == "portForward" {
-            let why = "port-forward is not served by edgecore; logs, exec and attach are";
-            return refuse(StatusCode::NOT_IMPLEMENTED, why);
         }
         let Some(named) = named(path) else {
             return refuse(StatusCode::NOT_FOUND, "404 page not found");
@@ -211,7 +207,7 @@ enum Spoken {
     Spdy,
 }
 
-fn has(headers: &HeaderMap, name: &str, wanted: &str) -> bool {
+pub(super) fn has(headers: &HeaderMap, name: &str, wanted: &str) -> bool {
     let all = headers.get_all(name).into_iter().filter_map(|v: &HeaderValue| v.to_str().ok());
     all.flat_map(|v| v.split(',')).any(|v| v.trim().eq_ignore_ascii_case(wanted))
 }
@@ -230,7 +226,7 @@ fn switch(headers: &HeaderMap) -> Result<(Spoken, Response<Body>), Refusal> {
     }
 }
 
-fn switching(upgrade: &'static str) -> Response<Body> {
+pub(super) fn switching(upgrade: &'static str) -> Response<Body> {
     let mut response = Response::new(Full::default().boxed_unsync());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     response.headers_mut().insert(UPGRADE, HeaderValue::from_static(upgrade));
@@ -250,21 +246,30 @@ fn over_spdy(headers: &HeaderMap) -> Result<(Spoken, Response<Body>), Refusal> {
 }
 
 fn over_websocket(headers: &HeaderMap) -> Result<(Spoken, Response<Body>), Refusal> {
-    let Some(key) = headers.get(SEC_WEBSOCKET_KEY) else {
-        return refuse(StatusCode::BAD_REQUEST, "`Sec-WebSocket-Key` is missing");
-    };
-    let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes()))
-        .or_else(|_| refuse(StatusCode::BAD_REQUEST, "`Sec-WebSocket-Key` makes no sense"))?;
     let offers = |p: &Protocol| has(headers, SEC_WEBSOCKET_PROTOCOL.as_str(), p.name());
     let Some(protocol) = [Protocol::V5, Protocol::V4].into_iter().find(offers) else {
         let why = "none of the offered protocols is `v5.channel.k8s.io` or `v4.channel.k8s.io`";
         return refuse(StatusCode::FORBIDDEN, why);
     };
+    let response = accept_websocket(headers, protocol.name())?;
+    Ok((Spoken::WebSocket(protocol), response))
+}
+
+/// The answer that makes the connection a WebSocket with this protocol.
+pub(super) fn accept_websocket(
+    headers: &HeaderMap,
+    protocol: &'static str,
+) -> Result<Response<Body>, Refusal> {
+    let Some(key) = headers.get(SEC_WEBSOCKET_KEY) else {
+        return refuse(StatusCode::BAD_REQUEST, "`Sec-WebSocket-Key` is missing");
+    };
+    let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes()))
+        .or_else(|_| refuse(StatusCode::BAD_REQUEST, "`Sec-WebSocket-Key` makes no sense"))?;
     let mut response = switching("websocket");
     let answer = response.headers_mut();
     answer.insert(SEC_WEBSOCKET_ACCEPT, accept);
-    answer.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol.name()));
-    Ok((Spoken::WebSocket(protocol), response))
+    answer.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+    Ok(response)
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! The kubelet's local API: health, pods, logs, statistics, exec and attach.
+//! The kubelet's local API: health, pods, logs, statistics, exec, attach and port-forward.
 //!
 //! Who asks through a [`LocalApi`] is part of this program, which knows on whose behalf it asks.
 //! Who asks through the port on loopback may be anybody on this machine, a container on its network
-//! too: they may read, and run commands only with the token that lies, readable for root alone, in
-//! the kubelet's folder.
+//! too: they may read, and run commands or reach into pods only with the token that lies, readable for
+//! root alone, in the kubelet's folder.
 //!
 //! Owns: the listener on the loopback address, that token.
 //! Called by: spawned by `edged/mod.rs`; edgestream asks through [`LocalApi`].
@@ -12,6 +12,7 @@
 mod channels;
 mod exec;
 mod local;
+mod portforward;
 mod restart;
 mod spdy;
 mod stats;
@@ -54,6 +55,8 @@ pub(crate) struct Api {
     node: Arc<str>,
     /// With it, a caller on loopback may run commands.
     token: Option<Arc<str>>,
+    /// Connections to pods' ports that there may still be.
+    forwards: Arc<Semaphore>,
 }
 
 /// What a caller may do.
@@ -82,7 +85,8 @@ pub(crate) async fn run(
     publish: Publish,
 ) {
     let token = local::token(&shared.site.root);
-    let api = Api { shared: shared.clone(), directory, node: node.into(), token };
+    let forwards = Arc::new(Semaphore::new(portforward::CONNECTIONS));
+    let api = Api { shared: shared.clone(), directory, node: node.into(), token, forwards };
     publish.ready(api.clone());
     let Some(address) = address else { return shared.stopping.cancelled().await };
     if !address.ip().is_loopback() {
@@ -179,6 +183,9 @@ impl Api {
             self.may_run_commands(request.headers(), caller)?;
             let path: Vec<String> = path.iter().map(|p| (*p).to_owned()).collect();
             let query = query.to_owned();
+            if path.first().is_some_and(|verb| verb == "portForward") {
+                return self.port_forward(request, &path, &query).await;
+            }
             return self.streams(request, &path, &query).await;
         }
         if path.first() == Some(&"restart") {

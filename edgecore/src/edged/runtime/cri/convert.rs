@@ -238,6 +238,51 @@ pub(super) fn sandbox_status(s: pb::PodSandboxStatus) -> SandboxStatus {
     SandboxStatus { ready, ips }
 }
 
+/// The file of a sandbox's network namespace, `None` if it has the node's network.
+///
+/// CRI itself does not say where it is. What runtimes tell a person who asks for all is JSON: that
+/// of containerd has the OCI spec of the sandbox, that of CRI-O too, and both the process in it.
+pub(super) fn network(answer: &pb::PodSandboxStatusResponse) -> Result<Option<PathBuf>, String> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Info {
+        pid: Option<u32>,
+        runtime_spec: Option<Spec>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Spec {
+        linux: Option<Linux>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Linux {
+        namespaces: Option<Vec<Namespace>>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Namespace {
+        r#type: String,
+        path: Option<PathBuf>,
+    }
+    let status = answer.status.clone().unwrap_or_default();
+    if status.state() != pb::PodSandboxState::SandboxReady {
+        return Err("the pod's sandbox is not ready".to_owned());
+    }
+    let options = status.linux.and_then(|l| l.namespaces).and_then(|n| n.options);
+    if options.is_some_and(|o| o.network() == pb::NamespaceMode::Node) {
+        return Ok(None);
+    }
+    let unsaid = "the runtime does not say where the pod's network namespace is";
+    let info = answer.info.get("info").ok_or(unsaid)?;
+    let info: Info = serde_json::from_str(info).map_err(|e| format!("{unsaid}: {e}"))?;
+    let linux = info.runtime_spec.and_then(|spec| spec.linux);
+    let namespaces = linux.and_then(|linux| linux.namespaces).unwrap_or_default();
+    let path = namespaces.into_iter().find(|n| n.r#type == "network").and_then(|n| n.path);
+    match (path.filter(|p| p.is_absolute()), info.pid.filter(|pid| *pid > 1)) {
+        (Some(path), _) => Ok(Some(path)),
+        (None, Some(pid)) => Ok(Some(format!("/proc/{pid}/ns/net").into())),
+        (None, None) => Err(unsaid.to_owned()),
+    }
+}
+
 fn state(state: pb::ContainerState) -> ContainerState {
     match state {
         pb::ContainerState::ContainerCreated => ContainerState::Created,
@@ -361,6 +406,33 @@ mod tests {
         assert_eq!(modes(host), (Node, Node, Node));
         let shared = Namespaces { shared_pid: true, ..Default::default() };
         assert_eq!(modes(shared), (Pod, Pod, Pod));
+    }
+
+    #[test]
+    fn a_pods_network_is_where_the_runtime_tells_a_person_that_it_is() {
+        let answer = |info: &str, mode: pb::NamespaceMode| {
+            let options = pb::NamespaceOption { network: mode.into(), ..Default::default() };
+            let namespaces = Some(pb::Namespace { options: Some(options) });
+            pb::PodSandboxStatusResponse {
+                status: Some(pb::PodSandboxStatus {
+                    linux: Some(pb::LinuxPodSandboxStatus { namespaces }),
+                    ..Default::default()
+                }),
+                info: [("info".to_owned(), info.to_owned())].into(),
+            }
+        };
+        let of = |info: &str| network(&answer(info, pb::NamespaceMode::Pod));
+        let spec = r#"{"pid":7,"runtimeSpec":{"linux":{"namespaces":[{"type":"pid"},
+            {"type":"network","path":"/run/netns/cni-1"}]}}}"#;
+        assert_eq!(of(spec), Ok(Some("/run/netns/cni-1".into())));
+        assert_eq!(of(r#"{"pid":7,"runtimeSpec":null}"#), Ok(Some("/proc/7/ns/net".into())));
+        for unsaid in ["", "[]", "{}", r#"{"pid":1}"#, r#"{"pid":0,"runtimeSpec":{}}"#] {
+            assert!(of(unsaid).is_err(), "{unsaid}");
+        }
+        assert_eq!(network(&answer("", pb::NamespaceMode::Node)), Ok(None));
+        let mut gone = answer(spec, pb::NamespaceMode::Pod);
+        gone.status.as_mut().unwrap().state = pb::PodSandboxState::SandboxNotready.into();
+        assert!(network(&gone).is_err());
     }
 
     #[test]

@@ -22,8 +22,9 @@ use super::generated::cri::image_service_client::ImageServiceClient;
 use super::generated::cri::runtime_service_client::RuntimeServiceClient;
 use super::{
     Answer, CgroupDriver, ContainerRuntime, ContainerSpec, ContainerStats, ContainerStatus,
-    ExecOutput, ImageFs, ImageInfo, Listing, PullAuth, Resources, RuntimeError, RuntimeEvent,
-    RuntimeStatus, RuntimeVersion, SandboxSpec, SandboxStatus, StreamSpec, Streams, label,
+    ExecOutput, ImageFs, ImageInfo, Listing, PodNetwork, PullAuth, Resources, RuntimeError,
+    RuntimeEvent, RuntimeStatus, RuntimeVersion, SandboxSpec, SandboxStatus, StreamSpec, Streams,
+    label,
 };
 
 /// Answers may hold the statuses of all containers, or a command's output.
@@ -219,6 +220,29 @@ impl ContainerRuntime for CriRuntime {
             let answer =
                 self.call("PodSandboxStatus", SHORT, client.pod_sandbox_status(request)).await?;
             Ok(convert::sandbox_status(answer.status.unwrap_or_default()))
+        })
+    }
+
+    fn network<'a>(&'a self, id: &'a str) -> Answer<'a, PodNetwork> {
+        Box::pin(async move {
+            let mut client = self.runtime.clone();
+            let request =
+                pb::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: true };
+            let answer =
+                self.call("PodSandboxStatus", SHORT, client.pod_sandbox_status(request)).await?;
+            let refused = |why: String| RuntimeError::Refused(why);
+            match convert::network(&answer).map_err(refused)? {
+                None => Ok(PodNetwork::Host),
+                Some(path) => match std::fs::File::open(&path) {
+                    Ok(file) => Ok(PodNetwork::Namespace(file.into())),
+                    Err(e) => {
+                        let path = path.display();
+                        Err(refused(format!(
+                            "cannot open the pod's network namespace `{path}`: {e}"
+                        )))
+                    }
+                },
+            }
         })
     }
 

@@ -41,8 +41,8 @@ use self::spec::SpecError;
 use self::state::{Id, Layout, StateError};
 use super::{
     Answer, CgroupDriver, ContainerRuntime, ContainerSpec, ContainerStats, ContainerStatus,
-    ExecOutput, ImageFs, ImageInfo, Listing, PullAuth, Resources, RuntimeError, RuntimeEvent,
-    RuntimeStatus, RuntimeVersion, SandboxSpec, SandboxStatus, StreamSpec, Streams,
+    ExecOutput, ImageFs, ImageInfo, Listing, PodNetwork, PullAuth, Resources, RuntimeError,
+    RuntimeEvent, RuntimeStatus, RuntimeVersion, SandboxSpec, SandboxStatus, StreamSpec, Streams,
 };
 
 /// What pods without the host's network are told.
@@ -247,6 +247,10 @@ impl ContainerRuntime for EmbeddedRuntime {
             let sandbox = self.inner.sandbox(&parse_id("sandbox", id)?)?;
             Ok(SandboxStatus { ready: sandbox.is_ready(), ips: Vec::new() })
         })
+    }
+
+    fn network<'a>(&'a self, id: &'a str) -> Answer<'a, PodNetwork> {
+        Box::pin(async move { self.inner.network(&parse_id("sandbox", id)?) })
     }
 
     fn stop_sandbox<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {

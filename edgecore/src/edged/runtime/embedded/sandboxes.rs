@@ -4,13 +4,13 @@
 //! Called by: the runtime.
 //! Never: leaves a half-made sandbox behind.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{debug, warn};
 
-use super::super::{DnsConfig, RuntimeError, SandboxSpec};
+use super::super::{DnsConfig, PodNetwork, RuntimeError, SandboxSpec};
 use super::client;
 use super::index::Sandbox;
 use super::plan::SandboxPlan;
@@ -85,6 +85,25 @@ impl Inner {
         }
         let shim = state::load(&folder.join(file::SHIM))?;
         Ok(Sandbox { record: record.clone(), shim, ended: false })
+    }
+
+    /// The shim lives in the pod's network namespace, and holds it.
+    pub(super) fn network(&self, id: &Id) -> Result<PodNetwork, RuntimeError> {
+        let sandbox = self.sandbox(id)?;
+        let ended = || RuntimeError::Refused(format!("sandbox `{id}` has ended"));
+        if !sandbox.is_ready() {
+            return Err(ended());
+        }
+        if sandbox.record.host_network {
+            return Ok(PodNetwork::Host);
+        }
+        let path = PathBuf::from(format!("/proc/{}/ns/net", sandbox.shim.shim.pid));
+        let file = std::fs::File::open(&path).map_err(state::io_error("open", &path))?;
+        // Only if the process is still the shim is what was opened the pod's.
+        match sandbox.shim.shim.is_alive() {
+            true => Ok(PodNetwork::Namespace(file.into())),
+            false => Err(ended()),
+        }
     }
 
     pub(super) async fn stop_sandbox(&self, id: &Id) -> Result<(), RuntimeError> {

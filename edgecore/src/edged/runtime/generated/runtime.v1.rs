@@ -259,6 +259,16 @@ pub struct PodSandboxNetworkStatus {
     #[prost(message, repeated, tag = "2")]
     pub additional_ips: ::prost::alloc::vec::Vec<PodIp>,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Namespace {
+    #[prost(message, optional, tag = "2")]
+    pub options: ::core::option::Option<NamespaceOption>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LinuxPodSandboxStatus {
+    #[prost(message, optional, tag = "1")]
+    pub namespaces: ::core::option::Option<Namespace>,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PodSandboxStatus {
     #[prost(string, tag = "1")]
@@ -271,11 +281,18 @@ pub struct PodSandboxStatus {
     pub created_at: i64,
     #[prost(message, optional, tag = "5")]
     pub network: ::core::option::Option<PodSandboxNetworkStatus>,
+    #[prost(message, optional, tag = "6")]
+    pub linux: ::core::option::Option<LinuxPodSandboxStatus>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PodSandboxStatusResponse {
     #[prost(message, optional, tag = "1")]
     pub status: ::core::option::Option<PodSandboxStatus>,
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub info: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PodSandboxFilter {

@@ -12,9 +12,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::super::super::runtime::{RuntimeError, StreamSpec, Streams, TerminalSize};
-use super::super::channels::{self, ERROR, RESIZE, STDERR, STDIN, STDOUT};
-use super::frame::{self, Reader, Received, Writer};
+use super::super::runtime::{RuntimeError, StreamSpec, Streams, TerminalSize};
+use super::super::spdy::frame::{self, Reader, Received, Writer};
+use super::channels::{self, ERROR, RESIZE, STDERR, STDIN, STDOUT};
 
 /// Until all streams are open.
 const OPENING: Duration = Duration::from_secs(30);
@@ -27,7 +27,7 @@ const STREAMS: usize = 8;
 
 /// Which streams must be open before anything begins.
 #[derive(Debug, Clone, Copy)]
-pub(in super::super) struct Wanted {
+pub(super) struct Wanted {
     stdin: bool,
     stdout: bool,
     stderr: bool,
@@ -52,8 +52,7 @@ impl Wanted {
 }
 
 fn channel(headers: &[(String, String)]) -> Option<u8> {
-    let kind = headers.iter().find(|(name, _)| name == "streamtype")?;
-    match kind.1.as_str() {
+    match frame::header(headers, "streamtype")? {
         "stdin" => Some(STDIN),
         "stdout" => Some(STDOUT),
         "stderr" => Some(STDERR),
@@ -64,7 +63,7 @@ fn channel(headers: &[(String, String)]) -> Option<u8> {
 }
 
 /// A connection whose streams are open.
-pub(in super::super) struct Session<S> {
+pub(super) struct Session<S> {
     read: ReadHalf<S>,
     write: WriteHalf<S>,
     reader: Reader,
@@ -74,7 +73,7 @@ pub(in super::super) struct Session<S> {
 }
 
 /// Accepts the streams that the client opens, until all that are wanted are there.
-pub(in super::super) async fn gather<S>(socket: S, wanted: Wanted) -> Result<Session<S>, String>
+pub(super) async fn gather<S>(socket: S, wanted: Wanted) -> Result<Session<S>, String>
 where
     S: AsyncRead + AsyncWrite,
 {
@@ -116,7 +115,7 @@ where
 }
 
 /// Moves everything until the process ends or the client leaves.
-pub(in super::super) async fn carry<S>(session: Session<S>, streams: Result<Streams, RuntimeError>)
+pub(super) async fn carry<S>(session: Session<S>, streams: Result<Streams, RuntimeError>)
 where
     S: AsyncRead + AsyncWrite,
 {

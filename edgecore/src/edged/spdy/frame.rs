@@ -1,7 +1,7 @@
 //! Frames of SPDY/3.1, as far as Kubernetes uses them.
 //!
 //! Owns: their layout and their compression, the limits of both.
-//! Called by: `session.rs`.
+//! Called by: whoever has a connection of it, server or client.
 //! Never: reads or writes a socket, or unpacks more headers than a stream may have.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -18,14 +18,14 @@ const FIN: u8 = 1;
 
 /// A frame that has come in.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Received {
+pub(crate) enum Received {
     /// A new stream.
     Open {
         /// Odd: the client's.
         id: u32,
         /// Names in lower case.
         headers: Vec<(String, String)>,
-        /// The client will send nothing on it.
+        /// The other side will send nothing on it.
         fin: bool,
     },
     /// Bytes of a stream.
@@ -34,20 +34,20 @@ pub(super) enum Received {
         id: u32,
         /// The bytes.
         data: Bytes,
-        /// The client will send no more.
+        /// The other side will send no more.
         fin: bool,
     },
-    /// The client gives a stream up.
+    /// The other side gives a stream up.
     Reset(u32),
     /// To be answered with the same.
     Ping(u32),
-    /// The client will open no more streams.
+    /// The other side will open no more streams.
     GoAway,
 }
 
 /// Why bytes are no frames. The connection cannot go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum FrameError {
+pub(crate) enum FrameError {
     #[error("a SPDY frame is longer than {MAX_FRAME} bytes")]
     TooLong,
     #[error("a SPDY frame of version {0} was sent; only version {VERSION} is spoken")]
@@ -61,24 +61,24 @@ pub(super) enum FrameError {
 }
 
 /// Takes frames out of what was received.
-pub(super) struct Reader {
+pub(crate) struct Reader {
     buffer: BytesMut,
     unpack: Decompress,
     dictionary: Vec<u8>,
 }
 
 impl Reader {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { buffer: BytesMut::new(), unpack: Decompress::new(true), dictionary: dictionary() }
     }
 
     /// Where received bytes are appended.
-    pub(super) fn buffer(&mut self) -> &mut BytesMut {
+    pub(crate) fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
 
     /// The next frame; `None` if more bytes are needed.
-    pub(super) fn next_frame(&mut self) -> Result<Option<Received>, FrameError> {
+    pub(crate) fn next_frame(&mut self) -> Result<Option<Received>, FrameError> {
         loop {
             let Some(head) = self.buffer.first_chunk::<8>() else { return Ok(None) };
             let first = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
@@ -135,7 +135,7 @@ impl Reader {
             3 => Some(Received::Reset(body.get_u32() & 0x7fff_ffff)),
             6 => Some(Received::Ping(body.get_u32())),
             7 => Some(Received::GoAway),
-            // Settings and windows: Kubernetes' clients heed none.
+            // Settings and windows: nobody here heeds them.
             _ => None,
         })
     }
@@ -193,12 +193,12 @@ impl Reader {
 }
 
 /// Appends frames to what is to be sent.
-pub(super) struct Writer {
+pub(crate) struct Writer {
     pack: Compress,
 }
 
 impl Writer {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut pack = Compress::new(Compression::fast(), true);
         // Fails only once something has been packed.
         let _ = pack.set_dictionary(&dictionary());
@@ -206,7 +206,7 @@ impl Writer {
     }
 
     /// Accepts a stream. No headers are needed.
-    pub(super) fn reply(&mut self, id: u32, out: &mut BytesMut) {
+    pub(crate) fn reply(&mut self, id: u32, out: &mut BytesMut) {
         let block = self.packed(&0u32.to_be_bytes());
         control(2, 4 + block.len(), out);
         out.put_u32(id);
@@ -220,8 +220,8 @@ impl Writer {
         out
     }
 
-    #[cfg(test)]
-    pub(super) fn open(&mut self, id: u32, headers: &[(&str, &str)], out: &mut BytesMut) {
+    /// Opens a stream with these headers.
+    pub(crate) fn open(&mut self, id: u32, headers: &[(&str, &str)], out: &mut BytesMut) {
         let mut plain = BytesMut::new();
         plain.put_u32(headers.len() as u32);
         for (name, value) in headers {
@@ -245,22 +245,27 @@ fn control(kind: u16, length: usize, out: &mut BytesMut) {
 }
 
 /// Bytes of a stream; with `fin` the last of it.
-pub(super) fn data(id: u32, data: &[u8], fin: bool, out: &mut BytesMut) {
+pub(crate) fn data(id: u32, data: &[u8], fin: bool, out: &mut BytesMut) {
     out.put_u32(id);
     out.put_u32(u32::from(fin) << 24 | data.len() as u32);
     out.extend_from_slice(data);
 }
 
 /// Refuses a stream.
-pub(super) fn reset(id: u32, out: &mut BytesMut) {
+pub(crate) fn reset(id: u32, out: &mut BytesMut) {
     const REFUSED: u32 = 3;
     control(3, 8, out);
     out.put_u32(id);
     out.put_u32(REFUSED);
 }
 
+/// The value of a header; names are compared in lower case.
+pub(crate) fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+}
+
 /// Answers a ping.
-pub(super) fn ping(id: u32, out: &mut BytesMut) {
+pub(crate) fn ping(id: u32, out: &mut BytesMut) {
     control(6, 4, out);
     out.put_u32(id);
 }
