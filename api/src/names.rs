@@ -256,6 +256,8 @@ pub enum Kind {
     Device,
     /// devices.kubeedge.io/v1beta1 DeviceModel
     DeviceModel,
+    /// operations.kubeedge.io/v1alpha2 NodeUpgradeJob
+    NodeUpgradeJob,
     /// policy.kubeedge.io/v1alpha1 ServiceAccountAccess
     ServiceAccountAccess,
     /// Anything a watch of the MetaServer brings: its kind in lower case.
@@ -263,7 +265,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const KNOWN: [(Kind, &'static str); 13] = [
+    const KNOWN: [(Kind, &'static str); 14] = [
         (Kind::Pod, "pod"),
         (Kind::Node, "node"),
         (Kind::ConfigMap, "configmap"),
@@ -276,6 +278,7 @@ impl Kind {
         (Kind::Event, "event"),
         (Kind::Device, "device"),
         (Kind::DeviceModel, "devicemodel"),
+        (Kind::NodeUpgradeJob, "nodeupgradejob"),
         (Kind::ServiceAccountAccess, "serviceaccountaccess"),
     ];
 

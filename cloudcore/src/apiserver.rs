@@ -122,6 +122,7 @@ impl Path {
                 | Kind::PersistentVolume
                 | Kind::VolumeAttachment
                 | Kind::CertificateSigningRequest
+                | Kind::NodeUpgradeJob
         );
         let namespace = key.namespace.as_ref().map(|n| n.as_str()).filter(|_| namespaced);
         if namespaced && namespace.is_none() {

@@ -41,6 +41,7 @@ use crate::status::actions::Means;
 use crate::status::{self, Passage, Status};
 use crate::synccontroller::SyncController;
 use crate::synccontroller::records::Records;
+use crate::taskmanager::TaskManager;
 
 /// How long the API server may take to come up while cloudcore starts.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -268,6 +269,14 @@ impl CloudCore {
         if let Some(devices) = devices {
             spawn(svc, "devicecontroller", devices.run(records_known, stopping.clone()));
         }
+        let tasks = config
+            .modules
+            .task_manager
+            .enable
+            .then(|| TaskManager::new(api.clone(), Arc::clone(&registry), metrics.clone()));
+        if let Some(tasks) = tasks.clone() {
+            spawn(svc, "taskmanager", tasks.run(stopping.clone()));
+        }
         run(svc, "served", stopping.clone(), tell_served(Arc::clone(&registry), upstreams.clone()));
 
         let pki = Arc::new(pki);
@@ -284,6 +293,7 @@ impl CloudCore {
             index,
             upstreams,
             devices: reports,
+            tasks,
             live,
             metrics: metrics.clone(),
         };
@@ -485,11 +495,7 @@ async fn tell_served(registry: Arc<Registry>, upstreams: Upstreams) {
 /// The modules that the configuration asks for and that are not built yet.
 fn absent(config: &CloudCoreConfig) -> Vec<&'static str> {
     let m = &config.modules;
-    let asked = [
-        ("dynamicController", m.dynamic_controller.enable),
-        ("taskManager", m.task_manager.enable),
-        ("router", m.router.enable),
-    ];
+    let asked = [("dynamicController", m.dynamic_controller.enable), ("router", m.router.enable)];
     asked.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect()
 }
 

@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod object;
 pub mod status;
 pub mod synccontroller;
+pub mod taskmanager;
 mod watching;
 
 pub use app::{Addresses, CloudCore, Options};

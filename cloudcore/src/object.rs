@@ -73,6 +73,9 @@ pub const STORE_ANNOTATION: &str = "edge.kubeedge.io/store-id";
 /// The API of devices.
 pub const DEVICES: &str = "devices.kubeedge.io/v1beta1";
 
+/// The API of jobs on nodes.
+pub const OPERATIONS: &str = "operations.kubeedge.io/v1alpha2";
+
 /// `apiVersion` and `kind` as Kubernetes writes them, and the path segment of the API.
 pub fn gvk(kind: &Kind) -> Option<(&'static str, &'static str, &'static str)> {
     Some(match kind {
@@ -90,6 +93,7 @@ pub fn gvk(kind: &Kind) -> Option<(&'static str, &'static str, &'static str)> {
         }
         Kind::Device => (DEVICES, "Device", "devices"),
         Kind::DeviceModel => (DEVICES, "DeviceModel", "devicemodels"),
+        Kind::NodeUpgradeJob => (OPERATIONS, "NodeUpgradeJob", "nodeupgradejobs"),
         Kind::ServiceAccountAccess | Kind::Other(_) => return None,
     })
 }

@@ -144,6 +144,8 @@ pub enum Command {
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     Drain(Box<commands::node::DrainArgs>),
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Confirm(Box<commands::confirm::ConfirmArgs>),
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     Delete(Box<commands::pod::DeleteArgs>),
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     Restart(Box<commands::pod::RestartArgs>),

@@ -9,6 +9,7 @@ pub mod check;
 pub mod cloudcore;
 pub mod completion;
 pub mod config;
+pub mod confirm;
 #[cfg(feature = "cloud")]
 pub mod control_plane;
 #[cfg(feature = "edge")]
@@ -79,6 +80,7 @@ pub fn run(command: &Command, cx: &Context) -> Result<(), CommandError> {
         Command::Cordon(args) => node::cordon(args, cx),
         Command::Uncordon(args) => node::uncordon(args, cx),
         Command::Drain(args) => node::drain(args, cx),
+        Command::Confirm(args) => confirm::confirm(args, cx),
         Command::Delete(args) => pod::delete(args, cx),
         Command::Restart(args) => pod::restart(args, cx),
         #[cfg(feature = "cloud")]

@@ -425,6 +425,8 @@ fn cloud_config() -> CloudCoreConfig {
         "modules.cloudHub.tlsCAKeyFile=/nonexistent/ca.key",
         "modules.cloudHub.tlsCertFile=/nonexistent/server.crt",
         "modules.cloudHub.tlsPrivateKeyFile=/nonexistent/server.key",
+        // As `keadm init` has it.
+        "modules.taskManager.enable=true",
     ] {
         config.set(setting).unwrap();
     }

@@ -16,3 +16,4 @@ mod paths;
 mod promises;
 mod stream;
 mod trouble;
+mod upgrades;

@@ -69,6 +69,8 @@ pub enum Action {
     Cordon,
     /// Drain the node.
     Drain,
+    /// Let the node's upgrade go on.
+    Confirm,
     /// Edit a desired value.
     Edit,
     /// Copy the name.
@@ -156,6 +158,7 @@ const TABLE: &[Binding] = &[
     bind(&[Char('r')], "r", "restart the pod", When::Only(Screen::Pods), Action::Restart),
     bind(&[Char('o')], "o", "cordon, uncordon", When::Only(Screen::Nodes), Action::Cordon),
     bind(&[Char('D')], "D", "drain", When::Only(Screen::Nodes), Action::Drain),
+    bind(&[Char('u')], "u", "confirm the upgrade", When::Only(Screen::Nodes), Action::Confirm),
     bind(&[Char('e')], "e", "set a desired value", When::Only(Screen::Devices), Action::Edit),
     bind(&[Char('f')], "f", "follow", When::Log, Action::Follow),
     bind(&[Char('/')], "/", "search", When::Log, Action::Search),
@@ -211,6 +214,7 @@ fn needs(action: Action) -> Option<&'static str> {
         Action::Restart => "restartPod",
         Action::Cordon => "cordon",
         Action::Drain => "drain",
+        Action::Confirm => "confirmUpgrade",
         Action::Edit => "setDesired",
         _ => return None,
     })

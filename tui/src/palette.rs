@@ -27,7 +27,7 @@ pub struct Candidate {
 }
 
 /// Words that do what a key does; only those that make sense now.
-const WORDS: [(&str, Action); 12] = [
+const WORDS: [(&str, Action); 13] = [
     ("help", Action::Help),
     ("quit", Action::Quit),
     ("pause", Action::Pause),
@@ -37,6 +37,7 @@ const WORDS: [(&str, Action); 12] = [
     ("copy", Action::Copy),
     ("cordon", Action::Cordon),
     ("drain", Action::Drain),
+    ("confirm", Action::Confirm),
     ("delete", Action::Delete),
     ("restart", Action::Restart),
     ("edit", Action::Edit),

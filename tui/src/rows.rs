@@ -1,6 +1,7 @@
 //! A row as cells of text: ages, sizes, counts, health. Pure.
 
-use api::status::row::{DeviceRow, Millis, NodeRow, PodRow, TwinRow};
+use api::status::row::{DeviceRow, Millis, NodeRow, PodRow, TwinRow, Upgrade};
+use api::status::upgrades::WAITING;
 
 /// How something is, for its colour and its sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,7 +91,38 @@ pub fn node_status(n: &NodeRow) -> (String, Health) {
     if n.cordoned {
         text.push_str(",Cordoned");
     }
-    (text, if n.cordoned { health.max(Health::Uncertain) } else { health })
+    let upgrade = n.upgrade.as_ref().and_then(|u| match u.state.as_str() {
+        "Pending" => None,
+        WAITING => Some(",Confirm"),
+        "Failure" | "Unknown" => Some(",UpFailed"),
+        _ => Some(",Upgrade"),
+    });
+    text.push_str(upgrade.unwrap_or_default());
+    let marked = n.cordoned || upgrade.is_some();
+    (text, if marked { health.max(Health::Uncertain) } else { health })
+}
+
+/// `from v1.22.0 to v1.23.0`
+pub fn versions(u: &Upgrade) -> String {
+    match u.from.as_str() {
+        "" => format!("to {}", clean(&u.to)),
+        from => format!("from {} to {}", clean(from), clean(&u.to)),
+    }
+}
+
+/// What an upgrade is doing, in words.
+pub fn upgrade_state(u: &Upgrade) -> String {
+    match u.state.as_str() {
+        "Pending" => "waits for its turn".to_owned(),
+        WAITING => "waits for a yes: press u".to_owned(),
+        "Check" => "the node is looked at".to_owned(),
+        "BackUp" => "what is there is kept".to_owned(),
+        "Upgrade" => "edgecore is replaced".to_owned(),
+        "RollBack" => "it failed, and what was there is put back".to_owned(),
+        "Failure" => "failed".to_owned(),
+        "Unknown" => "nothing was heard for too long".to_owned(),
+        other => clean(other),
+    }
 }
 
 /// What a node's LINK column says, and how that is.

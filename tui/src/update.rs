@@ -434,7 +434,9 @@ fn act(state: &mut State, action: Action) -> Vec<Effect> {
                 return vec![Effect::Copy(key.key)];
             }
         }
-        Action::Delete | Action::Restart | Action::Cordon | Action::Drain => ask(state, action),
+        Action::Delete | Action::Restart | Action::Cordon | Action::Drain | Action::Confirm => {
+            ask(state, action)
+        }
         Action::Edit => edit(state),
     }
     Vec::new()

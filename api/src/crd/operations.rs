@@ -250,6 +250,38 @@ pub enum UpgradeAction {
     RollBack,
 }
 
+impl UpgradeAction {
+    const ALL: [Self; 5] =
+        [Self::Check, Self::WaitingConfirmation, Self::BackUp, Self::Upgrade, Self::RollBack];
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Check => "Check",
+            Self::WaitingConfirmation => "WaitingConfirmation",
+            Self::BackUp => "BackUp",
+            Self::Upgrade => "Upgrade",
+            Self::RollBack => "RollBack",
+        }
+    }
+
+    /// Reads a name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.as_str() == text)
+    }
+
+    /// What comes after it went well, or did not; nothing if that is the end.
+    pub fn next(self, well: bool) -> Option<Self> {
+        match (self, well) {
+            (Self::Check, true) => Some(Self::WaitingConfirmation),
+            (Self::WaitingConfirmation, true) => Some(Self::BackUp),
+            (Self::BackUp, true) => Some(Self::Upgrade),
+            (Self::Upgrade, false) => Some(Self::RollBack),
+            _ => None,
+        }
+    }
+}
+
 /// A step of an ImagePrePullJob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PrePullAction {

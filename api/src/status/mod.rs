@@ -9,3 +9,4 @@ pub mod objects;
 pub mod reader;
 pub mod row;
 pub mod stream;
+pub mod upgrades;

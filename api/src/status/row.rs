@@ -57,6 +57,30 @@ pub struct NodeRow {
     /// Use of the machine, where the node reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// The upgrade that is under way, or has failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<Upgrade>,
+}
+
+/// What a NodeUpgradeJob does to a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Upgrade {
+    /// The job.
+    pub job: String,
+    /// The version before, empty if it is not known.
+    pub from: String,
+    /// The version that is wanted.
+    pub to: String,
+    /// The step that runs: `Pending` `Check` `WaitingConfirmation` `BackUp` `Upgrade` `RollBack`;
+    /// or how it ended: `Failure`, or `Unknown` if nothing was heard for too long.
+    pub state: String,
+    /// Since when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Millis>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub why: String,
 }
 
 /// A connected link.
@@ -297,7 +321,12 @@ impl NodeRow {
             &self.address,
         ];
         let link = self.link.as_ref().map_or(0, |link| link.from.len() + link.protocol.len());
-        texts.iter().map(|text| text.len()).sum::<usize>() + link + map_len(&self.labels)
+        let upgrade = |u: &Upgrade| {
+            [&u.job, &u.from, &u.to, &u.state, &u.why].iter().map(|text| text.len()).sum::<usize>()
+        };
+        let upgrade = self.upgrade.as_ref().map_or(0, upgrade);
+        let own = texts.iter().map(|text| text.len()).sum::<usize>();
+        own + link + upgrade + map_len(&self.labels)
     }
 }
 

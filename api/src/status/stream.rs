@@ -237,6 +237,11 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         dry_run: bool,
     },
+    /// Let an upgrade that waits for it go on. The node itself is asked, and says no if none waits.
+    ConfirmUpgrade {
+        /// The node.
+        node: String,
+    },
     /// Set the desired value of a property.
     SetDesired {
         /// Namespace of the device.
@@ -453,7 +458,7 @@ mod tests {
 
     #[test]
     fn every_field_that_is_sent_is_documented() {
-        use crate::status::row::{DeviceRow, Hops, Link, Queue, TwinRow, Usage};
+        use crate::status::row::{DeviceRow, Hops, Link, Queue, TwinRow, Upgrade, Usage};
         fn names(value: &serde_json::Value, into: &mut Vec<String>) {
             match value {
                 serde_json::Value::Object(map) => {
@@ -481,6 +486,7 @@ mod tests {
                 last_report: Some(1),
                 lease_renewed: Some(1),
                 usage: Some(Usage::default()),
+                upgrade: Some(Upgrade { since: Some(1), why: "x".into(), ..Upgrade::default() }),
                 ..NodeRow::default()
             }],
             pods: vec![PodRow {

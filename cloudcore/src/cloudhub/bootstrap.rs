@@ -6,7 +6,7 @@
 //! | `GET /edge.crt`, body: CSR in DER | a token, or the node's own certificate | the certificate in DER |
 //! | `GET /node/{name}` | anybody, a few times a minute | 200 if the name is taken, 404 if it is free |
 //! | `GET /status/v1`, as a WebSocket | whoever may read nodes, pods and devices | the status stream |
-//! | `POST` anything | a token or a certificate | 501: node jobs are not served here |
+//! | `POST` anything | a token or a certificate | 501: reports on node jobs of `v1alpha1` are not taken here |
 //!
 //! `GET /node/{name}` tells a stranger whether a name is taken, because the original's
 //! `keadm join` asks without showing anything. It tells nothing else, and slowly.
@@ -233,7 +233,8 @@ async fn route(
             // Any of our nodes may report; which one is no matter, since nothing is done.
             let name = claimed_node(&parts.headers);
             authenticate(&parts.headers, name.as_ref().ok(), peer, chain, shared).await?;
-            let text = "node jobs are not served by this cloudcore".to_owned();
+            let text =
+                "node jobs of the version `v1alpha1` are not served by this cloudcore".to_owned();
             Err(Refusal(StatusCode::NOT_IMPLEMENTED, text, "not_implemented"))
         }
         _ => Err(Refusal(StatusCode::NOT_FOUND, "404 page not found".to_owned(), "not_found")),

@@ -27,6 +27,7 @@ use crate::edgecontroller::index::Index;
 use crate::edgecontroller::upstream::{Job, Upstreams, Work};
 use crate::metrics::{Drop as Dropped, Metrics};
 use crate::status::Passage;
+use crate::taskmanager::TaskManager;
 
 /// Requests of one node that may be in work.
 const PER_NODE: usize = 256;
@@ -44,6 +45,8 @@ pub struct Dispatcher {
     pub upstreams: Upstreams,
     /// Who deals with devices, if anybody does.
     pub devices: Option<devicecontroller::Upstream>,
+    /// Who deals with jobs on nodes, if anybody does.
+    pub tasks: Option<TaskManager>,
     /// Whether the index is complete; before, what it does not know is not refused for good.
     pub live: watch::Receiver<bool>,
     /// What is dropped is counted.
@@ -147,6 +150,11 @@ impl Dispatcher {
             {
                 if let Some(devices) = &self.devices {
                     devices.hear(from.origin(), id, said, &passage);
+                }
+            }
+            said @ Upstream::TaskStatus { .. } if self.tasks.is_some() => {
+                if let Some(tasks) = &self.tasks {
+                    tasks.hear(from.origin(), said, &passage);
                 }
             }
             Upstream::DeviceTwin { .. }

@@ -193,6 +193,20 @@ impl Registry {
         entry.wake.notify_one();
     }
 
+    /// The number of the session in which a node is connected.
+    pub fn session(&self, node: &NodeName) -> Option<u64> {
+        let entry = self.inner.lock().nodes.get(node).cloned()?;
+        let state = entry.state.lock();
+        state.end.is_some().then_some(state.session)
+    }
+
+    /// Something that a node is told if it is connected, and that is not repeated.
+    pub fn say(&self, node: &NodeName, note: Downstream) {
+        if let Some(session) = self.session(node) {
+            self.tell(&Origin { node: node.clone(), session }, note);
+        }
+    }
+
     /// A new session of a node. An older one of the same node ends. `store` is the id of the node's
     /// database, if it tells.
     ///

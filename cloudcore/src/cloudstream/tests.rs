@@ -145,3 +145,51 @@ async fn garbage_ends_the_tunnel_and_not_the_process() {
         assert_ne!(task.await.unwrap(), "");
     }
 }
+
+#[tokio::test]
+async fn a_yes_to_an_upgrade_is_posted_through_the_tunnel_and_the_nodes_no_is_told() {
+    use crate::status::actions::{Means, answer};
+    use api::status::stream::Request;
+    let tunnels = Tunnels::default();
+    let (tunnel, mut edge, _task) = tunnel(true);
+    tunnels.open(&tunnel);
+    let nowhere = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+        Ok::<_, std::convert::Infallible>(http::Response::new(kube::client::Body::empty()))
+    });
+    let api = crate::apiserver::ApiServer::new(
+        kube::Client::new(nowhere, "default"),
+        crate::metrics::Metrics::default(),
+    );
+    let nodes = NodeApis::new(tunnels, Arc::default());
+    let means = Means { api, nodes: Some(nodes) };
+    for (said, wanted) in [
+        ("HTTP/1.1 200 OK\r\n\r\n", Ok("node edge-1 goes on with its upgrade")),
+        (
+            "HTTP/1.1 400 Bad Request\r\n\r\nthere are no valid upgrade tasks to execute\n",
+            Err("node `edge-1`: there are no valid upgrade tasks to execute"),
+        ),
+    ] {
+        let means = means.clone();
+        let asking = tokio::spawn(async move {
+            let nobody =
+                |_: Vec<String>| -> futures::future::BoxFuture<'static, bool> { unreachable!() };
+            let request = Request::ConfirmUpgrade { node: "edge-1".to_owned() };
+            answer(&means, request, &nobody).await
+        });
+        let asked = loop {
+            let frame = edge.next().await;
+            // The end of the question before.
+            if frame.kind == FrameKind::ExecConnect {
+                break frame;
+            }
+        };
+        let request = ConnectRequest::decode(&asked).unwrap();
+        assert_eq!(request.method, "POST");
+        assert_eq!(request.url.path, "/api/v1/taskupgrade/confirm-upgrade");
+        let id = asked.connect_id;
+        edge.send(Frame::data(id, Bytes::from_static(said.as_bytes()))).await;
+        edge.send(Frame { kind: FrameKind::RemoveConnect, ..Frame::data(id, Bytes::new()) }).await;
+        let told = asking.await.unwrap();
+        assert_eq!(told.as_deref().map_err(String::as_str), wanted);
+    }
+}

@@ -104,6 +104,11 @@ fn rights(request: &Request) -> Vec<Right<'_>> {
         Request::RestartPod { namespace, pod, .. } => {
             vec![Right { subresource: "exec", ..of("create", "pods", namespace, pod) }]
         }
+        // Whoever may change the job could as well ask nobody.
+        Request::ConfirmUpgrade { .. } => vec![Right {
+            group: "operations.kubeedge.io",
+            ..of("patch", "nodeupgradejobs", "", "")
+        }],
         Request::SetDesired { namespace, device, .. } => vec![Right {
             group: "devices.kubeedge.io",
             ..of("patch", "devices", namespace, device)
@@ -285,6 +290,10 @@ mod tests {
             (
                 Request::RestartPod { namespace: ns(), pod: pod(), dry_run: false },
                 "create pods/exec `default/web`",
+            ),
+            (
+                Request::ConfirmUpgrade { node: "e".into() },
+                "patch nodeupgradejobs of operations.kubeedge.io in all namespaces",
             ),
         ];
         for (request, want) in cases {

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use api::config::yaml;
-use api::names::{Kind, ObjectKey};
+use api::names::{Kind, NodeName, ObjectKey};
 use api::printable::printable;
 use api::raw::RawJson;
 use api::status::row::{RowKey, RowKind};
@@ -25,10 +25,16 @@ const CONFLICTS: u32 = 4;
 
 /// The requests that an API server alone can answer, as `hello` names them.
 const REQUESTS: [&str; 6] = ["yaml", "cordon", "drain", "deletePod", "setDesired", "logs"];
+/// Those that a node's own API answers.
+const BY_NODES: [&str; 2] = ["restartPod", "confirmUpgrade"];
 /// Answers of nodes to a restart have a few names.
 const ANSWER: usize = 64 << 10;
 /// A container may take its time to end.
 const RESTART_LIMIT: Duration = Duration::from_secs(120);
+/// A node only notes that it may go on.
+const CONFIRM_LIMIT: Duration = Duration::from_secs(30);
+/// KubeEdge's path for it, which `keadm ctl confirm` on the node uses, too.
+const CONFIRM: &str = "/api/v1/taskupgrade/confirm-upgrade";
 
 /// Who carries requests out.
 #[derive(Debug, Clone)]
@@ -42,8 +48,8 @@ pub struct Means {
 impl Means {
     /// The requests that can be answered so, as `hello` names them.
     pub fn requests(&self) -> Vec<String> {
-        let more = self.nodes.is_some().then_some("restartPod");
-        REQUESTS.into_iter().chain(more).map(str::to_owned).collect()
+        let more: &[_] = if self.nodes.is_some() { &BY_NODES } else { &[] };
+        REQUESTS.iter().chain(more).map(|request| (*request).to_owned()).collect()
     }
 }
 
@@ -69,6 +75,7 @@ pub async fn answer(means: &Means, request: Request, lines: Lines<'_>) -> Result
         Request::RestartPod { namespace, pod, dry_run } => {
             return restart(means, &namespace, &pod, dry_run).await;
         }
+        Request::ConfirmUpgrade { node } => return confirm(means, &node).await,
         Request::SetDesired { namespace, device, property, value } => {
             return desire(api, &namespace, &device, &property, &value).await;
         }
@@ -164,6 +171,27 @@ async fn restart(means: &Means, namespace: &str, pod: &str, dry: bool) -> Result
     let doing = if dry { "would be restarted" } else { "restarted" };
     let all = done.containers.join(", ");
     Ok(format!("pod {namespace}/{pod} on node {node} {doing}: {}", printable(&all, 400)))
+}
+
+/// The node goes on with the upgrade that it holds back, or says that there is none.
+async fn confirm(means: &Means, node: &str) -> Result<String, String> {
+    let Some(nodes) = &means.nodes else {
+        return Err(
+            "the Kubernetes API tells no node to go on with an upgrade: cloudcore's status \
+                    stream does, and `keadm ctl confirm` on the node"
+                .to_owned(),
+        );
+    };
+    let node: NodeName = node.parse().map_err(|e: api::names::NameError| e.to_string())?;
+    let question = Question {
+        verb: Verb::Post,
+        path: CONFIRM.to_owned(),
+        query: "",
+        limit: ANSWER,
+        within: CONFIRM_LIMIT,
+    };
+    nodes.ask(&node, &question).await.map_err(|e| e.to_string())?;
+    Ok(format!("node {node} goes on with its upgrade"))
 }
 
 /// The list of properties can only be replaced as a whole; the version that was read goes with it,

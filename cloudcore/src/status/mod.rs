@@ -22,13 +22,13 @@ mod server;
 mod tests;
 mod usage;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use api::names::{Kind, MessageId, NodeName, ObjectKey};
 use api::status::board::{Board, Changes, Cursor};
 use api::status::row::{
-    Direction, EventRow, Hops, Link, MessageRow, Millis, Queue, Row, RowKey, RowKind,
+    Direction, EventRow, Hops, Link, MessageRow, Millis, Queue, Row, RowKey, RowKind, Upgrade,
 };
 use api::status::stream::Totals;
 use parking_lot::Mutex;
@@ -96,6 +96,8 @@ struct Table {
     seen: HashMap<RowKind, HashSet<RowKey>>,
     /// What of processor (in thousandths of a core) and memory a node has.
     capacity: HashMap<String, (u64, u64)>,
+    /// What jobs do to nodes, by node.
+    upgrades: BTreeMap<String, Upgrade>,
 }
 
 /// See the module.
@@ -380,6 +382,7 @@ impl Status {
                     if let Some(Row::Node(old)) = old {
                         new.usage = old.usage;
                     }
+                    new.upgrade = table.upgrades.get(&new.name).cloned();
                     if let Ok(name) = new.name.parse::<NodeName>()
                         && let Some(hot) = table.hot.get(&name)
                     {
@@ -422,6 +425,25 @@ impl Status {
                 table.hot.remove(node);
                 table.dirty.remove(node);
             }
+        });
+    }
+
+    /// What jobs do to nodes now, by node.
+    pub(crate) fn upgrades(&self, all: BTreeMap<String, Upgrade>) {
+        let old = self.table.lock().upgrades.clone();
+        if old == all {
+            return;
+        }
+        self.change(|table| {
+            for node in old.keys().chain(all.keys()).filter(|node| old.get(*node) != all.get(*node))
+            {
+                table.board.amend(&RowKey::node(node), now(), |row| {
+                    if let Row::Node(row) = row {
+                        row.upgrade = all.get(node).cloned();
+                    }
+                });
+            }
+            table.upgrades = all;
         });
     }
 

@@ -441,6 +441,51 @@ async fn a_pod_is_restarted_through_its_node_or_it_is_said_why_not() {
     assert!(!path.unwrap_err().contains("edge node"), "it is no name");
 }
 
+#[tokio::test]
+async fn an_upgrade_is_confirmed_through_the_node_or_it_is_said_why_not() {
+    let nobody = |_: Vec<String>| -> futures::future::BoxFuture<'static, bool> { unreachable!() };
+    let confirm = |node: &str| Request::ConfirmUpgrade { node: node.into() };
+    let only_api = means(json!({}));
+    assert!(!only_api.requests().contains(&"confirmUpgrade".to_owned()));
+    let why = super::actions::answer(&only_api, confirm("edge-1"), &nobody).await.unwrap_err();
+    assert!(why.contains("`keadm ctl confirm` on the node"), "{why}");
+    let nodes = crate::cloudstream::NodeApis::default();
+    let means = Means { nodes: Some(nodes), ..only_api };
+    assert!(means.requests().contains(&"confirmUpgrade".to_owned()));
+    let why = super::actions::answer(&means, confirm("edge-1"), &nobody).await.unwrap_err();
+    assert!(why.contains("node `edge-1` has no tunnel to this cloudcore"), "{why}");
+    let why = super::actions::answer(&means, confirm("../x"), &nobody).await.unwrap_err();
+    assert!(!why.contains("tunnel"), "it is no name: {why}");
+}
+
+#[test]
+fn a_node_shows_what_a_job_does_to_it_and_only_while_it_does() {
+    use api::status::row::Upgrade;
+    let status = Status::new(Metrics::default());
+    let labels = json!({"node-role.kubernetes.io/edge": ""});
+    let edge = json!({"metadata": {"name": "edge-1", "uid": "n", "resourceVersion": "1", "labels": labels}});
+    let upgrade = Upgrade { job: "up".into(), state: "Check".into(), ..Upgrade::default() };
+    // A job may be known before the node is.
+    status.upgrades([("edge-1".to_owned(), upgrade.clone())].into());
+    status.object(&object(Kind::Node, &edge));
+    let shown = |cursor| {
+        let (changes, cursor) = status.since(cursor);
+        let rows: Vec<_> = changes.rows.iter().map(|row| (**row).clone()).collect();
+        let of = |row: &Row| match row {
+            Row::Node(row) => row.upgrade.clone(),
+            _ => None,
+        };
+        (rows.iter().map(of).collect::<Vec<_>>(), cursor)
+    };
+    let (rows, cursor) = shown(Cursor::default());
+    assert_eq!(rows, [Some(upgrade.clone())]);
+    status.upgrades([("edge-1".to_owned(), upgrade)].into());
+    let (rows, cursor) = shown(cursor);
+    assert!(rows.is_empty(), "nothing has changed");
+    status.upgrades(Default::default());
+    assert_eq!(shown(cursor).0, [None]);
+}
+
 #[test]
 fn an_event_of_an_edge_has_its_line() {
     let status = Status::new(Metrics::default());

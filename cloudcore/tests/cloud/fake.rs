@@ -39,6 +39,8 @@ struct State {
     asked: BTreeMap<String, usize>,
     /// So many writes of DeviceStatuses are answered together, or none.
     together: Option<Arc<Barrier>>,
+    /// So many patches of a path find that somebody else was faster.
+    conflicts: BTreeMap<String, usize>,
 }
 
 #[derive(Clone)]
@@ -138,6 +140,27 @@ impl Fake {
     /// From now on the writes of so many DeviceStatuses are answered together.
     pub(crate) fn writes_together(&self, number: usize) {
         self.0.state.lock().together = Some(Arc::new(Barrier::new(number)));
+    }
+
+    /// So many patches of that path find that somebody else was faster.
+    pub(crate) fn conflicts(&self, path: &str, number: usize) {
+        self.0.state.lock().conflicts.insert(path.to_owned(), number);
+    }
+
+    /// Whether somebody else is faster now; the object is changed then.
+    fn is_overtaken(&self, path: &str, object: &Value) -> bool {
+        let left = {
+            let mut state = self.0.state.lock();
+            let Some(left) = state.conflicts.get_mut(path).filter(|left| **left > 0) else {
+                return false;
+            };
+            *left -= 1;
+            *left
+        };
+        let mut object = object.clone();
+        object["metadata"]["labels"]["conflict"] = left.to_string().into();
+        self.put(&split(path).0, object);
+        true
     }
 
     /// A user with a token, who may do these: `list nodes`.
@@ -285,9 +308,14 @@ impl Fake {
                 let Some(mut object) = self.get(&object_path) else {
                     return status(404, "NotFound");
                 };
-                let uid = &body["metadata"]["uid"];
-                if uid.is_string() && *uid != object["metadata"]["uid"] {
+                if self.is_overtaken(path, &object) {
                     return status(409, "Conflict");
+                }
+                for field in ["uid", "resourceVersion"] {
+                    let wanted = &body["metadata"][field];
+                    if wanted.is_string() && *wanted != object["metadata"][field] {
+                        return status(409, "Conflict");
+                    }
                 }
                 merge(&mut object, &body);
                 (200, self.put(&object_path, object))

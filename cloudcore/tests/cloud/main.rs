@@ -11,6 +11,7 @@ mod limits;
 mod messages;
 mod restart;
 mod stream;
+mod upgrades;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -70,6 +70,9 @@ pub(super) async fn answer(
         Request::Yaml { .. } => Err("only pods are kept here as they are written; the YAML of \
             nodes and devices is in the cloud"
             .to_owned()),
+        Request::ConfirmUpgrade { .. } => {
+            Err("on the node itself `keadm ctl confirm` lets an upgrade go on".to_owned())
+        }
         Request::Cordon { .. }
         | Request::Drain { .. }
         | Request::DeletePod { .. }

@@ -261,6 +261,9 @@ fn node(o: &Value, now: Millis) -> Vec<Field> {
         let why = text(o, "/status/lostWhy");
         fields.push(("Link", format!("lost {}: {why}", moment(&status["lostAt"], now))));
     }
+    if let Some(upgrade) = status.get("upgrade") {
+        fields.push(("Upgrade", upgrading(o, upgrade, now)));
+    }
     let queue = |name: &str| status["queue"][name].as_u64().unwrap_or(0);
     fields.push((
         "Queue",
@@ -279,6 +282,24 @@ fn node(o: &Value, now: Millis) -> Vec<Field> {
         }
     }
     fields
+}
+
+/// `v1.22.0 to v1.23.0 by job spring: Failure: no space, since ..`
+fn upgrading(node: &Value, upgrade: &Value, now: Millis) -> String {
+    let of = |name: &str| text(upgrade, name);
+    let mut said =
+        format!("{} to {} by job {}: {}", of("/from"), of("/to"), of("/job"), of("/state"));
+    if upgrade.get("why").is_some() {
+        said.push_str(&format!(": {}", of("/why")));
+    }
+    if upgrade.get("since").is_some() {
+        said.push_str(&format!(", since {}", moment(&upgrade["since"], now)));
+    }
+    if upgrade["state"] == api::status::upgrades::WAITING {
+        let name = text(node, "/metadata/name");
+        said.push_str(&format!("; `keadm confirm upgrade {name}` lets it go on"));
+    }
+    said
 }
 
 fn pod(o: &Value, now: Millis) -> Vec<Field> {

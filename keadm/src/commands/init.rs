@@ -258,6 +258,8 @@ pub(crate) fn defaults(
     }
     // So that `kubectl logs` and `exec` work with nothing else done.
     document.set_value("modules.cloudStream.enable", true).map_err(|e| refused(&e))?;
+    // So that a NodeUpgradeJob does something with nothing else done.
+    document.set_value("modules.taskManager.enable", true).map_err(|e| refused(&e))?;
     let root = cx.paths.root();
     if root != "/" {
         for key in ["tlsCAFile", "tlsCAKeyFile", "tlsCertFile", "tlsPrivateKeyFile"] {

@@ -81,8 +81,9 @@ const PRINTS_OR_RUNS: [&str; 14] = [
 ];
 
 /// What changes something.
-const CHANGES: [&str; 18] = [
+const CHANGES: [&str; 19] = [
     "keadm backup cloud",
+    "keadm confirm",
     "keadm cordon",
     "keadm ctl restart",
     "keadm debug collect",

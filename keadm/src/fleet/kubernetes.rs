@@ -7,9 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use api::crd::NodeUpgradeJob;
 use api::status::objects;
-use api::status::row::{DeviceRow, Millis, RowKey, RowKind, TwinRow};
+use api::status::row::{DeviceRow, Millis, NodeRow, RowKey, RowKind, TwinRow, Upgrade};
 use api::status::stream::{Request, Update};
+use api::status::upgrades::{self, JobView};
 use cloudcore::apiserver::ApiServer;
 use cloudcore::metrics::Metrics;
 use cloudcore::status::actions;
@@ -36,6 +38,7 @@ enum Of {
     Devices,
     Statuses,
     Events,
+    Jobs,
 }
 
 type Changes = SelectAll<BoxStream<'static, (Of, watcher::Result<Change<DynamicObject>>)>>;
@@ -48,6 +51,12 @@ pub struct Watching {
     /// Names of the edge nodes: pods of others are not shown.
     edges: Vec<String>,
     devices: BTreeMap<String, (Value, Option<Value>)>,
+    nodes: BTreeMap<String, NodeRow>,
+    jobs: BTreeMap<String, NodeUpgradeJob>,
+    /// What those do to nodes.
+    upgrades: BTreeMap<String, Upgrade>,
+    /// Whether the API server has jobs at all.
+    has_jobs: bool,
     /// The names of what was told, by kind; what a new list lacks is gone.
     told: BTreeMap<Of, BTreeSet<String>>,
     /// Those that the list that is being read has had so far.
@@ -63,6 +72,7 @@ fn resource(of: Of) -> ApiResource {
         Of::Events => ("", "v1", "Event", "events"),
         Of::Devices => ("devices.kubeedge.io", "v1beta1", "Device", "devices"),
         Of::Statuses => ("devices.kubeedge.io", "v1beta1", "DeviceStatus", "devicestatuses"),
+        Of::Jobs => ("operations.kubeedge.io", "v1alpha2", "NodeUpgradeJob", "nodeupgradejobs"),
     };
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
 }
@@ -91,6 +101,10 @@ impl Watching {
             limit,
             edges: Vec::new(),
             devices: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            upgrades: BTreeMap::new(),
+            has_jobs: false,
             told: BTreeMap::new(),
             listed: BTreeMap::new(),
             changes: None,
@@ -111,6 +125,15 @@ impl Watching {
                 )
                 .hint("on the pod's node, `keadm ctl restart pod` does it")
                 .hint("a pod that is deleted comes back anew, if a controller owns it"));
+        }
+        if matches!(request, Request::ConfirmUpgrade { .. }) {
+            let text = "the Kubernetes API tells no node to go on with its upgrade, and no status \
+                        stream answers";
+            return Err(CommandError::new(Kind::Unsupported, text)
+                .hint(
+                    "cloudcore's status stream does it: `--endpoint https://HOST:10002` names one",
+                )
+                .hint("on the node, `keadm ctl confirm` does it"));
         }
         let api = ApiServer::new(self.cloud.client.clone(), Metrics::default());
         let means = actions::Means { api, nodes: None };
@@ -156,10 +179,14 @@ impl Watching {
             }
         };
         let events = async { if with_events { all_of(Of::Events).await } else { Ok(Vec::new()) } };
-        let (nodes, pods, (devices, statuses), events) =
-            tokio::try_join!(all_of(Of::Nodes), all_of(Of::Pods), devices, events)?;
+        // Who may not see jobs sees nodes all the same.
+        let jobs = async { Ok::<_, CommandError>(all_of(Of::Jobs).await.ok()) };
+        let (nodes, pods, (devices, statuses), events, jobs) =
+            tokio::try_join!(all_of(Of::Nodes), all_of(Of::Pods), devices, events, jobs)?;
+        self.has_jobs = jobs.is_some();
         let mut all = Update { now: now(), full: true, ..Update::default() };
         for (of, objects) in [
+            (Of::Jobs, jobs.unwrap_or_default()),
             (Of::Nodes, nodes),
             (Of::Pods, pods),
             (Of::Statuses, statuses),
@@ -186,6 +213,9 @@ impl Watching {
         }
         if self.want.events {
             kinds.push(Of::Events);
+        }
+        if self.has_jobs {
+            kinds.push(Of::Jobs);
         }
         let one = |of: Of| {
             let api: Api<DynamicObject> = Api::all_with(self.cloud.client.clone(), &resource(of));
@@ -224,13 +254,14 @@ impl Watching {
                 }
                 Ok(Change::InitDone) => {
                     let update = self.lacking(of);
-                    if !update.gone.is_empty() {
+                    if !update.gone.is_empty() || !update.nodes.is_empty() {
                         self.waiting.push_back(Update { now: now(), ..update });
                     }
                     continue;
                 }
                 Err(watcher::Error::InitialListFailed(e) | watcher::Error::WatchStartFailed(e))
-                    if matches!(&e, kube::Error::Api(s) if matches!(s.code, 401 | 403)) =>
+                    if of != Of::Jobs
+                        && matches!(&e, kube::Error::Api(s) if matches!(s.code, 401 | 403)) =>
                 {
                     return Err(self.cloud.error("watch the fleet", &e));
                 }
@@ -249,7 +280,9 @@ impl Watching {
         let told = self.told.get(&of).cloned().unwrap_or_default();
         let mut all = Update::default();
         for key in told.difference(&listed) {
-            all.gone.extend(self.forgotten(of, key.clone()).gone);
+            let update = self.forgotten(of, key.clone());
+            all.gone.extend(update.gone);
+            all.nodes.extend(update.nodes);
         }
         all
     }
@@ -257,7 +290,14 @@ impl Watching {
     fn forgotten(&mut self, of: Of, key: String) -> Update {
         self.told.entry(of).or_default().remove(&key);
         let kind = match of {
-            Of::Nodes => RowKind::Node,
+            Of::Nodes => {
+                self.nodes.remove(&key);
+                RowKind::Node
+            }
+            Of::Jobs => {
+                self.jobs.remove(&key);
+                return Update { nodes: self.upgrades_changed(), ..Update::default() };
+            }
             Of::Pods => RowKind::Pod,
             Of::Devices => {
                 self.devices.remove(&key);
@@ -266,6 +306,23 @@ impl Watching {
             Of::Statuses | Of::Events => return Update::default(),
         };
         Update { gone: vec![RowKey { kind, key }], ..Update::default() }
+    }
+
+    /// The rows of nodes to which a job does something else than before.
+    fn upgrades_changed(&mut self) -> Vec<NodeRow> {
+        self.upgrades = upgrades::rows(self.jobs.iter().filter_map(|(name, job)| {
+            let created = objects::millis(job.metadata.creation_timestamp.as_ref());
+            Some(JobView { name, created, spec: &job.spec, status: job.status.as_ref()? })
+        }));
+        let mut changed = Vec::new();
+        for row in self.nodes.values_mut() {
+            let now = self.upgrades.get(&row.name);
+            if row.upgrade.as_ref() != now {
+                row.upgrade = now.cloned();
+                changed.push(row.clone());
+            }
+        }
+        changed
     }
 
     /// An object as part of an update. What does not read as its kind is left out.
@@ -281,7 +338,9 @@ impl Watching {
         match of {
             Of::Nodes => {
                 if let Ok(node) = serde_json::from_value::<Node>(object) {
-                    let row = objects::node(node);
+                    let mut row = objects::node(node);
+                    row.upgrade = self.upgrades.get(&row.name).cloned();
+                    self.nodes.insert(row.name.clone(), row.clone());
                     if !self.edges.contains(&row.name) {
                         self.edges.push(row.name.clone());
                     }
@@ -294,6 +353,13 @@ impl Watching {
                     if self.edges.contains(&row.node) {
                         update.pods.push(row);
                     }
+                }
+            }
+            Of::Jobs => {
+                let name = name_of(&object);
+                if let Ok(job) = serde_json::from_value::<NodeUpgradeJob>(object) {
+                    self.jobs.insert(name, job);
+                    update.nodes = self.upgrades_changed();
                 }
             }
             Of::Devices => {

@@ -156,7 +156,7 @@ impl StreamReader {
     /// When it is refused, or no answer comes in time.
     pub async fn request(&mut self, request: Request) -> Result<String, CommandError> {
         let limit = match &request {
-            Request::RestartPod { .. } => self.limit + GRACE,
+            Request::RestartPod { .. } | Request::ConfirmUpgrade { .. } => self.limit + GRACE,
             _ => self.limit,
         };
         // One at a time: the number needs to be no other.

@@ -131,6 +131,14 @@ fn link(o: &Value, now: Millis) -> String {
     }
 }
 
+/// `v1.23.0:WaitingConfirmation`
+fn upgrade(o: &Value, _: Millis) -> String {
+    match o["status"].get("upgrade") {
+        Some(upgrade) => format!("{}:{}", field(upgrade, "/to"), field(upgrade, "/state")),
+        None => "-".to_owned(),
+    }
+}
+
 fn number(object: &Value, pointer: &str) -> u64 {
     object.pointer(pointer).and_then(Value::as_u64).unwrap_or(0)
 }
@@ -148,7 +156,7 @@ fn until(object: &Value, pointer: &str, now: Millis) -> String {
     }
 }
 
-const NODES: [Column; 15] = [
+const NODES: [Column; 16] = [
     column("NAME", name),
     column("STATUS", node_status),
     column("LINK", link),
@@ -162,6 +170,7 @@ const NODES: [Column; 15] = [
     wide("DROPPED", |o, _| number(o, "/status/queue/dropped").to_string()),
     wide("REPORT", |o, now| since(o, "/status/lastReport", now)),
     wide("CERTIFICATE", |o, now| until(o, "/status/link/certificateExpires", now)),
+    wide("UPGRADE", upgrade),
     wide("RUNTIME", |o, _| field(o, "/status/runtime")),
     wide("PLATFORM", |o, _| field(o, "/status/platform")),
 ];

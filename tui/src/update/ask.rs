@@ -2,9 +2,11 @@
 
 use api::status::row::{RowKey, RowKind};
 use api::status::stream::Request;
+use api::status::upgrades::WAITING;
 
 use super::{Effect, chosen};
 use crate::keys::Action;
+use crate::rows;
 use crate::state::{Confirm, Layer, Logs, Prompt, Purpose, State};
 
 /// Lines of a log that are asked for first.
@@ -76,6 +78,27 @@ pub(super) fn ask(state: &mut State, action: Action) {
             format!("keadm drain {name}"),
             Request::Drain { node: name },
         ),
+        Action::Confirm => {
+            let upgrade = state.nodes.get(&key.key).and_then(|e| e.row.upgrade.clone());
+            let waits = upgrade.filter(|u| u.state == WAITING);
+            let Some(upgrade) = waits.filter(|_| state.can("confirmUpgrade")) else {
+                if state.can("confirmUpgrade") {
+                    state.say(format!("node {name} has no upgrade that waits for a yes"), true);
+                } else {
+                    refuse(state, "confirming an upgrade");
+                }
+                return;
+            };
+            (
+                "confirmUpgrade",
+                format!(
+                    "upgrade node {name} {} now? its edgecore is replaced",
+                    rows::versions(&upgrade)
+                ),
+                format!("keadm confirm upgrade {name}"),
+                Request::ConfirmUpgrade { node: name },
+            )
+        }
         _ => {
             let on = !state.nodes.get(&key.key).is_some_and(|e| e.row.cordoned);
             let verb = if on { "cordon" } else { "uncordon" };

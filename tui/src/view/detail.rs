@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
-use api::status::row::{DeviceRow, EventRow, Millis, NodeRow, PodRow, RowKey, RowKind, Usage};
+use api::status::row::{
+    DeviceRow, EventRow, Millis, NodeRow, PodRow, RowKey, RowKind, Upgrade, Usage,
+};
 use jiff::tz::TimeZone;
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -188,6 +190,20 @@ fn timeline(history: &VecDeque<Sample>, clock: &Clock<'_>) -> Vec<Line<'static>>
     steps.into_iter().rev().take(12).collect()
 }
 
+fn upgrade(look: &Look, u: &Upgrade, clock: &Clock<'_>) -> Vec<Line<'static>> {
+    let mut lines = vec![
+        heading(look, "upgrade"),
+        field("versions", rows::versions(u)),
+        field("state", rows::upgrade_state(u)),
+        field("since", time(u.since, clock)),
+        field("job", clean(&u.job)),
+    ];
+    if !u.why.is_empty() {
+        lines.push(field("why", clean(&u.why)));
+    }
+    lines
+}
+
 fn node(look: &Look, e: &Entry<NodeRow>, clock: &Clock<'_>) -> Vec<Line<'static>> {
     let now = clock.now;
     let n = &e.row;
@@ -203,6 +219,7 @@ fn node(look: &Look, e: &Entry<NodeRow>, clock: &Clock<'_>) -> Vec<Line<'static>
         field("platform", clean(&n.platform)),
         field("created", time(n.created, clock)),
     ];
+    lines.extend(n.upgrade.iter().flat_map(|u| upgrade(look, u, clock)));
     if !clock.knows_links {
         lines.push(field("last report", time(n.last_report, clock)));
         lines.push(field("lease renewed", time(n.lease_renewed, clock)));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use api::status::upgrades::WAITING;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
@@ -39,6 +40,10 @@ fn nodes(state: &State, look: &Look) -> Vec<Line<'static>> {
         lines.push(count(look, has(&|n| n.link.is_none()), "disconnected", Health::Bad));
     }
     lines.push(count(look, has(&|n| n.cordoned), "cordoned", Health::Uncertain));
+    let waiting = has(&|n| n.upgrade.as_ref().is_some_and(|u| u.state == WAITING));
+    if waiting > 0 {
+        lines.push(count(look, waiting, "to confirm", Health::Uncertain));
+    }
     lines
 }
 

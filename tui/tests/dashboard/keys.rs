@@ -6,7 +6,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent,
 use tui::state::{Layer, Replay, Screen, State};
 use tui::update::{Effect, Event, chosen, update};
 
-use crate::sample::{NOW, node, pod, press, state, tell};
+use crate::sample::{NOW, node, pod, press, state, tell, upgrading};
 
 fn shown(state: &tui::state::State) -> Vec<&str> {
     (0..state.order.len()).filter_map(|i| state.order.key(i)).collect()
@@ -321,6 +321,35 @@ fn a_pod_is_restarted_by_who_can_and_the_command_says_where() {
     tell(&mut state, hello(None, &["deletePod"]));
     assert_eq!(ask(&mut state), None);
     assert!(state.notice.clone().unwrap().text.contains("restarting a pod is not possible here"));
+}
+
+#[test]
+fn an_upgrade_is_confirmed_only_where_one_waits_and_only_after_a_yes() {
+    let mut state = state();
+    press(&mut state, ":nodes\n/edge-1\nu");
+    assert_eq!(state.confirm, None);
+    let said = |state: &State| state.notice.clone().unwrap().text;
+    assert_eq!(said(&state), "node edge-1 has no upgrade that waits for a yes");
+    for busy in ["Pending", "Check", "BackUp", "Failure"] {
+        tell(&mut state, upgrading(busy, ""));
+        press(&mut state, "u");
+        assert_eq!(state.confirm, None, "{busy}");
+    }
+    tell(&mut state, upgrading("WaitingConfirmation", ""));
+    press(&mut state, "u");
+    let asked = state.confirm.clone().unwrap();
+    assert!(asked.question.contains("node edge-1 from v1.21.0 to v1.23.0"), "{}", asked.question);
+    assert_eq!(asked.command, "keadm confirm upgrade edge-1");
+    press(&mut state, "n");
+    assert_eq!(state.confirm, None);
+    let effects = press(&mut state, "uy");
+    let wanted = Request::ConfirmUpgrade { node: "edge-1".to_owned() };
+    let asks = |e: &Effect| matches!(e, Effect::Request { request, .. } if *request == wanted);
+    assert!(effects.iter().any(asks), "{effects:?}");
+    let hello = Hello { version: VERSION, requests: vec!["cordon".into()], ..Hello::default() };
+    tell(&mut state, ToReader::Hello(hello));
+    press(&mut state, "u");
+    assert!(said(&state).contains("confirming an upgrade is not possible here"));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use api::status::row::{
     DeviceRow, Direction, EventRow, Hops, Link, MessageRow, NodeRow, PodRow, Queue, TwinRow,
+    Upgrade,
 };
 use api::status::stream::{Hello, ToReader, Totals, Update, VERSION};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -19,7 +20,7 @@ pub fn hello() -> ToReader {
         version: VERSION,
         server: "cloudcore 0.1.0".into(),
         now: NOW,
-        requests: ["yaml", "cordon", "drain", "deletePod", "logs", "setDesired"]
+        requests: ["yaml", "cordon", "drain", "deletePod", "logs", "setDesired", "confirmUpgrade"]
             .map(String::from)
             .to_vec(),
         ..Hello::default()
@@ -50,6 +51,20 @@ pub fn node(name: &str, up: bool) -> NodeRow {
         lease_renewed: Some(NOW - 6_000),
         ..NodeRow::default()
     }
+}
+
+/// The first node, with an upgrade.
+pub fn upgrading(state: &str, why: &str) -> ToReader {
+    let upgrade = Upgrade {
+        job: "spring".into(),
+        from: "v1.21.0".into(),
+        to: "v1.23.0".into(),
+        state: state.into(),
+        since: Some(NOW - 12 * MINUTE),
+        why: why.into(),
+    };
+    let node = NodeRow { upgrade: Some(upgrade), ..node("edge-1", true) };
+    ToReader::Update(Box::new(Update { now: NOW, nodes: vec![node], ..Update::default() }))
 }
 
 pub fn pod(namespace: &str, name: &str, node: &str, status: &str) -> PodRow {

@@ -9,7 +9,7 @@ use tui::update::{Event, update};
 use tui::view::draw;
 use tui::view::styles::{Look, Theme};
 
-use crate::sample::{NOW, fleet, hello, node, press, state, tell};
+use crate::sample::{NOW, fleet, hello, node, press, state, tell, upgrading};
 
 pub fn drawn(state: &State, width: u16, height: u16, look: Look) -> String {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
@@ -53,6 +53,25 @@ fn each_screen_says_what_there_is() {
         press(&mut state, keys);
         everywhere(name, &state);
     }
+}
+
+#[test]
+fn an_upgrade_that_waits_for_a_yes_is_seen_everywhere_and_asked_about_by_name() {
+    for (name, keys) in [
+        ("upgrade_overview", ""),
+        ("upgrade_nodes", ":nodes\n"),
+        ("upgrade_detail", ":nodes\n\n"),
+        ("upgrade_confirm", ":nodes\nu"),
+    ] {
+        let mut state = state();
+        tell(&mut state, upgrading("WaitingConfirmation", ""));
+        press(&mut state, keys);
+        insta::assert_snapshot!(name, drawn(&state, 120, 30, Look::default()));
+    }
+    let mut state = state();
+    tell(&mut state, upgrading("Failure", "Check failed: \u{1b}[2Jno space"));
+    press(&mut state, ":nodes\n\n");
+    insta::assert_snapshot!("upgrade_failed", drawn(&state, 120, 30, Look::default()));
 }
 
 #[test]

@@ -59,12 +59,18 @@ fn board(well: bool) -> Update {
         "node": "edge-1", "message": "connected from 10.0.0.7:51234", "count": 1,
     })];
     if !well {
+        nodes[0]["upgrade"] = json!({
+            "job": "spring", "from": "v1.23.0", "to": "v1.24.0", "state": "WaitingConfirmation",
+            "since": NOW - 12 * MINUTE,
+        });
         nodes.push(json!({
             "name": "edge-2", "lostAt": NOW - 3 * MINUTE, "lostWhy": "nothing was heard for 30 s",
             "ready": "Unknown", "reason": "NodeStatusUnknown", "cordoned": true,
             "version": "v1.32.10-kubeedge-v1.23.0", "runtime": "keadm://0.1.0",
             "platform": "linux/amd64", "address": "192.168.1.8", "created": NOW - 40 * DAY,
             "queue": {"waiting": 2, "unacknowledged": 0, "dropped": 3, "received": 9, "sent": 7},
+            "upgrade": {"job": "spring", "from": "v1.23.0", "to": "v1.24.0", "state": "Failure",
+                "since": NOW - 9 * MINUTE, "why": "Check failed: no space"},
         }));
         pods.push(json!({
             "namespace": "shop", "name": "till", "uid": "u-till", "node": "edge-2",
@@ -149,6 +155,9 @@ impl Feed for Board {
             Request::RestartPod { namespace, pod, dry_run } if pod == "web" => {
                 let doing = if dry_run { "would be restarted" } else { "restarted" };
                 Ok(format!("pod {namespace}/{pod} on node edge-1 {doing}: main"))
+            }
+            Request::ConfirmUpgrade { node } if node == "edge-1" => {
+                Ok(format!("node {node} goes on with its upgrade"))
             }
             Request::RestartPod { .. } => {
                 Err("node `edge-2` has no tunnel to this cloudcore: it is cut off")
@@ -352,6 +361,13 @@ fn what_is_asked_for_is_done_said_or_refused() {
             "keadm restart pod web -o json",
             "keadm restart pod till -n shop",
             "keadm restart pod nobody",
+            "keadm confirm upgrade edge-1",
+            "keadm confirm upgrade edge-1 --dry-run",
+            "keadm confirm upgrade edge-1 -o json",
+            "keadm confirm upgrade edge-2",
+            "keadm confirm upgrade edge-1 nobody",
+            "keadm confirm pod web",
+            "keadm confirm upgrade edge-1 --wait --timeout 300ms",
         ])
     );
 }
