@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use api::crd::operations::NodeUpgradeJobSpec;
 use api::names::NodeName;
 use api::raw::RawJson;
 use api::wire::package::{Package, PackageError};
+use api::wire::task::{ActionReport, JobKind, TaskPath};
 use api::wire::{Downstream, Header, MAX_MESSAGE, Message, Route, Upstream, handshake, json};
 use serde::Deserialize;
 
@@ -359,4 +361,36 @@ fn the_captured_handshake_is_what_we_ask_for() {
     assert_eq!(value(handshake::NODE_ID), Some("edge-1"));
     assert_eq!(value(handshake::PROJECT_ID), Some(handshake::DEFAULT_PROJECT));
     assert_eq!(value(handshake::CONNECTION_USE), Some(handshake::USE_MESSAGES));
+}
+
+/// The content of a row whose message is about a job on a node.
+fn task_row(name: &str) -> (String, Message) {
+    let text = rows().into_iter().find(|row| row.name == name).unwrap().ws_text.unwrap();
+    let msg = json::decode(text.as_bytes()).unwrap();
+    (text, msg)
+}
+
+#[test]
+fn the_task_that_begins_an_upgrade_is_made_as_the_original_makes_it() {
+    let (text, msg) = task_row("task-v1alpha2-check");
+    let path: TaskPath = msg.route.resource.parse().unwrap();
+    assert_eq!((path.kind, &*path.job), (JobKind::NodeUpgrade, "up1"));
+    let spec: NodeUpgradeJobSpec = msg.content.to().unwrap();
+    assert_eq!(spec.version.as_deref(), Some("v1.23.0"));
+    assert_eq!(spec.failure_tolerate.as_deref(), Some("0.1"));
+    let task = Downstream::Task(path.begin("Check", msg.content.clone()));
+    let again = task.encode(&msg.header.msg_id.parse().unwrap(), msg.header.timestamp);
+    assert_eq!(json::encode(&again).unwrap(), text);
+}
+
+#[test]
+fn the_report_on_a_step_is_made_as_the_original_makes_it() {
+    let (text, msg) = task_row("task-v1alpha2-status");
+    let path: TaskPath = msg.route.resource.parse().unwrap();
+    let report = ActionReport::read(&msg.content).unwrap();
+    assert_eq!(report.action, "Check");
+    assert!(report.succ && ActionReport::is_operation(&msg.route.operation));
+    let again = path.report(&report);
+    let again = again.encode(&msg.header.msg_id.parse().unwrap(), msg.header.timestamp);
+    assert_eq!(json::encode(&again).unwrap(), text);
 }

@@ -3,7 +3,7 @@
 //! [`message`] is the envelope, [`json`] puts it on a WebSocket, [`package`] is the binary form of
 //! QUIC, [`handshake`] is how a link begins. [`upstream`] and [`downstream`] turn envelopes into
 //! enums named for what they mean, [`request`] is what the edge asks of the API server, [`reply`]
-//! the forms of answers; [`route`] alone knows the
+//! the forms of answers, [`task`] what messages about jobs carry; [`route`] alone knows the
 //! strings.
 //!
 //! Owns: every byte between cloudhub and edgehub.
@@ -23,6 +23,7 @@ pub mod reply;
 pub mod request;
 pub(crate) mod route;
 mod subject;
+pub mod task;
 pub mod upstream;
 
 pub use downstream::Downstream;
