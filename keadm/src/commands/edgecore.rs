@@ -58,6 +58,7 @@ pub fn edgecore(args: &EdgeCoreArgs, cx: &Context) -> Result<(), CommandError> {
         admin: Some(SocketAddr::from(([127, 0, 0, 1], edgecore::ADMIN_PORT))),
         runtime: None,
         status_socket: Some(socket.into()),
+        jobs: None,
     };
     super::run_service("edgecore", cx, |svc| async move {
         options.runtime = containers::of_program(cx, &config).await?;

@@ -15,6 +15,7 @@ mod local;
 mod restart;
 mod spdy;
 mod stats;
+mod upgrade;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -185,6 +186,10 @@ impl Api {
             self.may_run_commands(request.headers(), caller)?;
             let path: Vec<String> = path.iter().map(|p| (*p).to_owned()).collect();
             return self.restart(request.method(), &path, query).await;
+        }
+        if let ["api", "v1", _, what @ ("confirm-upgrade" | "fetch")] = path.as_slice() {
+            self.may_run_commands(request.headers(), caller)?;
+            return self.upgrade(request.method(), what, query).await;
         }
         if request.method() != Method::GET {
             return refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here");
