@@ -28,8 +28,8 @@ pub use edgehub::link::LinkError;
 pub use error::Error;
 pub use eventbus::EventBusError;
 pub use metamanager::{StoreError, Stored, copy_database, restore_database, stored};
-pub use taskmanager::JobPaths;
 pub use taskmanager::report::{self as upgrade_report, Report as UpgradeReport};
+pub use taskmanager::{JobPaths, is_digest, is_version};
 
 use api::config::edgecore::EdgeCoreConfig;
 

@@ -2,7 +2,7 @@
 
 #[cfg(feature = "cloud")]
 pub mod admission;
-#[cfg(feature = "cloud")]
+#[cfg(any(feature = "cloud", feature = "edge"))]
 pub mod backup;
 pub mod check;
 #[cfg(feature = "cloud")]
@@ -11,6 +11,8 @@ pub mod completion;
 pub mod config;
 #[cfg(feature = "cloud")]
 pub mod control_plane;
+#[cfg(feature = "edge")]
+pub mod copy_program;
 #[cfg(feature = "edge")]
 pub mod ctl;
 #[cfg(feature = "dashboard")]
@@ -38,11 +40,15 @@ pub mod mapper;
 pub mod node;
 pub mod pod;
 pub mod reset;
+#[cfg(feature = "edge")]
+pub mod rollback;
 pub mod status;
 pub mod supervise;
 pub mod top;
 #[cfg(feature = "cloud")]
 pub mod up;
+#[cfg(feature = "edge")]
+pub mod upgrade;
 pub mod version;
 
 #[cfg(all(test, feature = "cloud", feature = "edge", feature = "dashboard"))]
@@ -85,7 +91,7 @@ pub fn run(command: &Command, cx: &Context) -> Result<(), CommandError> {
         Command::GetToken(args) => gettoken::gettoken(args, cx),
         Command::Check(args) => check::check(args, cx),
         Command::Reset(args) => reset::reset(args, cx),
-        #[cfg(feature = "cloud")]
+        #[cfg(any(feature = "cloud", feature = "edge"))]
         Command::Backup(args) => backup::backup(args, cx),
         #[cfg(feature = "cloud")]
         Command::Restore(args) => backup::restore(args, cx),
@@ -109,6 +115,12 @@ pub fn run(command: &Command, cx: &Context) -> Result<(), CommandError> {
         Command::Version(args) => version::version(args, cx),
         Command::Completion(args) => completion::completion(args, cx),
         Command::Help(args) => help::help(args, cx),
+        #[cfg(feature = "edge")]
+        Command::Upgrade(args) => upgrade::upgrade(args, cx),
+        #[cfg(feature = "edge")]
+        Command::Rollback(args) => rollback::rollback(args, cx),
+        #[cfg(feature = "edge")]
+        Command::CopyProgram(args) => copy_program::copy_program(args, cx),
         Command::Supervise(args) => supervise::supervise(args, cx),
     }
 }

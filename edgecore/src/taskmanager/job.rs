@@ -154,7 +154,7 @@ fn digest(gatter: Option<&ImageDigestGatter>) -> Result<Option<String>, String> 
 }
 
 /// `v1.23.0`, `v1.23.0-beta.0`; a name that is safe in a path and on a command line.
-pub(crate) fn is_version(text: &str) -> bool {
+pub fn is_version(text: &str) -> bool {
     let number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     let Some(rest) = text.strip_prefix('v').filter(|_| text.len() <= MAX_VERSION) else {
         return false;
@@ -181,7 +181,7 @@ fn is_repository(text: &str) -> bool {
 }
 
 /// `sha256:` and 64 hexadecimal digits.
-pub(crate) fn is_digest(text: &str) -> bool {
+pub fn is_digest(text: &str) -> bool {
     text.strip_prefix("sha256:")
         .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }

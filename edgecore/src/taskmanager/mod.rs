@@ -32,6 +32,7 @@ use service::CancellationToken;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::job::{Action, Next, Outcome, Said, Target};
+pub use self::job::{is_digest, is_version};
 use self::state::{Job, State, StateFile, Unsent};
 use crate::edged::runtime::ContainerRuntime;
 use crate::edgehub::ToCloud;
