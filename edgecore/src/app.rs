@@ -40,6 +40,7 @@ use crate::eventbus::EventBus;
 use crate::metamanager::remote::Remote;
 use crate::metamanager::{Objects, Store};
 use crate::status::{self as own_status, Status};
+use crate::taskmanager::{self, JobPaths, NoJobs, TaskManager};
 
 /// After the last module let go of the database.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
@@ -57,6 +58,8 @@ pub struct Options {
     pub runtime: Option<Arc<dyn ContainerRuntime>>,
     /// Serve this node's status stream on this unix socket; none is served otherwise.
     pub status_socket: Option<PathBuf>,
+    /// The installation that node jobs change; without it, none is carried out.
+    pub jobs: Option<JobPaths>,
 }
 
 impl Default for Options {
@@ -67,6 +70,7 @@ impl Default for Options {
             admin: None,
             runtime: None,
             status_socket: None,
+            jobs: None,
         }
     }
 }
@@ -163,6 +167,7 @@ impl EdgeCore {
         let (tell, wanted) = mpsc::channel(1024);
         let bus = self.bus.take();
         let (twin, devices) = self.device_twin(&node, &to_cloud, bus.as_ref());
+        let (tasks, jobs) = self.task_manager(&node, &to_cloud);
         let dispatch = Dispatch {
             node,
             store: self.store.clone(),
@@ -172,6 +177,7 @@ impl EdgeCore {
             wanted: self.runtime.is_some().then_some(tell),
             devices: devices.clone(),
             rules: bus.as_ref().map(EventBus::rules),
+            jobs: jobs.as_ref().map(Clone::clone).map_err(|e| *e),
         };
         let link = if hub.enable {
             self.spawn_edgehub(svc, dispatch, wake)
@@ -199,11 +205,19 @@ impl EdgeCore {
                 is_new: self.store_is_new,
                 shown: shown.clone(),
                 report_events: self.config.modules.edged.report_event,
+                jobs: jobs.ok(),
             };
             let api = self.spawn_edged(svc, runtime.clone(), cluster, wanted)?;
             own = Some(api.clone());
             self.spawn_edgestream(svc, api, link.clone())?;
             self.spawn_node(svc, runtime, requests, objects, link.clone(), shown.clone())?;
+        }
+        if let Some(tasks) = tasks {
+            let run = tasks.run(svc.stopping());
+            svc.spawn("taskmanager", Policy::StopAll, async move {
+                run.await;
+                Ok(())
+            });
         }
         if let Some(socket) = shows {
             self.spawn_status(svc, (socket, own), shown, link, queued);
@@ -229,6 +243,32 @@ impl EdgeCore {
         let (twin, handle) =
             DeviceTwin::new(node.clone(), self.store.clone(), to_cloud.clone(), publish);
         (Some(twin), Some(handle))
+    }
+
+    /// Node jobs, if the configuration has them and there is something to upgrade.
+    fn task_manager(
+        &self,
+        node: &NodeName,
+        to_cloud: &ToCloud,
+    ) -> (Option<TaskManager>, Result<taskmanager::Handle, NoJobs>) {
+        if !self.config.modules.task_manager.enable {
+            return (None, Err(NoJobs::Off));
+        }
+        let Some(paths) = self.options.jobs.clone() else {
+            return (None, Err(NoJobs::NotInstalled));
+        };
+        let Some(runtime) = self.runtime.clone() else {
+            return (None, Err(NoJobs::NoRuntime));
+        };
+        let (tasks, handle) = TaskManager::new(taskmanager::Means {
+            node: node.clone(),
+            store: self.store.clone(),
+            database: self.config.database.data_source.clone(),
+            to_cloud: to_cloud.clone(),
+            runtime,
+            paths,
+        });
+        (Some(tasks), Ok(handle))
     }
 
     /// The certificate first, then the link and the certificate's renewal.
@@ -617,7 +657,6 @@ fn absent(config: &EdgeCoreConfig) -> Vec<&'static str> {
     let m = &config.modules;
     let asked = [
         ("serviceBus", m.service_bus.enable),
-        ("taskManager", m.task_manager.enable),
         ("metaManager.metaServer", m.meta_manager.meta_server.enable),
     ];
     asked.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect()

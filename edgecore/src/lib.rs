@@ -1,4 +1,4 @@
-//! The edge half: edgehub, metamanager, edged, edgestream, devicetwin, eventbus.
+//! The edge half: edgehub, metamanager, edged, edgestream, devicetwin, eventbus, taskmanager.
 //!
 //! Owns: everything that runs on an edge node.
 //! Called by: `keadm edgecore` and the tests.
@@ -18,6 +18,7 @@ mod eventbus;
 pub mod mapper;
 mod metamanager;
 mod status;
+mod taskmanager;
 
 pub use app::{EdgeCore, Options};
 pub use devicetwin::dmi::DmiError;
@@ -26,7 +27,9 @@ pub use edgehub::certs;
 pub use edgehub::link::LinkError;
 pub use error::Error;
 pub use eventbus::EventBusError;
-pub use metamanager::{StoreError, Stored, stored};
+pub use metamanager::{StoreError, Stored, copy_database, restore_database, stored};
+pub use taskmanager::report::{self as upgrade_report, Report as UpgradeReport};
+pub use taskmanager::{JobPaths, is_digest, is_version};
 
 use api::config::edgecore::EdgeCoreConfig;
 

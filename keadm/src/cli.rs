@@ -163,12 +163,18 @@ pub enum Command {
     Check(commands::check::CheckArgs),
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     Reset(commands::reset::ResetArgs),
-    #[cfg(feature = "cloud")]
+    #[cfg(any(feature = "cloud", feature = "edge"))]
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     Backup(commands::backup::BackupArgs),
     #[cfg(feature = "cloud")]
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     Restore(commands::backup::RestoreArgs),
+    #[cfg(feature = "edge")]
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Upgrade(commands::upgrade::UpgradeArgs),
+    #[cfg(feature = "edge")]
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    Rollback(commands::rollback::RollbackArgs),
     #[cfg(feature = "cloud")]
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     Manifest(commands::manifest::ManifestArgs),
@@ -204,13 +210,17 @@ pub enum Command {
     Completion(commands::completion::CompletionArgs),
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     Help(commands::help::HelpArgs),
+    #[cfg(feature = "edge")]
+    #[command(hide = true)]
+    #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
+    CopyProgram(commands::copy_program::CopyProgramArgs),
     #[command(hide = true)]
     #[allow(missing_docs, reason = "the doc comment of the arguments is the help text")]
     Supervise(commands::supervise::SuperviseArgs),
 }
 
 /// The commands of all builds, with the feature that each needs.
-const FEATURES: [(&str, &str); 15] = [
+const FEATURES: [(&str, &str); 19] = [
     ("ctl", "edge"),
     ("debug", "edge"),
     ("dashboard", "dashboard"),
@@ -219,6 +229,10 @@ const FEATURES: [(&str, &str); 15] = [
     ("gettoken", "cloud"),
     ("manifest", "cloud"),
     ("backup", "cloud"),
+    ("backup cloud", "cloud"),
+    ("backup edge", "edge"),
+    ("upgrade", "edge"),
+    ("rollback", "edge"),
     ("restore", "cloud"),
     ("device", "cloud"),
     ("admission", "cloud"),
@@ -249,18 +263,15 @@ pub(crate) fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> 
 }
 
 /// KubeEdge's commands that are not here, and what does the same.
-const ABSENT: [(&str, &str); 12] = [
-    ("upgrade", "put the new program in the place of the old one and restart its services"),
-    ("rollback", "put the earlier program back in its place and restart its services"),
+const ABSENT: [(&str, &str); 9] = [
+    ("upgrade cloud", "put the new program in the place of the old one and restart its services"),
     ("batch", "run `keadm join` on each machine: `ssh HOST keadm join ..`"),
     ("config-update", "edit edgecore.yaml, see `keadm config check edgecore`, restart edgecore"),
     ("deprecated", "`keadm init`, `keadm join` and `keadm reset` need no release tarballs"),
     ("config images", "there are no images: cloudcore and edgecore are this one program"),
-    ("backup edge", "stop edgecore and copy /etc/kubeedge and /var/lib/kubeedge"),
     ("ctl edit", "`keadm device set NAME PROPERTY=VALUE`, where the cloud is reachable"),
     ("ctl exec", "`kubectl exec`, where the cloud is reachable"),
-    ("ctl confirm", "there are no upgrades that wait for a confirmation"),
-    ("ctl unhold-upgrade", "there are no upgrades that wait"),
+    ("ctl unhold-upgrade", "pods are not held: their new form runs as soon as it comes"),
     ("pki", "cloudcore makes and renews certificates by itself; see docs/certificates.md"),
 ];
 

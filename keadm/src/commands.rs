@@ -2,7 +2,7 @@
 
 #[cfg(feature = "cloud")]
 pub mod admission;
-#[cfg(feature = "cloud")]
+#[cfg(any(feature = "cloud", feature = "edge"))]
 pub mod backup;
 pub mod check;
 #[cfg(feature = "cloud")]
@@ -12,6 +12,8 @@ pub mod config;
 pub mod confirm;
 #[cfg(feature = "cloud")]
 pub mod control_plane;
+#[cfg(feature = "edge")]
+pub mod copy_program;
 #[cfg(feature = "edge")]
 pub mod ctl;
 #[cfg(feature = "dashboard")]
@@ -39,11 +41,15 @@ pub mod mapper;
 pub mod node;
 pub mod pod;
 pub mod reset;
+#[cfg(feature = "edge")]
+pub mod rollback;
 pub mod status;
 pub mod supervise;
 pub mod top;
 #[cfg(feature = "cloud")]
 pub mod up;
+#[cfg(feature = "edge")]
+pub mod upgrade;
 pub mod version;
 
 #[cfg(all(test, feature = "cloud", feature = "edge", feature = "dashboard"))]
@@ -87,7 +93,7 @@ pub fn run(command: &Command, cx: &Context) -> Result<(), CommandError> {
         Command::GetToken(args) => gettoken::gettoken(args, cx),
         Command::Check(args) => check::check(args, cx),
         Command::Reset(args) => reset::reset(args, cx),
-        #[cfg(feature = "cloud")]
+        #[cfg(any(feature = "cloud", feature = "edge"))]
         Command::Backup(args) => backup::backup(args, cx),
         #[cfg(feature = "cloud")]
         Command::Restore(args) => backup::restore(args, cx),
@@ -111,6 +117,12 @@ pub fn run(command: &Command, cx: &Context) -> Result<(), CommandError> {
         Command::Version(args) => version::version(args, cx),
         Command::Completion(args) => completion::completion(args, cx),
         Command::Help(args) => help::help(args, cx),
+        #[cfg(feature = "edge")]
+        Command::Upgrade(args) => upgrade::upgrade(args, cx),
+        #[cfg(feature = "edge")]
+        Command::Rollback(args) => rollback::rollback(args, cx),
+        #[cfg(feature = "edge")]
+        Command::CopyProgram(args) => copy_program::copy_program(args, cx),
         Command::Supervise(args) => supervise::supervise(args, cx),
     }
 }

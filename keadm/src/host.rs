@@ -65,6 +65,10 @@ pub enum ServiceState {
     Running,
 }
 
+/// A folder that this process holds; see [`Host::lock`].
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "held")] Option<nix::fcntl::Flock<std::fs::File>>);
+
 /// Size and free part of a file system, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
@@ -116,6 +120,21 @@ pub trait Host: Send + Sync {
     fn unmount_below(&self, path: &Utf8Path) -> io::Result<()>;
     /// Whether something is there (links are not followed).
     fn exists(&self, path: &Utf8Path) -> bool;
+    /// The size of a file, in bytes.
+    fn size(&self, path: &Utf8Path) -> Option<u64>;
+    /// Whether two files have the same content.
+    fn same(&self, one: &Utf8Path, other: &Utf8Path) -> bool;
+    /// Holds a folder until what is returned is dropped, or this process ends. `None`: another
+    /// process has it.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn lock(&self, folder: &Utf8Path) -> io::Result<Option<Lock>>;
+    /// What a keadm says of its version as edgecore, for example `KubeEdge v1.23.0`.
+    ///
+    /// # Errors
+    /// When it cannot be run, says nothing in time, or something else.
+    fn version_of(&self, program: &Utf8Path) -> io::Result<String>;
     /// The names in a folder, sorted; none if it is absent.
     fn list(&self, path: &Utf8Path) -> Vec<String>;
     /// The permission bits of a file.
@@ -165,6 +184,16 @@ pub trait Host: Send + Sync {
     /// # Errors
     /// When it cannot be stopped.
     fn remove_service(&self, name: &str) -> io::Result<bool>;
+    /// Starts an installed service anew, with the installed program.
+    ///
+    /// # Errors
+    /// When there is none, or the service manager refuses.
+    fn restart_service(&self, name: &str) -> io::Result<()>;
+    /// Stops an installed service, which stays installed.
+    ///
+    /// # Errors
+    /// When it cannot be stopped.
+    fn stop_service(&self, name: &str) -> io::Result<()>;
     /// How a service is.
     fn service_state(&self, name: &str) -> ServiceState;
     /// The last lines that a service has said.

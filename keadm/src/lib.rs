@@ -20,6 +20,8 @@ pub mod https;
 pub mod made;
 #[cfg(feature = "edge")]
 pub mod node_api;
+#[cfg(feature = "edge")]
+mod node_upgrade;
 #[cfg(feature = "cloud")]
 pub mod objects;
 pub mod output;

@@ -116,6 +116,23 @@ impl NodeApiArgs {
         Err(refused(status, &said))
     }
 
+    /// Asks, and reads an answer in JSON.
+    ///
+    /// # Errors
+    /// As [`Self::ask`]; or the answer breaks off.
+    pub async fn json(
+        &self,
+        method: Method,
+        path: &str,
+        cx: &Context,
+    ) -> Result<Value, CommandError> {
+        let body = self.ask(method, path, cx).await?.into_body();
+        let failed = || CommandError::new(Kind::Failed, "edgecore's answer breaks off");
+        let body = timeout(self.request_timeout, Limited::new(body, WHY_LIMIT).collect());
+        let body = body.await.map_err(|_| failed())?.map_err(|e| failed().caused_by(&*e))?;
+        serde_json::from_slice(&body.to_bytes()).map_err(|e| failed().caused_by(&e))
+    }
+
     /// The pods of this node, as Kubernetes writes them.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! A list of named steps: run in order, listed, left out, run alone, or only shown.
 //!
 //! Owns: the order of steps and what is said about them.
-//! Called by: `init`, `join`, `up`, `reset`.
+//! Called by: `init`, `join`, `up`, `reset`, `upgrade`, `rollback`.
 //! Never: knows what a step does. Steps hand things on through files, so that each runs alone.
 
 #[cfg(feature = "cloud")]
@@ -9,6 +9,8 @@ pub mod cloud;
 #[cfg(feature = "edge")]
 pub mod edge;
 mod progress;
+#[cfg(feature = "edge")]
+pub mod upgrade;
 
 use std::borrow::Cow;
 use std::future::Future;

@@ -11,6 +11,7 @@ use super::runtime::BoxFuture;
 use crate::edgehub::ToCloud;
 use crate::metamanager::Objects;
 use crate::status::Status;
+pub use crate::taskmanager::Handle as Jobs;
 
 /// Why an object cannot be had, in words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +27,11 @@ pub trait Cluster: Send + Sync {
     /// may be wanted all the same.
     fn is_new(&self) -> bool {
         false
+    }
+
+    /// Who carries out upgrades of this node, if somebody does.
+    fn jobs(&self) -> Option<&Jobs> {
+        None
     }
 
     /// The pods bound to this node, as stored.
@@ -73,6 +79,8 @@ pub(crate) struct StoreAndLink {
     pub(crate) shown: Status,
     /// Whether the cloud is told of events; this machine is in any case.
     pub(crate) report_events: bool,
+    /// Node jobs, if they are switched on.
+    pub(crate) jobs: Option<Jobs>,
 }
 
 impl StoreAndLink {
@@ -95,6 +103,10 @@ impl StoreAndLink {
 impl Cluster for StoreAndLink {
     fn is_new(&self) -> bool {
         self.is_new
+    }
+
+    fn jobs(&self) -> Option<&Jobs> {
+        self.jobs.as_ref()
     }
 
     fn pods(&self) -> BoxFuture<'_, Result<Vec<Pod>, ClusterError>> {

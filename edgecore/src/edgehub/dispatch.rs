@@ -10,7 +10,7 @@
 use api::names::{MessageId, NodeName, ObjectKey};
 use api::raw::RawJson;
 use api::wire::DecodeError;
-use api::wire::downstream::{Downstream, ObjectPush, Reply, ReplyBody, RuleTarget};
+use api::wire::downstream::{Downstream, ObjectPush, Reply, ReplyBody, RuleTarget, Task};
 use api::wire::message::Message;
 use api::wire::upstream::{Ack, Upstream};
 use service::telemetry::HOP;
@@ -24,6 +24,7 @@ use crate::devicetwin::{self, FromCloud};
 use crate::eventbus::Rules;
 use crate::metamanager::apply::{self, DeviceChange};
 use crate::metamanager::{Objects, Store, StoreError, WantedChange};
+use crate::taskmanager::{self, NoJobs};
 
 /// Where messages go. One for the life of the process; the session borrows it.
 pub(crate) struct Dispatch {
@@ -38,6 +39,8 @@ pub(crate) struct Dispatch {
     pub(crate) devices: Option<devicetwin::Handle>,
     /// `None`: the event bus is switched off.
     pub(crate) rules: Option<Rules>,
+    /// Node jobs, or why there are none here.
+    pub(crate) jobs: Result<taskmanager::Handle, NoJobs>,
 }
 
 /// Who is told of what was stored.
@@ -122,6 +125,7 @@ impl Dispatch {
                             thens.push((write.is_some(), then));
                             stored.extend(write);
                         }
+                        Downstream::Task(task) => self.task(task).await,
                         other => {
                             if let Some(other) = self.for_rules(other).await
                                 && let Some(other) = self.for_devices(other).await
@@ -227,6 +231,14 @@ impl Dispatch {
         }
     }
 
+    /// A node job; whoever has no task manager says so to the cloud, which would wait in vain.
+    async fn task(&self, task: Task) {
+        match &self.jobs {
+            Ok(jobs) => jobs.task(task).await,
+            Err(none) => taskmanager::refuse(&task, &self.node, &none.to_string(), &self.to_cloud),
+        }
+    }
+
     /// News for the device twin, if there is one; gives back what is for others.
     async fn for_devices(&self, message: Downstream) -> Option<Downstream> {
         let Some(devices) = &self.devices else { return Some(message) };
@@ -267,7 +279,6 @@ impl Dispatch {
             | Downstream::TwinConfirm(_)
             | Downstream::TwinCloudUpdated { .. } => "news for the device twin",
             Downstream::Application { .. } => "an answer for the MetaServer",
-            Downstream::Task(_) => "a node job",
             Downstream::Rule(_) => "traffic of a rule",
             _ => "a message",
         };

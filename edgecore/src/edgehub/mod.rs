@@ -13,6 +13,7 @@ pub(crate) mod outbox;
 mod pace;
 pub(crate) mod requests;
 pub(crate) mod session;
+mod task_reports;
 pub(crate) mod to_cloud;
 mod uploads;
 

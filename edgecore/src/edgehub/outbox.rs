@@ -18,6 +18,7 @@ use service::backoff::Backoff;
 use tokio::time::Instant;
 
 use super::device_outbox::DeviceOutbox;
+use super::task_reports::TaskReports;
 use super::uploads::Uploads;
 
 /// Events that wait at most; a further one is dropped and counted.
@@ -81,6 +82,7 @@ pub(crate) struct Outbox {
     dropped: Dropped,
     devices: DeviceOutbox,
     uploads: Uploads,
+    tasks: TaskReports,
     /// Whose turn it is of the three that share what is left.
     turn: u8,
 }
@@ -164,6 +166,11 @@ impl Outbox {
         &mut self.uploads
     }
 
+    /// What the cloud must be told of node jobs.
+    pub(crate) fn tasks(&mut self) -> &mut TaskReports {
+        &mut self.tasks
+    }
+
     /// The link is up.
     pub(crate) fn link_up(&mut self) {
         self.connected = true;
@@ -173,6 +180,7 @@ impl Outbox {
     pub(crate) fn link_cut(&mut self) {
         self.connected = false;
         self.devices.link_cut();
+        self.tasks.link_cut(Instant::now());
         self.dropped.events_offline += self.events.len() as u64;
         self.events.clear();
         self.in_flight.clear();
@@ -193,7 +201,14 @@ impl Outbox {
 
     /// The next report to send now; it is in flight from then on.
     pub(crate) fn next_report(&mut self, now: Instant) -> Option<(MessageId, Upstream)> {
-        if !self.connected || self.in_flight.len() >= IN_FLIGHT {
+        if !self.connected {
+            return None;
+        }
+        // Few, and the cloud waits for each.
+        if let Some(report) = self.tasks.next(now) {
+            return Some(report);
+        }
+        if self.in_flight.len() >= IN_FLIGHT {
             return None;
         }
         for _ in 0..self.queue.len() {
@@ -303,6 +318,9 @@ impl Outbox {
 
     /// Whether a report could be sent now.
     pub(crate) fn has_report(&self, now: Instant) -> bool {
+        if self.connected && !self.tasks.is_empty() {
+            return true;
+        }
         self.in_flight.len() < IN_FLIGHT
             && self.pods.values().any(|line| {
                 line.flight.is_none()

@@ -391,6 +391,7 @@ mod tests {
             wanted: None,
             devices: None,
             rules: None,
+            jobs: Err(crate::taskmanager::NoJobs::Off),
         }
     }
 

@@ -1,7 +1,7 @@
 //! How modules tell the cloud something.
 //!
 //! Owns: the outbox, behind a lock that is never held across an await.
-//! Called by: edged, devicetwin, eventbus; the session takes from it.
+//! Called by: edged, devicetwin, eventbus, taskmanager; the session takes from it.
 //! Never: waits for the link. A status is on the disk when its call returns.
 
 use std::collections::BTreeMap;
@@ -11,12 +11,12 @@ use api::names::{Kind, MessageId, Namespace, ObjectKey, Uid};
 use api::raw::RawJson;
 use api::twin::message::{MsgTwin, StateReport};
 use api::twin::topics::DeviceId;
-use api::wire::upstream::{EventOp, EventReport};
+use api::wire::upstream::{EventOp, EventReport, Upstream};
 use k8s_openapi::api::core::v1::{Event, Pod, PodStatus};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use service::telemetry::HOP;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::outbox::{Outbox, PodId, Verdict};
@@ -121,6 +121,18 @@ impl ToCloud {
     pub(crate) fn upload(&self, topic: &str, payload: &[u8]) {
         self.outbox.lock().uploads().offer(topic, payload);
         self.wake.notify_one();
+    }
+
+    /// Reports a step of a node job; kept until it is written to the socket. Returns its number.
+    pub(crate) fn task(&self, report: Upstream) -> u64 {
+        let number = self.outbox.lock().tasks().offer(report);
+        self.wake.notify_one();
+        number
+    }
+
+    /// Follows the numbers of the reports of node jobs that were written.
+    pub(crate) fn tasks_sent(&self) -> watch::Receiver<u64> {
+        self.outbox.lock().tasks().sent()
     }
 
     /// The answer to a report.

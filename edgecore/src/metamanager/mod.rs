@@ -8,10 +8,12 @@ pub(crate) mod apply;
 pub(crate) mod objects;
 pub(crate) mod remote;
 pub(crate) mod store;
+mod store_copy;
 mod store_look;
 
 pub use apply::WantedChange;
 pub(crate) use objects::{ObjectError, Objects};
 pub(crate) use store::Store;
 pub use store::StoreError;
+pub use store_copy::{copy_database, restore_database};
 pub use store_look::{Stored, stored};

@@ -24,7 +24,7 @@ const QUEUE: usize = 256;
 const BATCH: usize = 64;
 
 /// The row with the database's own id. No object has a key of two parts.
-const STORE_ID: &str = "store/id";
+pub(super) const STORE_ID: &str = "store/id";
 
 /// Why the database could not do what it was asked to.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -426,7 +426,8 @@ impl Database {
     }
 }
 
-fn lock(path: &Path) -> Result<File, StoreError> {
+/// Keeps every other edgecore out until the returned file is closed.
+pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let refuse = |e| StoreError::Open { path: path.to_owned(), source: Arc::new(e) };

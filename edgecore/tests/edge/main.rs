@@ -4,6 +4,7 @@
 
 mod certs;
 mod devices;
+mod jobs;
 mod link;
 mod pods;
 mod support;

@@ -43,6 +43,7 @@ cases![
     an_orphan_does_not_keep_a_container_alive,
     an_image_is_copied_where_overlayfs_is_refused,
     the_hosts_network_is_shared_on_request,
+    a_file_is_copied_out_of_an_image,
 ];
 
 pub(super) fn run_all(argv: &[std::ffi::OsString]) -> i32 {
@@ -587,4 +588,16 @@ async fn the_hosts_network_is_shared_on_request(root: PathBuf) {
     assert_eq!(names(&inside), names(&outside));
     assert!(pod.runtime.sandbox_status(&pod.id).await.unwrap().ips.is_empty());
     pod.finish().await;
+}
+
+async fn a_file_is_copied_out_of_an_image(root: PathBuf) {
+    let runtime = open(&root).await;
+    let to = root.join("keadm");
+    runtime.copy_from_image(sample::IMAGE, "/bin/keadm", &to).await.unwrap();
+    let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+    assert!(std::fs::read(&to).unwrap() == own, "another program");
+    let absent = runtime.copy_from_image(sample::IMAGE, "/bin/absent", &root.join("x")).await;
+    assert!(absent.unwrap_err().to_string().contains("it has no file `/bin/absent`"));
+    let absent = runtime.copy_from_image("a/b:v1.0.0", "/bin/keadm", &root.join("x")).await;
+    assert!(absent.unwrap_err().is_not_found());
 }

@@ -1,5 +1,6 @@
 //! `keadm ctl`: this edge node's own pods and devices, with the cloud or without it.
 
+mod confirm;
 mod logs;
 mod restart;
 
@@ -28,6 +29,8 @@ pub enum CtlAction {
     Logs(logs::LogsArgs),
     /// Restart the containers of pods
     Restart(restart::RestartArgs),
+    /// Agree to the upgrade that waits on this node
+    Confirm(confirm::ConfirmArgs),
 }
 
 /// Does it.
@@ -40,5 +43,6 @@ pub fn ctl(args: &CtlArgs, cx: &Context) -> Result<(), CommandError> {
         CtlAction::Describe(args) => super::describe::describe(&args.local(), cx),
         CtlAction::Logs(args) => logs::logs(args, cx),
         CtlAction::Restart(args) => restart::restart(args, cx),
+        CtlAction::Confirm(args) => confirm::confirm(args, cx),
     }
 }

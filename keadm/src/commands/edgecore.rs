@@ -30,6 +30,20 @@ pub struct EdgeCoreArgs {
     version: bool,
 }
 
+/// The installation that node jobs change: only that of a service is started again with what is new.
+fn jobs(cx: &Context) -> Option<edgecore::JobPaths> {
+    let program = cx.paths.bin().join("keadm");
+    let service = crate::node_upgrade::SERVICE;
+    let installed = cx.host.exists(&program)
+        && cx.host.service_state(service) != crate::host::ServiceState::Absent;
+    installed.then(|| edgecore::JobPaths {
+        etc: cx.paths.etc().into(),
+        program: program.into(),
+        arguments: vec![format!("--root={}", cx.paths.root()).into()],
+        log: cx.paths.log().join("upgrade.log").into(),
+    })
+}
+
 /// Runs edgecore until it is told to stop.
 ///
 /// # Errors
@@ -58,6 +72,7 @@ pub fn edgecore(args: &EdgeCoreArgs, cx: &Context) -> Result<(), CommandError> {
         admin: Some(SocketAddr::from(([127, 0, 0, 1], edgecore::ADMIN_PORT))),
         runtime: None,
         status_socket: Some(socket.into()),
+        jobs: jobs(cx),
     };
     super::run_service("edgecore", cx, |svc| async move {
         options.runtime = containers::of_program(cx, &config).await?;

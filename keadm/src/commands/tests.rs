@@ -63,7 +63,7 @@ fn walk(command: &clap::Command, path: &str, found: &mut Vec<(String, clap::Comm
 }
 
 /// Their output is a file, a page or a screen, or that of the program that they run.
-const PRINTS_OR_RUNS: [&str; 14] = [
+const PRINTS_OR_RUNS: [&str; 15] = [
     "keadm admission",
     "keadm cloudcore",
     "keadm completion",
@@ -78,11 +78,13 @@ const PRINTS_OR_RUNS: [&str; 14] = [
     "keadm mapper",
     "keadm init phase",
     "keadm join phase",
+    "keadm upgrade edge phase",
 ];
 
 /// What changes something.
-const CHANGES: [&str; 19] = [
+const CHANGES: [&str; 23] = [
     "keadm backup cloud",
+    "keadm backup edge",
     "keadm confirm",
     "keadm cordon",
     "keadm ctl restart",
@@ -99,13 +101,23 @@ const CHANGES: [&str; 19] = [
     "keadm reset edge",
     "keadm restart",
     "keadm restore cloud",
+    "keadm rollback edge",
     "keadm uncordon",
     "keadm up",
+    "keadm upgrade edge",
+    "keadm upgrade edge phase",
 ];
 
 /// What cannot be undone.
-const DESTROYS: [&str; 5] =
-    ["keadm delete", "keadm drain", "keadm reset cloud", "keadm reset edge", "keadm restore cloud"];
+const DESTROYS: [&str; 7] = [
+    "keadm delete",
+    "keadm drain",
+    "keadm reset cloud",
+    "keadm reset edge",
+    "keadm restore cloud",
+    "keadm rollback edge",
+    "keadm upgrade edge",
+];
 
 #[test]
 fn every_command_keeps_the_rules_that_can_be_checked() {

@@ -115,6 +115,24 @@ impl Host for Fake {
             || state.files.keys().chain(state.links.keys()).any(|p| p.starts_with(path))
     }
 
+    fn size(&self, path: &Utf8Path) -> Option<u64> {
+        self.0.lock().files.get(path).map(|(_, bytes)| bytes.len() as u64)
+    }
+
+    fn same(&self, one: &Utf8Path, other: &Utf8Path) -> bool {
+        let state = self.0.lock();
+        let of = |path: &Utf8Path| state.files.get(path).map(|(_, bytes)| bytes);
+        of(one).is_some() && of(one) == of(other)
+    }
+
+    fn lock(&self, _: &Utf8Path) -> io::Result<Option<Lock>> {
+        Ok(Some(Lock(None)))
+    }
+
+    fn version_of(&self, program: &Utf8Path) -> io::Result<String> {
+        self.read(program).map(|_| "KubeEdge v1.23.0".to_owned())
+    }
+
     fn list(&self, path: &Utf8Path) -> Vec<String> {
         let state = self.0.lock();
         let all = state.files.keys().chain(&state.folders).chain(state.links.keys());
@@ -186,6 +204,14 @@ impl Host for Fake {
 
     fn remove_service(&self, name: &str) -> io::Result<bool> {
         Ok(self.0.lock().services.remove(name).is_some())
+    }
+
+    fn restart_service(&self, name: &str) -> io::Result<()> {
+        self.0.lock().services.get(name).map(drop).ok_or_else(absent)
+    }
+
+    fn stop_service(&self, name: &str) -> io::Result<()> {
+        self.0.lock().services.get(name).map(drop).ok_or_else(absent)
     }
 
     fn service_state(&self, name: &str) -> ServiceState {

@@ -1,16 +1,19 @@
 //! The real machine.
 
 use std::fs;
-use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::time::SystemTime;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, umount2};
 
 use super::services::{self, ServiceSpec};
-use super::{Host, Process, ServiceManager, ServiceState, Space, ports};
+use super::{Host, Lock, Process, ServiceManager, ServiceState, Space, ports};
 use crate::context::Paths;
 
 const READ_LIMIT: u64 = 64 << 20;
@@ -113,6 +116,26 @@ impl Host for Linux {
 
     fn exists(&self, path: &Utf8Path) -> bool {
         fs::symlink_metadata(path).is_ok()
+    }
+
+    fn size(&self, path: &Utf8Path) -> Option<u64> {
+        fs::metadata(path).ok().map(|m| m.len())
+    }
+
+    fn same(&self, one: &Utf8Path, other: &Utf8Path) -> bool {
+        same(one, other).unwrap_or(false)
+    }
+
+    fn lock(&self, folder: &Utf8Path) -> io::Result<Option<Lock>> {
+        match Flock::lock(fs::File::open(folder)?, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(Lock(Some(lock)))),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, e)) => Err(e.into()),
+        }
+    }
+
+    fn version_of(&self, program: &Utf8Path) -> io::Result<String> {
+        version_of(program)
     }
 
     fn list(&self, path: &Utf8Path) -> Vec<String> {
@@ -230,6 +253,20 @@ impl Host for Linux {
         Ok(services::background::remove(&self.paths, name)? || by_systemd)
     }
 
+    fn restart_service(&self, name: &str) -> io::Result<()> {
+        match self.service_manager() {
+            ServiceManager::Systemd => services::systemd::restart(name),
+            ServiceManager::Background => services::background::restart(self, &self.paths, name),
+        }
+    }
+
+    fn stop_service(&self, name: &str) -> io::Result<()> {
+        match self.service_manager() {
+            ServiceManager::Systemd => services::systemd::stop(name),
+            ServiceManager::Background => services::background::stop(&self.paths, name).map(drop),
+        }
+    }
+
     fn service_state(&self, name: &str) -> ServiceState {
         match self.service_manager() {
             ServiceManager::Systemd => services::systemd::state(&self.paths, name),
@@ -243,6 +280,58 @@ impl Host for Linux {
             ServiceManager::Background => services::background::log(&self.paths, name, lines),
         }
     }
+}
+
+fn same(one: &Utf8Path, other: &Utf8Path) -> io::Result<bool> {
+    let (one, other) = (fs::File::open(one)?, fs::File::open(other)?);
+    if one.metadata()?.len() != other.metadata()?.len() {
+        return Ok(false);
+    }
+    let (mut one, mut other) = (BufReader::new(one), BufReader::new(other));
+    loop {
+        let (left, right) = (one.fill_buf()?, other.fill_buf()?);
+        let n = left.len().min(right.len());
+        if n == 0 {
+            return Ok(left.len() == right.len());
+        }
+        if left[..n] != right[..n] {
+            return Ok(false);
+        }
+        one.consume(n);
+        other.consume(n);
+    }
+}
+
+/// How long a program may take to say its version.
+const VERSION_LIMIT: Duration = Duration::from_secs(20);
+
+fn version_of(program: &Utf8Path) -> io::Result<String> {
+    let mut child = Command::new(program)
+        .args(["edgecore", "--version"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .current_dir("/")
+        .spawn()?;
+    let tries = VERSION_LIMIT.as_millis() / 20;
+    for _ in 0..tries {
+        let Some(status) = child.try_wait()? else {
+            std::thread::sleep(Duration::from_millis(20));
+            continue;
+        };
+        let mut said = String::new();
+        if let Some(out) = child.stdout.take() {
+            out.take(4096).read_to_string(&mut said)?;
+        }
+        let said = said.trim();
+        return match status.success() && said.starts_with("KubeEdge ") {
+            true => Ok(said.to_owned()),
+            false => Err(io::Error::other(format!("asked for its version it ends with {status}"))),
+        };
+    }
+    child.kill()?;
+    child.wait()?;
+    Err(io::Error::other("asked for its version it does not end"))
 }
 
 fn link_local(ip: &IpAddr) -> bool {

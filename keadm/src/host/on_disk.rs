@@ -49,6 +49,22 @@ impl Host for OnDisk {
         self.disk.exists(path) && !path.starts_with("/run")
     }
 
+    fn size(&self, path: &Utf8Path) -> Option<u64> {
+        self.disk.size(path)
+    }
+
+    fn same(&self, one: &Utf8Path, other: &Utf8Path) -> bool {
+        self.disk.same(one, other)
+    }
+
+    fn lock(&self, folder: &Utf8Path) -> io::Result<Option<Lock>> {
+        self.disk.lock(folder)
+    }
+
+    fn version_of(&self, program: &Utf8Path) -> io::Result<String> {
+        self.disk.version_of(program)
+    }
+
     fn list(&self, path: &Utf8Path) -> Vec<String> {
         self.disk.list(path)
     }
@@ -114,6 +130,14 @@ impl Host for OnDisk {
 
     fn remove_service(&self, name: &str) -> io::Result<bool> {
         self.fake.remove_service(name)
+    }
+
+    fn restart_service(&self, name: &str) -> io::Result<()> {
+        self.fake.restart_service(name)
+    }
+
+    fn stop_service(&self, name: &str) -> io::Result<()> {
+        self.fake.stop_service(name)
     }
 
     fn service_state(&self, name: &str) -> ServiceState {

@@ -330,8 +330,13 @@ fn config(join: &Join) -> Outcome {
         installer.will_appear(&join.cx.paths.at(folder))?;
     }
     // The folder may have been there before; what lies in it is ours all the same.
-    for file in ["edgecore.db", "edgecore.db-wal", "edgecore.db-shm", "edgecore.db.lock"] {
+    let files =
+        ["edgecore.db", "edgecore.db-wal", "edgecore.db-shm", "edgecore.db.lock", "node-job.json"];
+    for file in files {
         installer.will_appear(&join.cx.paths.lib().join(file))?;
+    }
+    for name in ["backup", "upgrade", "upgrade_report.json"] {
+        installer.will_appear(&join.cx.paths.etc().join(name))?;
     }
     for name in ["pods", "local-api.token"] {
         installer.will_appear(&join.cx.paths.at("/var/lib/kubelet").join(name))?;
@@ -349,6 +354,8 @@ fn document(join: &Join) -> Result<Document<EdgeCoreConfig>, CommandError> {
         let at = |port| HostPort { host: join.link.host.clone(), port }.to_string();
         document.set_value("modules.edgeStream.server", at(10004))?;
         document.set_value("modules.edgeStream.enable", true)?;
+        // Upgrades are asked for by whoever may write NodeUpgradeJobs in the cloud.
+        document.set_value("modules.taskManager.enable", true)?;
         for key in ["containerRuntimeEndpoint", "imageServiceEndpoint"] {
             let key = format!("modules.edged.tailoredKubeletConfig.{key}");
             document.set_value(&key, join.runtime.as_str())?;

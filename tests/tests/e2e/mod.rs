@@ -13,6 +13,7 @@ mod streams;
 mod systemd;
 mod trouble;
 mod up;
+mod upgrade;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -5,6 +5,7 @@
 //! Never: starts a process.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ struct State {
     containers: BTreeMap<String, Container>,
     images: BTreeMap<String, ImageInfo>,
     registry: BTreeMap<String, ImageInfo>,
+    files: BTreeMap<(String, String), Vec<u8>>,
     refusals: Vec<(&'static str, String)>,
     commands: BTreeMap<Vec<String>, ExecOutput>,
     calls: Vec<String>,
@@ -94,6 +96,12 @@ impl FakeRuntime {
     /// Puts an image where it can be pulled from.
     pub fn add_to_registry(&self, image: &str) {
         self.inner.state.lock().registry.insert(image.to_owned(), image_info(image));
+    }
+
+    /// Puts a file into an image.
+    pub fn add_file(&self, image: &str, path: &str, bytes: &[u8]) {
+        let at = (image.to_owned(), path.to_owned());
+        self.inner.state.lock().files.insert(at, bytes.to_vec());
     }
 
     /// The next calls of this name fail with this text, until [`FakeRuntime::allow`].
@@ -505,6 +513,20 @@ impl ContainerRuntime for FakeRuntime {
             let id = info.id.clone();
             state.images.insert(image.to_owned(), info);
             Ok(id)
+        })
+    }
+
+    fn copy_from_image<'a>(
+        &'a self,
+        image: &'a str,
+        path: &'a str,
+        to: &'a Path,
+    ) -> Answer<'a, ()> {
+        self.answer("copy_from_image", move |state| {
+            state.calls.push(format!("copy_from_image {image} {path}"));
+            let bytes = state.files.get(&(image.to_owned(), path.to_owned()));
+            let bytes = bytes.ok_or_else(|| not_found("file", path))?;
+            std::fs::write(to, bytes).map_err(|e| RuntimeError::Refused(e.to_string()))
         })
     }
 

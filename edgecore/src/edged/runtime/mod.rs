@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -740,6 +740,11 @@ pub trait ContainerRuntime: Send + Sync {
 
     /// Fetches an image and returns its reference, to be used in [`ContainerSpec::image`].
     fn pull_image<'a>(&'a self, image: &'a str, auth: Option<&'a PullAuth>) -> Answer<'a, String>;
+
+    /// Copies the file at `path` of an image that is here to `to`, which is not there yet. Its folder
+    /// is; the runtime may leave nothing else in it.
+    fn copy_from_image<'a>(&'a self, image: &'a str, path: &'a str, to: &'a Path)
+    -> Answer<'a, ()>;
 
     /// All images.
     fn list_images(&self) -> Answer<'_, Vec<ImageInfo>>;

@@ -16,6 +16,7 @@ mod portforward;
 mod restart;
 mod spdy;
 mod stats;
+mod upgrade;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -192,6 +193,10 @@ impl Api {
             self.may_run_commands(request.headers(), caller)?;
             let path: Vec<String> = path.iter().map(|p| (*p).to_owned()).collect();
             return self.restart(request.method(), &path, query).await;
+        }
+        if let ["api", "v1", _, what @ ("confirm-upgrade" | "fetch")] = path.as_slice() {
+            self.may_run_commands(request.headers(), caller)?;
+            return self.upgrade(request.method(), what, query).await;
         }
         if request.method() != Method::GET {
             return refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here");

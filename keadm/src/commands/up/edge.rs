@@ -51,6 +51,8 @@ pub(super) async fn edgecore(up: &Up, parts: &mut Parts, step: Step) -> Outcome 
         admin: Some(([127, 0, 0, 1], edgecore::ADMIN_PORT).into()),
         runtime: Some(runtime),
         status_socket: Some(up.dir.join(crate::fleet::EDGE_SOCKET).into()),
+        // There is no service to start again.
+        jobs: None,
     };
     step.waiting("starting");
     let failed = |e: edgecore::Error| service_error("edgecore", &e);

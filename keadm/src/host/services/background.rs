@@ -54,15 +54,27 @@ pub(in crate::host) fn start(
         host.create_dir(folder, 0o755)?;
     }
     host.write(&spec, &serde_json::to_vec_pretty(service)?, 0o644)?;
-    let log = append(&log_file(paths, &service.name))?;
-    let mut supervisor = Command::new(host.this_program()?);
-    supervisor.arg("--root").arg(paths.root()).args(["supervise", &service.name]);
+    supervise_with(&host.this_program()?, paths, &service.name)
+}
+
+/// Stops a service and starts it with the installed program, which may be another one than before.
+pub(in crate::host) fn restart(host: &dyn Host, paths: &Paths, name: &str) -> io::Result<()> {
+    // A service that is not installed is not started.
+    host.read(&spec_file(paths, name))?;
+    stop(paths, name)?;
+    supervise_with(&paths.bin().join("keadm"), paths, name)
+}
+
+fn supervise_with(program: &Utf8Path, paths: &Paths, name: &str) -> io::Result<()> {
+    let log = append(&log_file(paths, name))?;
+    let mut supervisor = Command::new(program);
+    supervisor.arg("--root").arg(paths.root()).args(["supervise", name]);
     supervisor.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).current_dir("/");
     // Its own group, so that a Ctrl-C meant for this command does not reach it before its setsid.
     let mut child = supervisor.process_group(0).spawn()?;
     // Until it holds the pid file's lock, nobody could stop it.
     for _ in 0..100 {
-        if running(paths, &service.name).is_some() {
+        if running(paths, name).is_some() {
             return Ok(());
         }
         if let Some(status) = child.try_wait()? {
@@ -112,7 +124,7 @@ fn running(paths: &Paths, name: &str) -> Option<Pid> {
     }
 }
 
-fn stop(paths: &Paths, name: &str) -> io::Result<bool> {
+pub(in crate::host) fn stop(paths: &Paths, name: &str) -> io::Result<bool> {
     let Some(pid) = running(paths, name) else { return Ok(false) };
     kill(pid, Signal::SIGTERM)?;
     let tries = STOP_LIMIT.as_millis() / LOOK_AGAIN.as_millis() + 100;

@@ -20,6 +20,14 @@ pub(in crate::host) fn start(
     systemctl(&["restart", &unit])
 }
 
+pub(in crate::host) fn restart(name: &str) -> io::Result<()> {
+    systemctl(&["restart", &format!("{name}.service")])
+}
+
+pub(in crate::host) fn stop(name: &str) -> io::Result<()> {
+    systemctl(&["stop", &format!("{name}.service")])
+}
+
 pub(in crate::host) fn remove(paths: &Paths, name: &str) -> io::Result<bool> {
     let unit = format!("{name}.service");
     let file = paths.units().join(&unit);

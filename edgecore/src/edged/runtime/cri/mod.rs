@@ -7,9 +7,11 @@
 mod convert;
 mod events;
 mod streaming;
+mod take;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -426,6 +428,15 @@ impl ContainerRuntime for CriRuntime {
                 Err(e) => Err(e),
             }
         })
+    }
+
+    fn copy_from_image<'a>(
+        &'a self,
+        image: &'a str,
+        path: &'a str,
+        to: &'a Path,
+    ) -> Answer<'a, ()> {
+        Box::pin(take::copy(self, image, path, to))
     }
 
     fn list_images(&self) -> Answer<'_, Vec<ImageInfo>> {

@@ -26,7 +26,7 @@ mod state;
 mod terminal;
 mod wire;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -346,6 +346,20 @@ impl ContainerRuntime for EmbeddedRuntime {
 
     fn pull_image<'a>(&'a self, image: &'a str, auth: Option<&'a PullAuth>) -> Answer<'a, String> {
         Box::pin(async move { Ok(self.inner.puller.pull(image, auth).await?) })
+    }
+
+    fn copy_from_image<'a>(
+        &'a self,
+        image: &'a str,
+        path: &'a str,
+        to: &'a Path,
+    ) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let found = self.inner.store.find(image).ok_or_else(|| not_found("image", image))?;
+            let (store, path, to) = (self.inner.store.clone(), path.to_owned(), to.to_owned());
+            let copied = tokio::task::spawn_blocking(move || store.copy_out(&found, &path, &to));
+            Ok(copied.await.map_err(|e| RuntimeError::Refused(e.to_string()))??)
+        })
     }
 
     fn list_images(&self) -> Answer<'_, Vec<ImageInfo>> {

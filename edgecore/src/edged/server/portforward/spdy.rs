@@ -232,7 +232,7 @@ impl Listener {
 
     /// Ends a connection by its stream of bytes. That of its errors ends too: clients wait for that.
     async fn give_up(&mut self, id: u32, why: Option<String>) {
-        self.halves.retain(|_, half| !half.data.as_ref().is_some_and(|(data, _)| *data == id));
+        self.halves.retain(|_, half| half.data.as_ref().is_none_or(|(data, _)| *data != id));
         let Some(open) = self.open.remove(&id) else { return };
         self.say(Said::Refuse(id)).await;
         if let Some((error, task)) = open.carried {

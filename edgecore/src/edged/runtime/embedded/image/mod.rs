@@ -7,6 +7,7 @@
 
 mod import;
 mod pull;
+mod take;
 pub(super) mod unpack;
 
 use std::collections::BTreeSet;
