@@ -190,3 +190,47 @@ fn a_node_is_upgraded_while_its_pods_go_on_and_what_does_not_run_is_taken_back()
         assert!(!pair.edge.path(made).exists(), "{made} is still there");
     }
 }
+
+#[test]
+fn an_upgrade_from_the_cloud_waits_for_a_yes_and_then_reaches_the_node() {
+    let pair = Pair::new();
+    let folder = tempfile::tempdir().unwrap();
+    let token = cloud(&pair);
+    join(&pair, &token);
+    let kubectl = kubectl(&pair);
+    kubectl.apply(&pod("web", edgecore::sample::IMAGE, ""));
+    kubectl.until(&["pod", "web"], "/status/phase", "Running", PATIENCE);
+    let before = container(&kubectl);
+    let old = mark(&pair.edge);
+    preload(&pair, &new_program(folder.path(), "v1.24.0"), "docker.io/test/keadm:v1.24.0");
+    until_ready(&kubectl);
+
+    let spec = serde_json::json!({"version": "v1.24.0", "image": "test/keadm",
+        "nodeNames": ["edge-2"], "requireConfirmation": true});
+    let job = serde_json::json!({"apiVersion": "operations.kubeedge.io/v1alpha2",
+        "kind": "NodeUpgradeJob", "metadata": {"name": "spring"}, "spec": spec});
+    kubectl.apply(&job.to_string());
+    let confirm = ["confirm", "upgrade", "edge-2"];
+    let asked = wait::until("the node to wait for a yes", PATIENCE, || {
+        let (out, said) = keadm(&pair.cloud, &[&confirm[..], &["--dry-run"]].concat());
+        if out.status.success() { Ok(said) } else { Err(said) }
+    });
+    assert!(asked.0.contains("to v1.24.0"), "{}", asked.0);
+    assert_eq!(mark(&pair.edge), old, "nothing has been changed yet");
+
+    keadm_ok(&pair.cloud, &[&confirm[..], &["--wait", "--timeout", "3m"]].concat());
+    let spring = ["nodeupgradejob", "spring"];
+    kubectl.until(&spring, "/status/phase", "Completed", PATIENCE);
+    let job = kubectl.get(&spring).unwrap();
+    let node = job.pointer("/status/nodeStatus/0").unwrap();
+    assert_eq!(node["phase"], "Successful", "{job}");
+    let steps: Vec<_> = node["actionFlow"].as_array().unwrap().iter().collect();
+    let steps: Vec<_> = steps.iter().map(|s| s["action"].as_str().unwrap()).collect();
+    assert_eq!(steps, ["Check", "WaitingConfirmation", "BackUp", "Upgrade"], "{job}");
+    assert_eq!(mark(&pair.edge), "v1.24.0");
+    runs_what_is_installed(&pair.edge);
+    until_ready(&kubectl);
+    assert_eq!(container(&kubectl), before);
+    let (out, said) = keadm(&pair.cloud, &confirm);
+    assert!(!out.status.success() && said.contains("no upgrade that waits"), "{said}");
+}
