@@ -103,7 +103,8 @@ fn written(resource: &Resource, parsed: &mut Parsed) -> Option<Value> {
     meta::validate(&new, resource, &mut errors);
     create::validate(resource, &new, None, Part::Main, &mut errors);
     let options = WriteOptions { manager: "m".into(), ..WriteOptions::default() };
-    apply::record_create(resource, &mut new, None, &options);
+    let sent = new.clone();
+    apply::record_create(resource, &mut new, &sent, None, &options);
     can_be_read_again(&new);
     let _ = resource.selectable(&new);
     shown(resource, &new);

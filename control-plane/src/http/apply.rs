@@ -523,17 +523,54 @@ fn now() -> String {
     meta::timestamp(jiff::Timestamp::now())
 }
 
-/// Notes who made an object. What was applied owns what it names; other writers own defaults, too.
+/// What of a new object belongs to its writer: no status, which has a path of its own, and nothing
+/// that an object has without being asked for it.
+fn written(resource: &Resource, sent: &Value) -> Value {
+    let mut v = ownable(sent);
+    if let Value::Object(m) = &mut v {
+        if resource.has_status() {
+            m.remove("status");
+        }
+        if resource.custom.is_none() {
+            m.values_mut().for_each(without_nulls);
+            let empty = |v: &Value| match v {
+                Value::Null => true,
+                Value::String(s) => s.is_empty(),
+                Value::Object(m) => m.is_empty(),
+                Value::Array(a) => a.is_empty(),
+                _ => false,
+            };
+            m.retain(|_, v| !empty(v));
+        }
+    }
+    v
+}
+
+/// Drops nulls, outside lists: an element of a list is owned as a whole.
+fn without_nulls(v: &mut Value) {
+    let Value::Object(m) = v else { return };
+    m.retain(|_, v| !v.is_null());
+    m.retain(|_, v| {
+        let had = v.as_object().is_some_and(|m| !m.is_empty());
+        without_nulls(v);
+        // An object that had nothing but nulls is as good as none.
+        !(had && v.as_object().is_some_and(Map::is_empty))
+    });
+}
+
+/// Notes who made an object. What was applied owns what it names; other writers own what they sent,
+/// with its defaults.
 pub(crate) fn record_create(
     resource: &Resource,
     new: &mut Value,
+    sent: &Value,
     applied: Option<&Value>,
     options: &WriteOptions,
 ) {
     let at = place(resource);
     let fields = match applied {
         Some(applied) => Fields::of(&ownable(applied), at),
-        None => Fields::made(&ownable(new), at),
+        None => Fields::made(&written(resource, sent), at),
     };
     let entry = Entry {
         manager: options.manager.clone(),
@@ -741,6 +778,32 @@ fn duplicates(v: &Value, place: Place<'_>, at: &str, out: &mut Vec<String>) {
     }
 }
 
+/// Whether all that would change is still as `kubectl apply` left it when it applied by itself: it
+/// then goes on by the server without being told to force.
+///
+/// <https://kubernetes.io/docs/reference/using-api/server-side-apply/#upgrading-from-client-side-apply-to-server-side-apply>
+fn was_applied_by_kubectl(
+    resource: &Resource,
+    old: &Value,
+    difference: &Fields,
+    part: Part,
+    options: &WriteOptions,
+) -> bool {
+    if options.manager != "kubectl" || part != Part::Main {
+        return false;
+    }
+    let last =
+        meta::text(old, "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration");
+    let Ok(last) = serde_json::from_str::<Value>(last) else { return false };
+    let at = place(resource);
+    let (last, now) = (ownable(&last), ownable(old));
+    let mut back = now.clone();
+    merge(&mut back, &last, at);
+    let named = Fields::of(&last, at);
+    let unchanged = named.minus(&changed(&now, &back, at));
+    difference.minus(&unchanged).is_empty()
+}
+
 /// The object after a configuration was applied. All the judgement, and no I/O.
 pub(crate) fn applied_to(
     resource: &Resource,
@@ -776,7 +839,10 @@ pub(crate) fn applied_to(
             (!paths.is_empty()).then_some((by, paths))
         })
         .collect();
-    if !conflicts.is_empty() && !options.force {
+    if !conflicts.is_empty()
+        && !options.force
+        && !was_applied_by_kubectl(resource, old, &difference, part, options)
+    {
         return Err(conflict(&conflicts));
     }
     // What this manager applied before and does not any more goes, unless somebody else has it too.
@@ -1004,5 +1070,48 @@ mod tests {
         let shared = run(&first, &c(json!([{"name": "y", "image": "1"}])), "b", false).unwrap();
         let third = run(&shared, &c(json!([{"name": "x", "image": "1"}])), "a", false).unwrap();
         assert_eq!(third["spec"]["template"]["spec"]["containers"].as_array().unwrap().len(), 2);
+    }
+
+    // What a kube-apiserver 1.33 recorded of the same.
+    #[test]
+    fn who_makes_an_object_owns_what_was_sent_and_no_status() {
+        let record = |plural: &str, sent: Value, new: Value| {
+            let r = Registry::new().builtin("", plural);
+            let (mut new, options) = (new, options("m", false));
+            record_create(&r, &mut new, &sent, None, &WriteOptions { applying: false, ..options });
+            new["metadata"]["managedFields"][0]["fieldsV1"].clone()
+        };
+        let sent = json!({"metadata": {"name": "e"}, "involvedObject": {"kind": "Pod"}, "reason": "R",
+            "firstTimestamp": null, "eventTime": null, "source": {}, "reportingComponent": ""});
+        assert_eq!(
+            record("events", sent.clone(), sent),
+            json!({"f:involvedObject": {}, "f:reason": {}})
+        );
+        let sent =
+            json!({"metadata": {"name": "n", "labels": {"kubernetes.io/metadata.name": "n"}}});
+        let mut new = sent.clone();
+        new["spec"] = json!({"finalizers": ["kubernetes"]});
+        new["status"] = json!({"phase": "Active"});
+        assert_eq!(
+            record("namespaces", sent, new),
+            json!({"f:metadata": {"f:labels": {".": {}, "f:kubernetes.io/metadata.name": {}}}})
+        );
+    }
+
+    // https://kubernetes.io/docs/reference/using-api/server-side-apply/#upgrading-from-client-side-apply-to-server-side-apply
+    #[test]
+    fn kubectl_goes_on_by_the_server_where_it_applied_by_itself() {
+        let last = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {"replicas": 1}});
+        let mut old = deployment(json!({"replicas": 1}));
+        old["metadata"]["annotations"] =
+            json!({"kubectl.kubernetes.io/last-applied-configuration": last.to_string()});
+        old["metadata"]["managedFields"] = json!([{"manager": "kubectl-client-side-apply", "operation": "Update",
+            "apiVersion": "apps/v1", "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:replicas": {}}}}]);
+        let wanted = deployment(json!({"replicas": 2}));
+        assert_eq!(run(&old, &wanted, "kubectl", false).unwrap()["spec"]["replicas"], 2);
+        assert_eq!(run(&old, &wanted, "other", false).unwrap_err().code, 409);
+        // Somebody changed it since.
+        old["spec"]["replicas"] = 5.into();
+        assert_eq!(run(&old, &wanted, "kubectl", false).unwrap_err().code, 409);
     }
 }

@@ -109,7 +109,7 @@ impl WriteOptions {
         query: &Query,
         headers: &HeaderMap,
     ) -> Result<Self, Status> {
-        let dry: Vec<&str> = query.all("dryRun").filter(|v| !v.is_empty()).collect();
+        let dry: Vec<&str> = query.all("dryRun").collect();
         let dry_run = !dry.is_empty();
         let unsupported = |field: &str, value: String, supported: &str| {
             let message = format!("Unsupported value: {value}: supported values: {supported}");

@@ -54,16 +54,13 @@ pub(crate) async fn create(
             "the namespace of the provided object does not match the namespace sent on the request",
         ));
     }
-    if !resource.namespaced && !own.is_empty() {
-        return Err(Status::bad_request("namespace may not be set on cluster-scoped resources"));
-    }
     let generated = meta::name(&object).is_empty();
     for _ in 0..NAME_ATTEMPTS {
         let new = prepare(plane, user, resource, namespace, object.clone(), options).await?;
         let name = meta::name(&new).to_owned();
         if options.dry_run {
             if plane.store.get(&get::key(resource, namespace, &name)).is_some() {
-                return Err(Status::already_exists(resource.group_resource(), &name));
+                return Err(taken(resource, &object, &name));
             }
             return Ok(Outcome::Dry(new));
         }
@@ -74,16 +71,22 @@ pub(crate) async fn create(
         {
             Ok(s) => return Ok(Outcome::Stored(s)),
             Err(WriteError::Exists) if generated => {}
-            Err(WriteError::Exists) => {
-                return Err(Status::already_exists(resource.group_resource(), &name));
-            }
+            Err(WriteError::Exists) => return Err(taken(resource, &object, &name)),
             Err(e) => return Err(e.into()),
         }
     }
-    Err(Status::already_exists(
-        resource.group_resource(),
-        meta::text(&object, "/metadata/generateName"),
-    ))
+    let base = meta::text(&object, "/metadata/generateName");
+    Err(taken(resource, &object, base))
+}
+
+/// The name is taken, which for a name made from another says more.
+fn taken(resource: &Resource, object: &Value, name: &str) -> Status {
+    let mut status = Status::already_exists(resource.group_resource(), name);
+    if !meta::text(object, "/metadata/generateName").is_empty() {
+        let more = ", the server was not able to generate a unique name for the object";
+        status.message.push_str(more);
+    }
+    status
 }
 
 /// Everything up to the write.
@@ -97,6 +100,8 @@ async fn prepare(
 ) -> Result<Value, Status> {
     let applied = options.applying.then(|| new.clone());
     (resource.strategy.default)(&mut new);
+    // What the server adds from here on belongs to nobody.
+    let sent = new.clone();
     meta::stamp_new(&mut new, resource, namespace);
     if resource.custom.is_some() && resource.has_status() {
         new.as_object_mut().and_then(|m| m.remove("status"));
@@ -125,7 +130,7 @@ async fn prepare(
         return Err(Status::invalid(&resource.group, &resource.kind, &shown_name(&new), &errors));
     }
     webhooks::validate(plane, &write, Some(&new)).await?;
-    apply::record_create(resource, &mut new, applied.as_ref(), options);
+    apply::record_create(resource, &mut new, &sent, applied.as_ref(), options);
     Ok(new)
 }
 

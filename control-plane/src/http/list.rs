@@ -103,17 +103,6 @@ pub(crate) fn selection(resource: &Resource, query: &Query) -> Result<Selection,
         query.get("labelSelector").unwrap_or_default(),
         query.get("fieldSelector").unwrap_or_default(),
     );
-    let unable = |e: &str| {
-        let version = if resource.group.is_empty() {
-            format!("/{}", resource.version)
-        } else {
-            resource.api_version()
-        };
-        Status::bad_request(format!(
-            "Unable to find \"{version}, Resource={}\" that match label selector \"{l}\", field selector \"{f}\": {e}",
-            resource.plural
-        ))
-    };
     let labels = LabelSelector::parse(l).map_err(Status::bad_request)?;
     let fields = FieldSelector::parse(f).map_err(Status::bad_request)?;
     if let Some(bad) = fields.fields().find(|f| !resource.selects_by(f)) {
@@ -122,12 +111,11 @@ pub(crate) fn selection(resource: &Resource, query: &Query) -> Result<Selection,
                 "\"{bad}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
             )));
         }
-        let why = format!("field label not supported: {bad}");
-        return Err(if resource.custom.is_some() {
-            Status::bad_request(why)
+        return Err(Status::bad_request(if resource.table.as_ref() == "batch/jobs" {
+            format!("field label \"{bad}\" not supported for Job")
         } else {
-            unable(&why)
-        });
+            format!("field label not supported: {bad}")
+        }));
     }
     Ok(Selection { labels, fields })
 }

@@ -43,6 +43,12 @@ impl FieldError {
         Self { reason: "FieldValueInvalid", field: field.into(), message }
     }
 
+    /// As [`FieldError::invalid`], with the value as Kubernetes shows what is no JSON value to it.
+    pub(crate) fn invalid_shown(field: impl Into<String>, shown: &str, why: &str) -> Self {
+        let message = format!("Invalid value: {shown}: {why}");
+        Self { reason: "FieldValueInvalid", field: field.into(), message }
+    }
+
     /// `field: Unsupported value: <value>: supported values: ..`.
     pub(crate) fn unsupported(field: impl Into<String>, value: &Value, supported: &[&str]) -> Self {
         let list: Vec<String> = supported.iter().map(|s| format!("\"{s}\"")).collect();
@@ -92,6 +98,57 @@ impl std::fmt::Display for FieldError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.field, self.message)
     }
+}
+
+/// Texts by name as error texts show them.
+pub(crate) fn shown_map(v: &Value) -> String {
+    match v {
+        Value::Object(m) => {
+            let all: Vec<String> = m.iter().map(|(k, v)| format!("{k:?}:{v}")).collect();
+            format!("map[string]string{{{}}}", all.join(", "))
+        }
+        _ => "map[string]string(nil)".to_owned(),
+    }
+}
+
+/// A list of texts as error texts show it.
+pub(crate) fn shown_list(v: &Value) -> String {
+    let all: Vec<String> = v.as_array().into_iter().flatten().map(Value::to_string).collect();
+    format!("[]string{{{}}}", all.join(", "))
+}
+
+/// A number or a text as error texts show a field that may be either.
+pub(crate) fn shown_share(v: &Value) -> String {
+    let (kind, number, text) = match v {
+        Value::String(s) => (1, 0, s.as_str()),
+        v => (0, v.as_i64().unwrap_or(0), ""),
+    };
+    format!("intstr.IntOrString{{Type:{kind}, IntVal:{number}, StrVal:{text:?}}}")
+}
+
+/// A label selector as error texts show it.
+pub(crate) fn shown_selector(v: &Value) -> String {
+    let one = |e: &Value| {
+        let text = |f: &str| e[f].as_str().unwrap_or_default().to_owned();
+        let values = match e.get("values") {
+            None | Some(Value::Null) => "[]string(nil)".to_owned(),
+            Some(v) => shown_list(v),
+        };
+        format!(
+            "v1.LabelSelectorRequirement{{Key:{:?}, Operator:{:?}, Values:{values}}}",
+            text("key"),
+            text("operator")
+        )
+    };
+    let expressions = match v["matchExpressions"].as_array() {
+        None => "[]v1.LabelSelectorRequirement(nil)".to_owned(),
+        Some(all) => {
+            let all: Vec<String> = all.iter().map(one).collect();
+            format!("[]v1.LabelSelectorRequirement{{{}}}", all.join(", "))
+        }
+    };
+    let labels = shown_map(&v["matchLabels"]);
+    format!("v1.LabelSelector{{MatchLabels:{labels}, MatchExpressions:{expressions}}}")
 }
 
 fn shown(v: &Value) -> String {

@@ -85,6 +85,7 @@ fn creates_on_update(resource: &Resource) -> bool {
         "endpoints"
             | "events"
             | "leases"
+            | "services"
             | "roles"
             | "rolebindings"
             | "clusterroles"

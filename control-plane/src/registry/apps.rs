@@ -7,52 +7,70 @@ use serde_json::{Value, json};
 use super::core::{BASE, default, object, split_status};
 use super::policy::share_of;
 use super::selectors::LabelSelector;
-use super::{Part, Strategy, columns, pods};
-use crate::http::status::FieldError;
+use super::{Part, Strategy, checks, columns, names, pods};
+use crate::http::status::{FieldError, shown_map, shown_selector, shown_share};
 
 pub(super) fn prepare(new: &mut Value, old: Option<&Value>, part: Part) {
     split_status(new, old, part);
     default(new, "status", json!({}));
 }
 
-/// The selector must select the template and, once set, stays.
-fn validate_selector(new: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+/// The selector must select the template and, once set, stays. `kind`: the workload in lower case.
+fn validate_selector(new: &Value, old: Option<&Value>, kind: &str, errors: &mut Vec<FieldError>) {
     let spec = &new["spec"];
     let selector = &spec["selector"];
-    let empty = selector.get("matchLabels").is_none() && selector.get("matchExpressions").is_none();
+    let shown = shown_selector(selector);
+    let is_set = |f: &str| match &selector[f] {
+        Value::Object(m) => !m.is_empty(),
+        Value::Array(a) => !a.is_empty(),
+        _ => false,
+    };
+    let empty = !is_set("matchLabels") && !is_set("matchExpressions");
     if !selector.is_object() {
-        errors.push(FieldError::required("spec.selector", ""));
-    } else if empty {
-        errors.push(FieldError::invalid(
-            "spec.selector",
-            selector,
-            "empty selector is invalid for deployment",
-        ));
+        // A daemon set without one is told by its template alone.
+        if kind != "daemonset" {
+            errors.push(FieldError::required("spec.selector", ""));
+        }
+    } else {
+        checks::label_selector(selector, "spec.selector", errors);
+        if empty {
+            let why = format!("empty selector is invalid for {kind}");
+            errors.push(FieldError::invalid_shown("spec.selector", &shown, &why));
+        }
     }
     let labels = &spec["template"]["metadata"]["labels"];
     match LabelSelector::from_value(selector) {
-        Err(e) => errors.push(FieldError::invalid("spec.selector", selector, &e)),
-        Ok(s) if !empty && !s.matches(|k| labels.get(k)?.as_str()) => {
-            let shown = if labels.is_object() { labels.clone() } else { json!({}) };
-            errors.push(FieldError::invalid(
+        Err(_) if kind == "daemonset" => {}
+        Err(_) => {
+            let why = "invalid label selector";
+            errors.push(FieldError::invalid_shown("spec.selector", &shown, why));
+        }
+        Ok(_) if empty && selector.is_object() => {}
+        Ok(s) if empty || !s.matches(|k| labels.get(k)?.as_str()) => {
+            errors.push(FieldError::invalid_shown(
                 "spec.template.metadata.labels",
-                &shown,
+                &shown_map(labels),
                 "`selector` does not match template `labels`",
             ));
         }
         Ok(_) => {}
     }
+    // What a stateful set must keep is told of its whole spec.
     if let Some(old) = old
         && old["spec"]["selector"] != *selector
+        && kind != "statefulset"
     {
-        errors.push(FieldError::invalid("spec.selector", selector, "field is immutable"));
+        errors.push(FieldError::invalid_shown("spec.selector", &shown, "field is immutable"));
     }
 }
 
-fn validate_workload(new: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+fn validate_workload(new: &Value, old: Option<&Value>, kind: &str, errors: &mut Vec<FieldError>) {
     let spec = &new["spec"];
     for field in ["replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"]
     {
+        if field == "revisionHistoryLimit" && kind == "statefulset" {
+            continue;
+        }
         if spec[field].as_i64().is_some_and(|n| n < 0) {
             errors.push(FieldError::invalid(
                 format!("spec.{field}"),
@@ -61,15 +79,21 @@ fn validate_workload(new: &Value, old: Option<&Value>, errors: &mut Vec<FieldErr
             ));
         }
     }
-    validate_selector(new, old, errors);
+    validate_selector(new, old, kind, errors);
     pods::validate_template(&spec["template"], "spec.template", errors);
-    if spec["template"]["spec"]["restartPolicy"] != "Always" {
-        let value = &spec["template"]["spec"]["restartPolicy"];
-        errors.push(FieldError::unsupported(
-            "spec.template.spec.restartPolicy",
-            value,
-            &["Always"],
-        ));
+    let pod = &spec["template"]["spec"];
+    if pod["restartPolicy"] != "Always" {
+        let at = "spec.template.spec.restartPolicy";
+        errors.push(FieldError::unsupported(at, &pod["restartPolicy"], &["Always"]));
+    }
+    if !pod["activeDeadlineSeconds"].is_null() {
+        let who = match kind {
+            "daemonset" => "DaemonSet",
+            "statefulset" => "StatefulSet",
+            _ => "ReplicaSet",
+        };
+        let why = format!("activeDeadlineSeconds in {who} is not Supported");
+        errors.push(FieldError::forbidden("spec.template.spec.activeDeadlineSeconds", &why));
     }
 }
 
@@ -89,7 +113,8 @@ fn validate_rolling_deployment(spec: &Value, errors: &mut Vec<FieldError>) {
     share_of(&rolling["maxSurge"], &format!("{path}.maxSurge"), false, errors);
     if is_zero(&rolling["maxUnavailable"]) && is_zero(&rolling["maxSurge"]) {
         let why = "may not be 0 when `maxSurge` is 0";
-        errors.push(FieldError::invalid(unavailable, &rolling["maxUnavailable"], why));
+        let shown = shown_share(&rolling["maxUnavailable"]);
+        errors.push(FieldError::invalid_shown(unavailable, &shown, why));
     }
 }
 
@@ -110,7 +135,7 @@ fn validate_daemon_update(strategy: &Value, errors: &mut Vec<FieldError>) {
         Some("OnDelete") => return,
         Some("RollingUpdate") => {}
         _ => {
-            let known = ["OnDelete", "RollingUpdate"];
+            let known = ["RollingUpdate", "OnDelete"];
             errors.push(FieldError::unsupported("spec.updateStrategy", strategy, &known));
             return;
         }
@@ -120,9 +145,9 @@ fn validate_daemon_update(strategy: &Value, errors: &mut Vec<FieldError>) {
     share_of(unavailable, &format!("{path}.maxUnavailable"), true, errors);
     share_of(surge, &format!("{path}.maxSurge"), true, errors);
     match (is_zero(unavailable), is_zero(surge)) {
-        (false, false) => errors.push(FieldError::invalid(
+        (false, false) => errors.push(FieldError::invalid_shown(
             format!("{path}.maxSurge"),
-            surge,
+            &shown_share(surge),
             "may not be set when maxUnavailable is non-zero",
         )),
         (true, true) => errors.push(FieldError::required(
@@ -153,7 +178,7 @@ pub(crate) static DEPLOYMENT: Strategy = Strategy {
         if part == Part::Status {
             return;
         }
-        validate_workload(new, old, errors);
+        validate_workload(new, old, "deployment", errors);
         validate_deadline(&new["spec"], errors);
         let strategy = &new["spec"]["strategy"];
         match strategy["type"].as_str() {
@@ -189,7 +214,7 @@ pub(crate) static REPLICA_SET: Strategy = Strategy {
     },
     validate: |new, old, part, errors| {
         if part == Part::Main {
-            validate_workload(new, old, errors);
+            validate_workload(new, old, "deployment", errors);
         }
     },
     generation: true,
@@ -223,7 +248,7 @@ pub(crate) static DAEMON_SET: Strategy = Strategy {
     },
     validate: |new, old, part, errors| {
         if part == Part::Main {
-            validate_workload(new, old, errors);
+            validate_workload(new, old, "daemonset", errors);
             validate_daemon_update(&new["spec"]["updateStrategy"], errors);
         }
     },
@@ -231,6 +256,44 @@ pub(crate) static DAEMON_SET: Strategy = Strategy {
     columns: &columns::DAEMON_SET,
     ..BASE
 };
+
+fn validate_stateful(spec: &Value, errors: &mut Vec<FieldError>) {
+    let name = spec["serviceName"].as_str().unwrap_or_default();
+    if !name.is_empty()
+        && let Err(e) = names::dns_label(name)
+    {
+        errors.push(FieldError::invalid("spec.serviceName", &spec["serviceName"], &e));
+    }
+    let order = &spec["podManagementPolicy"];
+    if !matches!(order.as_str(), Some("OrderedReady" | "Parallel")) {
+        let why = "must be 'OrderedReady' or 'Parallel'";
+        errors.push(FieldError::invalid("spec.podManagementPolicy", order, why));
+    }
+    let strategy = &spec["updateStrategy"];
+    let rolling = &strategy["rollingUpdate"];
+    let path = "spec.updateStrategy";
+    match strategy["type"].as_str() {
+        Some("OnDelete") if rolling.is_object() => {
+            let why = "only allowed for updateStrategy 'RollingUpdate'";
+            errors.push(FieldError::invalid(format!("{path}.rollingUpdate"), rolling, why));
+        }
+        Some("OnDelete") => {}
+        Some("RollingUpdate") => {
+            let at = format!("{path}.rollingUpdate");
+            checks::not_negative(rolling, &at, &["partition"], errors);
+        }
+        _ => {
+            let why = "must be 'RollingUpdate' or 'OnDelete'";
+            errors.push(FieldError::invalid(path, strategy, why));
+        }
+    }
+    checks::not_negative(&spec["ordinals"], "spec.ordinals", &["start"], errors);
+    for field in ["whenDeleted", "whenScaled"] {
+        let at = format!("spec.persistentVolumeClaimRetentionPolicy.{field}");
+        let policy = &spec["persistentVolumeClaimRetentionPolicy"][field];
+        checks::one_of(policy, &at, &["Retain", "Delete"], errors);
+    }
+}
 
 pub(crate) static STATEFUL_SET: Strategy = Strategy {
     default: |o| {
@@ -252,6 +315,7 @@ pub(crate) static STATEFUL_SET: Strategy = Strategy {
         for claim in super::core::list(spec, "volumeClaimTemplates") {
             default(claim, "apiVersion", "v1");
             default(claim, "kind", "PersistentVolumeClaim");
+            super::meta::metadata(claim).entry("creationTimestamp").or_insert(Value::Null);
             super::others::default_claim(claim);
             default(claim, "status", json!({"phase": "Pending"}));
         }
@@ -264,7 +328,8 @@ pub(crate) static STATEFUL_SET: Strategy = Strategy {
         if part == Part::Status {
             return;
         }
-        validate_workload(new, old, errors);
+        validate_stateful(&new["spec"], errors);
+        validate_workload(new, old, "statefulset", errors);
         let Some(old) = old else { return };
         let fixed = |v: &Value| {
             let mut spec = v["spec"].clone();
@@ -314,7 +379,7 @@ mod tests {
         assert_eq!(
             problems(&DEPLOYMENT, none),
             [
-                "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: \"0%\": may not be 0 when `maxSurge` is 0"
+                "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: intstr.IntOrString{Type:1, IntVal:0, StrVal:\"0%\"}: may not be 0 when `maxSurge` is 0"
             ]
         );
         assert_eq!(problems(&DEPLOYMENT, json!({})), Vec::<String>::new());
@@ -330,8 +395,54 @@ mod tests {
         assert_eq!(
             problems(&DAEMON_SET, both),
             [
-                "spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: 1: may not be set when maxUnavailable is non-zero"
+                "spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: intstr.IntOrString{Type:0, IntVal:1, StrVal:\"\"}: may not be set when maxUnavailable is non-zero"
             ]
         );
+    }
+
+    // What a kube-apiserver 1.33 said.
+    #[test]
+    fn workloads_are_refused_in_the_words_of_kubernetes() {
+        let none = json!({"selector": {"matchLabels": {"a": null}}});
+        assert_eq!(
+            problems(&DAEMON_SET, none),
+            [
+                "spec.selector: Invalid value: v1.LabelSelector{MatchLabels:map[string]string{}, MatchExpressions:[]v1.LabelSelectorRequirement(nil)}: empty selector is invalid for daemonset"
+            ]
+        );
+        for (strategy, spec, expected) in [
+            (
+                &DEPLOYMENT,
+                json!({"selector": {"matchLabels": {"x": "y"}}}),
+                "spec.template.metadata.labels: Invalid value: map[string]string{\"a\":\"b\"}: `selector` does not match template `labels`",
+            ),
+            (
+                &DEPLOYMENT,
+                json!({"template": {"spec": {"activeDeadlineSeconds": 5}}}),
+                "spec.template.spec.activeDeadlineSeconds: Forbidden: activeDeadlineSeconds in ReplicaSet is not Supported",
+            ),
+            (
+                &DEPLOYMENT,
+                json!({"template": {"spec": {"ephemeralContainers": [{"name": "e", "image": "x"}]}}}),
+                "spec.template.spec.ephemeralContainers: Forbidden: ephemeral containers not allowed in pod template",
+            ),
+            (
+                &STATEFUL_SET,
+                json!({"podManagementPolicy": "Foo"}),
+                "spec.podManagementPolicy: Invalid value: \"Foo\": must be 'OrderedReady' or 'Parallel'",
+            ),
+            (
+                &STATEFUL_SET,
+                json!({"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Foo", "whenScaled": "Retain"}}),
+                "spec.persistentVolumeClaimRetentionPolicy.whenDeleted: Unsupported value: \"Foo\": supported values: \"Retain\", \"Delete\"",
+            ),
+            (
+                &STATEFUL_SET,
+                json!({"ordinals": {"start": -1}}),
+                "spec.ordinals.start: Invalid value: -1: must be greater than or equal to 0",
+            ),
+        ] {
+            assert_eq!(problems(strategy, spec), [expected]);
+        }
     }
 }

@@ -192,6 +192,13 @@ pub(crate) static JOB: Strategy = Strategy {
         }
         validate_job_spec(&new["spec"], "spec", errors);
         let Some(old) = old else { return };
+        // How many are wanted may change where each has its index, with how many run at a time.
+        if old["spec"]["completions"] != new["spec"]["completions"]
+            && new["spec"]["completionMode"] != "Indexed"
+        {
+            let wanted = &new["spec"]["completions"];
+            errors.push(FieldError::invalid("spec.completions", wanted, "field is immutable"));
+        }
         for field in ["selector", "completionMode", "backoffLimitPerIndex", "successPolicy"] {
             if old["spec"][field] != new["spec"][field] {
                 errors.push(FieldError::invalid(
@@ -253,13 +260,16 @@ fn validate_schedule(spec: &Value, errors: &mut Vec<FieldError>) {
         errors.push(FieldError::invalid("spec.schedule", &spec["schedule"], &e));
     }
     let zone = &spec["timeZone"];
-    if let Some(name) = zone.as_str()
-        && (name.is_empty()
-            || name.eq_ignore_ascii_case("local")
-            || jiff::tz::TimeZone::get(name).is_err())
-    {
-        let why = format!("unknown time zone {name}");
-        errors.push(FieldError::invalid("spec.timeZone", zone, &why));
+    let Some(name) = zone.as_str() else { return };
+    let mut bad = |why: &str| errors.push(FieldError::invalid("spec.timeZone", zone, why));
+    if name.is_empty() {
+        return bad("timeZone must be nil or non-empty string");
+    }
+    if name.eq_ignore_ascii_case("local") {
+        bad("timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones");
+    }
+    if name != "Local" && jiff::tz::TimeZone::get(name).is_err() {
+        bad(&format!("unknown time zone {name}"));
     }
 }
 
@@ -271,7 +281,7 @@ pub(crate) static CRON_JOB: Strategy = Strategy {
         default(spec, "successfulJobsHistoryLimit", 3);
         default(spec, "failedJobsHistoryLimit", 1);
         let template = object(spec, "jobTemplate");
-        default(template, "metadata", json!({"creationTimestamp": null}));
+        meta::metadata(template).entry("creationTimestamp").or_insert(Value::Null);
         let job = object(template, "spec");
         // Unlike a job itself, the template is not given counts it does not name.
         pods::default_template(job);
@@ -398,5 +408,26 @@ mod tests {
             ]
         );
         assert_eq!(problems(job("61 * * * *")).len(), 1);
+    }
+
+    // A template has a time that is null, whether it came with metadata or not.
+    #[test]
+    fn a_job_whose_template_has_no_metadata_can_be_suspended() {
+        let pod = json!({"restartPolicy": "Never", "containers": [{"name": "c", "image": "x"}]});
+        let mut old =
+            json!({"metadata": {"name": "j", "uid": "u"}, "spec": {"template": {"spec": pod}}});
+        (JOB.default)(&mut old);
+        (JOB.prepare)(&mut old, None, Part::Main);
+        assert!(old["spec"]["template"]["metadata"].get("creationTimestamp").is_some());
+        let mut new = old.clone();
+        // As it comes back from a client: nulls are not kept on the way.
+        let m = new["spec"]["template"]["metadata"].as_object_mut().unwrap();
+        m.remove("creationTimestamp");
+        new["spec"]["suspend"] = true.into();
+        (JOB.default)(&mut new);
+        (JOB.prepare)(&mut new, Some(&old), Part::Main);
+        let mut errors = Vec::new();
+        (JOB.validate)(&new, Some(&old), Part::Main, &mut errors);
+        assert_eq!(errors, []);
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::pod_fields::port_name;
 use super::quantity::Quantity;
-use super::{meta, names};
+use super::{meta, names, pod_volumes};
 use crate::http::status::FieldError;
 
 type Errors = Vec<FieldError>;
@@ -40,6 +40,47 @@ pub(crate) fn not_negative(spec: &Value, at: &str, fields: &[&str], errors: &mut
             let why = "must be greater than or equal to 0";
             errors.push(FieldError::invalid(format!("{at}.{f}"), &spec[*f], why));
         }
+    }
+}
+
+/// A label selector, as far as it is one by itself.
+pub(crate) fn label_selector(selector: &Value, at: &str, errors: &mut Errors) {
+    meta::validate_labels(selector.get("matchLabels"), &format!("{at}.matchLabels"), errors);
+    for (i, e) in each(selector, "matchExpressions") {
+        let at = format!("{at}.matchExpressions[{i}]");
+        let values = e["values"].as_array().map_or(&[][..], Vec::as_slice);
+        match e["operator"].as_str().unwrap_or_default() {
+            "In" | "NotIn" if values.is_empty() => {
+                let why = "must be specified when `operator` is 'In' or 'NotIn'";
+                errors.push(FieldError::required(format!("{at}.values"), why));
+            }
+            "Exists" | "DoesNotExist" if !values.is_empty() => {
+                let why = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+                errors.push(FieldError::forbidden(format!("{at}.values"), why));
+            }
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            other => {
+                let why = "not a valid selector operator";
+                errors.push(FieldError::invalid(format!("{at}.operator"), &json!(other), why));
+            }
+        }
+        let key = e["key"].as_str().unwrap_or_default();
+        if let Err(e) = names::label_key(key) {
+            errors.push(FieldError::invalid(format!("{at}.key"), &json!(key), &e));
+        }
+        for (k, v) in values.iter().enumerate() {
+            if let Err(e) = names::label_value(v.as_str().unwrap_or_default()) {
+                errors.push(FieldError::invalid(format!("{at}.values[{k}]"), v, &e));
+            }
+        }
+    }
+}
+
+/// The number of a revision.
+pub(crate) fn revision(new: &Value, errors: &mut Errors) {
+    if new["revision"].as_i64().is_some_and(|n| n < 0) {
+        let why = "must be greater than or equal to 0";
+        errors.push(FieldError::invalid("revision", &new["revision"], why));
     }
 }
 
@@ -78,6 +119,13 @@ pub(crate) fn service(spec: &Value, errors: &mut Errors) {
             n if n.as_i64().is_some_and(|n| (1..=65535).contains(&n)) => {}
             n => errors.push(FieldError::invalid(at, n, PORT)),
         }
+        let protocol = p["appProtocol"].as_str().unwrap_or_default();
+        if !protocol.is_empty()
+            && let Err(e) = names::label_key(protocol)
+        {
+            let at = format!("spec.ports[{i}].appProtocol");
+            errors.push(FieldError::invalid(at, &p["appProtocol"], &e));
+        }
         if kind == "ClusterIP" && p["nodePort"].as_i64().is_some_and(|n| n != 0) {
             let why = "may not be used when `type` is 'ClusterIP'";
             errors.push(FieldError::forbidden(format!("spec.ports[{i}].nodePort"), why));
@@ -95,12 +143,35 @@ pub(crate) fn service(spec: &Value, errors: &mut Errors) {
         &["Cluster", "Local"],
         errors,
     );
-    one_of(
-        &spec["externalTrafficPolicy"],
-        "spec.externalTrafficPolicy",
-        &["Cluster", "Local"],
-        errors,
-    );
+    let outside = matches!(kind, "NodePort" | "LoadBalancer")
+        || spec["externalIPs"].as_array().is_some_and(|a| !a.is_empty());
+    let policy = &spec["externalTrafficPolicy"];
+    if outside {
+        one_of(policy, "spec.externalTrafficPolicy", &["Cluster", "Local"], errors);
+    } else if policy.as_str().is_some_and(|p| !p.is_empty()) {
+        let why = "may only be set for externally-accessible services";
+        errors.push(FieldError::invalid("spec.externalTrafficPolicy", policy, why));
+    }
+    if kind != "LoadBalancer" {
+        for field in ["allocateLoadBalancerNodePorts", "loadBalancerClass"] {
+            if !spec[field].is_null() {
+                let why = "may only be used when `type` is 'LoadBalancer'";
+                errors.push(FieldError::forbidden(format!("spec.{field}"), why));
+            }
+        }
+    }
+    for (i, family) in each(spec, "ipFamilies") {
+        one_of(family, &format!("spec.ipFamilies[{i}]"), &["IPv4", "IPv6"], errors);
+    }
+    let near = &spec["trafficDistribution"];
+    // Newer releases know two more.
+    if !matches!(near.as_str(), Some("PreferSameZone" | "PreferSameNode")) {
+        one_of(near, "spec.trafficDistribution", &["PreferClose"], errors);
+    }
+    if kind == "NodePort" && spec["clusterIP"] == "None" {
+        let why = "may not be set to 'None' for NodePort services";
+        errors.push(FieldError::invalid("spec.clusterIPs[0]", &spec["clusterIP"], why));
+    }
     let known = ["PreferDualStack", "RequireDualStack", "SingleStack"];
     one_of(&spec["ipFamilyPolicy"], "spec.ipFamilyPolicy", &known, errors);
     if let Some(ip) = spec["clusterIP"].as_str().filter(|s| !s.is_empty() && *s != "None")
@@ -173,7 +244,30 @@ pub(crate) fn endpoint_slice(new: &Value, errors: &mut Errors) {
         if count == 0 {
             errors.push(FieldError::required(at.clone(), "must contain at least 1 address"));
         }
+        let host = e["hostname"].as_str().unwrap_or_default();
+        if !host.is_empty()
+            && let Err(why) = names::dns_label(host)
+        {
+            let at = format!("endpoints[{i}].hostname");
+            errors.push(FieldError::invalid(at, &e["hostname"], &why));
+        }
+        let node = e["nodeName"].as_str().unwrap_or_default();
+        if !node.is_empty()
+            && let Err(why) = names::dns_subdomain(node)
+        {
+            let at = format!("endpoints[{i}].nodeName");
+            errors.push(FieldError::invalid(at, &e["nodeName"], &why));
+        }
         for (k, a) in each(e, "addresses") {
+            let family = match (new["addressType"].as_str(), a.as_str().map(str::parse)) {
+                (Some("IPv4"), Some(Ok(IpAddr::V6(_)))) => Some("must be an IPv4 address"),
+                (Some("IPv6"), Some(Ok(IpAddr::V4(_)))) => Some("must be an IPv6 address"),
+                _ => None,
+            };
+            if let Some(why) = family {
+                errors.push(FieldError::invalid(at.as_str(), a, why));
+                continue;
+            }
             let at = format!("{at}[{k}]");
             match new["addressType"].as_str() {
                 Some("IPv4" | "IPv6") => ip(a, &at, errors),
@@ -187,35 +281,38 @@ pub(crate) fn endpoint_slice(new: &Value, errors: &mut Errors) {
     }
 }
 
-fn access_modes(spec: &Value, errors: &mut Errors) {
+fn access_modes(spec: &Value, path: &str, errors: &mut Errors) {
+    let at = format!("{path}.accessModes");
     let modes = spec["accessModes"].as_array().map_or(&[][..], Vec::as_slice);
     for m in modes {
-        one_of(m, "spec.accessModes", &ACCESS_MODES, errors);
+        one_of(m, &at, &ACCESS_MODES, errors);
     }
     if modes.len() > 1 && modes.contains(&json!("ReadWriteOncePod")) {
         let why = "may not use ReadWriteOncePod with other access modes";
-        errors.push(FieldError::forbidden("spec.accessModes", why));
+        errors.push(FieldError::forbidden(at, why));
     }
 }
 
 /// A claim, beyond what it must have.
-pub(crate) fn claim(spec: &Value, errors: &mut Errors) {
-    access_modes(spec, errors);
+pub(crate) fn claim(spec: &Value, path: &str, errors: &mut Errors) {
+    access_modes(spec, path, errors);
     let size = &spec["resources"]["requests"]["storage"];
     let number = size.as_str().and_then(Quantity::parse);
     if number.is_some_and(|q| q <= Quantity::default()) {
         let why = "must be greater than zero";
-        errors.push(FieldError::invalid("spec.resources[storage]", size, why));
+        errors.push(FieldError::invalid(format!("{path}.resources[storage]"), size, why));
     }
-    class_name(spec, errors);
-    one_of(&spec["volumeMode"], "spec.volumeMode", &["Block", "Filesystem"], errors);
+    class_name(spec, path, errors);
+    let modes = ["Block", "Filesystem"];
+    one_of(&spec["volumeMode"], &format!("{path}.volumeMode"), &modes, errors);
 }
 
-fn class_name(spec: &Value, errors: &mut Errors) {
+fn class_name(spec: &Value, path: &str, errors: &mut Errors) {
     if let Some(class) = spec["storageClassName"].as_str().filter(|c| !c.is_empty())
         && let Err(e) = names::dns_subdomain(class)
     {
-        errors.push(FieldError::invalid("spec.storageClassName", &spec["storageClassName"], &e));
+        let at = format!("{path}.storageClassName");
+        errors.push(FieldError::invalid(at, &spec["storageClassName"], &e));
     }
 }
 
@@ -234,14 +331,14 @@ const NO_SOURCES: [&str; 9] = [
 
 /// A volume, beyond what it must have.
 pub(crate) fn volume(spec: &Value, errors: &mut Errors) {
-    access_modes(spec, errors);
+    access_modes(spec, "spec", errors);
     one_of(
         &spec["persistentVolumeReclaimPolicy"],
         "spec.persistentVolumeReclaimPolicy",
         &["Delete", "Recycle", "Retain"],
         errors,
     );
-    class_name(spec, errors);
+    class_name(spec, "spec", errors);
     one_of(&spec["volumeMode"], "spec.volumeMode", &["Block", "Filesystem"], errors);
     let fields = spec.as_object().into_iter().flatten().map(|(k, _)| k.as_str());
     let sources: Vec<&str> = fields.filter(|f| !NO_SOURCES.contains(f)).collect();
@@ -252,6 +349,31 @@ pub(crate) fn volume(spec: &Value, errors: &mut Errors) {
             let why = "may not specify more than 1 volume type";
             errors.push(FieldError::forbidden(format!("spec.{second}"), why));
         }
+    }
+    let size = &spec["capacity"]["storage"];
+    if size.as_str().and_then(Quantity::parse).is_some_and(|q| q <= Quantity::default()) {
+        let why = "must be greater than zero";
+        errors.push(FieldError::invalid("spec.capacity[storage]", size, why));
+    }
+    // Of several sources the first is looked at.
+    let is = |field: &str| sources.first() == Some(&field) && spec[field].is_object();
+    for field in ["hostPath", "local"] {
+        if is(field) && spec[field]["path"].as_str().is_none_or(str::is_empty) {
+            errors.push(FieldError::required(format!("spec.{field}.path"), ""));
+        }
+    }
+    if is("nfs") {
+        pod_volumes::nfs(&spec["nfs"], "spec.nfs", errors);
+    }
+    if is("csi") {
+        pod_volumes::driver_name(&spec["csi"]["driver"], "spec.csi.driver", errors);
+        if spec["csi"]["volumeHandle"].as_str().is_none_or(str::is_empty) {
+            errors.push(FieldError::required("spec.csi.volumeHandle", ""));
+        }
+    }
+    if spec["nodeAffinity"].is_object() && spec["nodeAffinity"]["required"].is_null() {
+        let why = "must specify required node constraints";
+        errors.push(FieldError::required("spec.nodeAffinity.required", why));
     }
     let path = &spec["hostPath"]["path"];
     if path.as_str().is_some_and(|p| p.split('/').any(|p| p == "..")) {
@@ -335,6 +457,10 @@ pub(crate) fn node(new: &Value, errors: &mut Errors) {
             errors.push(FieldError { message, ..e });
         }
         seen.push(id);
+        if let Err(e) = names::label_value(t["value"].as_str().unwrap_or_default()) {
+            let at = format!("metadata.taints[{i}].value");
+            errors.push(FieldError::invalid(at, &t["value"], &e));
+        }
     }
     for (i, v) in each(&new["spec"], "podCIDRs") {
         let range = v.as_str().and_then(|s| s.split_once('/'));
@@ -437,13 +563,17 @@ mod tests {
         );
     }
 
+    fn claim_of_spec(v: &Value, errors: &mut Errors) {
+        claim(v, "spec", errors);
+    }
+
     #[test]
     fn storage_is_of_a_size_and_a_mode_that_there_is() {
         let good = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
-        assert!(found(claim, &good).is_empty());
+        assert!(found(claim_of_spec, &good).is_empty());
         let bad = json!({"accessModes": ["Foo"], "volumeMode": "Bar", "resources": {"requests": {"storage": "0"}}});
         assert_eq!(
-            found(claim, &bad),
+            found(claim_of_spec, &bad),
             [
                 "spec.accessModes: Unsupported value: \"Foo\": supported values: \"ReadOnlyMany\", \"ReadWriteMany\", \"ReadWriteOnce\", \"ReadWriteOncePod\"",
                 "spec.resources[storage]: Invalid value: \"0\": must be greater than zero",

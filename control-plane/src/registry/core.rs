@@ -177,6 +177,7 @@ pub(crate) static SERVICE_ACCOUNT: Strategy =
     Strategy { columns: &columns::SERVICE_ACCOUNT, ..BASE };
 
 pub(crate) static EVENT: Strategy = Strategy {
+    name: names::path_segment,
     default: |o| {
         for field in ["reportingComponent", "reportingInstance"] {
             default(o, field, "");
@@ -334,6 +335,27 @@ fn prepare_service(new: &mut Value, old: Option<&Value>, part: Part) {
                 spec[field] = v.clone();
             }
         }
+        drop_with_type(spec, &old["spec"]);
+    }
+}
+
+/// A field of the old type that the client left as it was goes with the type.
+fn drop_with_type(spec: &mut Value, old: &Value) {
+    let kind = spec["type"].as_str().unwrap_or_default().to_owned();
+    let outside = matches!(kind.as_str(), "NodePort" | "LoadBalancer")
+        || spec["externalIPs"].as_array().is_some_and(|a| !a.is_empty());
+    let balanced = ["allocateLoadBalancerNodePorts", "loadBalancerClass"];
+    let gone = balanced
+        .into_iter()
+        .filter(|_| kind != "LoadBalancer")
+        .chain(Some("externalTrafficPolicy").filter(|_| !outside));
+    for field in gone {
+        if !old[field].is_null()
+            && spec.get(field) == old.get(field)
+            && let Some(m) = spec.as_object_mut()
+        {
+            m.remove(field);
+        }
     }
 }
 
@@ -473,6 +495,15 @@ mod tests {
             errors[0].to_string(),
             "data: Forbidden: field is immutable when `immutable` is set"
         );
+    }
+
+    #[test]
+    fn what_hangs_on_the_type_of_a_service_goes_with_it() {
+        let old = json!({"spec": {"type": "NodePort", "externalTrafficPolicy": "Cluster", "clusterIP": "10.0.0.1"}});
+        let mut new = old.clone();
+        new["spec"]["type"] = "ClusterIP".into();
+        prepare_service(&mut new, Some(&old), Part::Main);
+        assert_eq!(new["spec"], json!({"type": "ClusterIP", "clusterIP": "10.0.0.1"}));
     }
 
     #[test]

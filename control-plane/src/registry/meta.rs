@@ -168,8 +168,21 @@ pub(crate) fn validate(object: &Value, resource: &Resource, errors: &mut Vec<Fie
         errors.push(FieldError::invalid("metadata.name", &m["name"], &e));
     }
     validate_labels(m.get("labels"), "metadata.labels", errors);
-    validate_annotations(m.get("annotations"), errors);
+    validate_annotations(m.get("annotations"), "metadata.annotations", errors);
+    if m["generation"].as_i64().is_some_and(|g| g < 0) {
+        let why = "must be greater than or equal to 0";
+        errors.push(FieldError::invalid("metadata.generation", &m["generation"], why));
+    }
     for owner in m["ownerReferences"].as_array().into_iter().flatten() {
+        let version = owner["apiVersion"].as_str().unwrap_or_default();
+        if version.matches('/').count() > 1 {
+            let (path, why) = ("metadata.ownerReferences.apiVersion", "version must not be empty");
+            errors.push(FieldError::invalid(path, &owner["apiVersion"], why));
+        }
+        if owner["kind"] == "Event" && version == "v1" {
+            let why = "/v1, Kind=Event is disallowed from being an owner";
+            errors.push(FieldError::invalid("metadata.ownerReferences", owner, why));
+        }
         for field in ["apiVersion", "kind", "name", "uid"] {
             if owner[field].as_str().unwrap_or_default().is_empty() {
                 let what = if field == "apiVersion" { "version" } else { field };
@@ -179,20 +192,27 @@ pub(crate) fn validate(object: &Value, resource: &Resource, errors: &mut Vec<Fie
             }
         }
     }
-    let controllers =
+    let mut controllers =
         m["ownerReferences"].as_array().into_iter().flatten().filter(|o| o["controller"] == true);
-    if controllers.count() > 1 {
-        errors.push(FieldError::invalid(
-            "metadata.ownerReferences",
-            &m["ownerReferences"],
-            "Only one reference can have Controller set to true. Found \"true\" in references for more than one owner",
-        ));
+    if let (Some(one), Some(other)) = (controllers.next(), controllers.next()) {
+        let named = |o: &Value| {
+            let text = |f: &str| o[f].as_str().unwrap_or_default().to_owned();
+            format!("{}/{}", text("kind"), text("name"))
+        };
+        let why = format!(
+            "Only one reference can have Controller set to true. Found \"true\" in references for {} and {}",
+            named(one),
+            named(other)
+        );
+        let at = "metadata.ownerReferences";
+        errors.push(FieldError::invalid(at, &m["ownerReferences"], &why));
     }
     for (i, f) in m["finalizers"].as_array().into_iter().flatten().enumerate() {
         let text = f.as_str().unwrap_or_default();
         if let Err(e) = names::label_key(text) {
             errors.push(FieldError::invalid("metadata.finalizers", f, &e));
-        } else if matches!(resource.group.as_str(), "" | "apps" | "batch")
+        } else if resource.custom.is_none()
+            && !matches!(resource.plural.as_str(), "events" | "customresourcedefinitions")
             && !text.contains('/')
             && !matches!(text, "orphan" | "foregroundDeletion" | "kubernetes")
         {
@@ -213,16 +233,20 @@ pub(crate) fn validate_labels(labels: Option<&Value>, field: &str, errors: &mut 
     }
 }
 
-fn validate_annotations(annotations: Option<&Value>, errors: &mut Vec<FieldError>) {
+pub(crate) fn validate_annotations(
+    annotations: Option<&Value>,
+    field: &str,
+    errors: &mut Vec<FieldError>,
+) {
     let mut size = 0;
     for (k, v) in annotations.and_then(Value::as_object).into_iter().flatten() {
         if let Err(e) = names::label_key(&k.to_lowercase()) {
-            errors.push(FieldError::invalid("metadata.annotations", &json!(k), &e));
+            errors.push(FieldError::invalid(field, &json!(k), &e));
         }
         size += k.len() + v.as_str().map_or(0, str::len);
     }
     if size > ANNOTATIONS_LIMIT {
-        errors.push(FieldError::too_long("metadata.annotations", ANNOTATIONS_LIMIT));
+        errors.push(FieldError::too_long(field, ANNOTATIONS_LIMIT));
     }
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod meta;
 pub(crate) mod names;
 pub(crate) mod others;
 pub(crate) mod pod_fields;
+mod pod_volumes;
 pub(crate) mod pods;
 pub(crate) mod policy;
 #[cfg(test)]

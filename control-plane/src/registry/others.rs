@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::core::{BASE, default, list, object, split_status};
 use super::{Part, Strategy, checks, columns, meta, names};
-use crate::http::status::FieldError;
+use crate::http::status::{FieldError, shown_list};
 
 /// Kinds that are only ever created and answered.
 pub(crate) static PLAIN: Strategy = Strategy { ..BASE };
@@ -63,6 +63,17 @@ pub(crate) static ROLE: Strategy = Strategy {
     name: names::path_segment,
     default: |o| default(o, "rules", Value::Null),
     validate: |new, _, _, errors| {
+        if let Some(rule) = new.get("aggregationRule").filter(|r| r.is_object()) {
+            let at = "aggregationRule.clusterRoleSelectors";
+            let all = rule["clusterRoleSelectors"].as_array().map_or(&[][..], Vec::as_slice);
+            if all.is_empty() {
+                let why = "at least one clusterRoleSelector required if aggregationRule is non-nil";
+                errors.push(FieldError::required(at, why));
+            }
+            for (i, selector) in all.iter().enumerate() {
+                checks::label_selector(selector, &format!("{at}[{i}]"), errors);
+            }
+        }
         for (i, r) in new["rules"].as_array().into_iter().flatten().enumerate() {
             let has = |f: &str| r[f].as_array().is_some_and(|a| !a.is_empty());
             if !has("verbs") {
@@ -73,25 +84,16 @@ pub(crate) static ROLE: Strategy = Strategy {
             }
             if has("nonResourceURLs") {
                 if !meta::namespace(new).is_empty() {
-                    let list: Vec<String> = r["nonResourceURLs"]
-                        .as_array()
-                        .into_iter()
-                        .flatten()
-                        .map(Value::to_string)
-                        .collect();
-                    errors.push(FieldError {
-                        reason: "FieldValueInvalid",
-                        field: format!("rules[{i}].nonResourceURLs"),
-                        message: format!(
-                            "Invalid value: []string{{{}}}: namespaced rules cannot apply to non-resource URLs",
-                            list.join(", ")
-                        ),
-                    });
+                    errors.push(FieldError::invalid_shown(
+                        format!("rules[{i}].nonResourceURLs"),
+                        &shown_list(&r["nonResourceURLs"]),
+                        "namespaced rules cannot apply to non-resource URLs",
+                    ));
                 }
                 if has("resources") || has("apiGroups") {
-                    errors.push(FieldError::invalid(
+                    errors.push(FieldError::invalid_shown(
                         format!("rules[{i}].nonResourceURLs"),
-                        &r["nonResourceURLs"],
+                        &shown_list(&r["nonResourceURLs"]),
                         "rules cannot apply to both regular resources and non-resource URLs",
                     ));
                 }
@@ -181,6 +183,19 @@ pub(crate) fn default_claim(o: &mut Value) {
     default(object(o, "spec"), "volumeMode", "Filesystem");
 }
 
+/// What is wrong with a claim's spec, also inside a stateful set or a pod.
+pub(crate) fn validate_claim_spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    if spec["accessModes"].as_array().is_none_or(Vec::is_empty) {
+        let why = "at least 1 access mode is required";
+        errors.push(FieldError::required(format!("{path}.accessModes"), why));
+    }
+    if spec.pointer("/resources/requests/storage").is_none() {
+        errors.push(FieldError::required(format!("{path}.resources[storage]"), ""));
+    }
+    checks::label_selector(&spec["selector"], &format!("{path}.selector"), errors);
+    checks::claim(spec, path, errors);
+}
+
 pub(crate) static CLAIM: Strategy = Strategy {
     default: default_claim,
     prepare: |new, old, part| {
@@ -191,17 +206,7 @@ pub(crate) static CLAIM: Strategy = Strategy {
         if part == Part::Status {
             return;
         }
-        let spec = &new["spec"];
-        if spec["accessModes"].as_array().is_none_or(Vec::is_empty) {
-            errors.push(FieldError::required(
-                "spec.accessModes",
-                "at least 1 access mode is required",
-            ));
-        }
-        if spec.pointer("/resources/requests/storage").is_none() {
-            errors.push(FieldError::required("spec.resources[storage]", ""));
-        }
-        checks::claim(spec, errors);
+        validate_claim_spec(&new["spec"], "spec", errors);
         let Some(old) = old else { return };
         let fixed = |v: &Value| {
             let mut s = v["spec"].clone();
@@ -318,6 +323,12 @@ pub(crate) static VOLUME_ATTACHMENT: Strategy = Strategy {
 
 pub(crate) static CONTROLLER_REVISION: Strategy = Strategy {
     validate: |new, old, _, errors| {
+        match &new["data"] {
+            Value::Null => errors.push(FieldError::required("data", "data is mandatory")),
+            Value::Object(_) => {}
+            _ => errors.push(FieldError::required("data", "data must be a valid JSON object")),
+        }
+        checks::revision(new, errors);
         if old.is_some_and(|o| o["data"] != new["data"]) {
             errors.push(FieldError::invalid("data", &json!("<omitted>"), "field is immutable"));
         }

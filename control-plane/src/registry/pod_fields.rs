@@ -12,24 +12,26 @@ use super::names;
 use super::quantity::Quantity;
 use crate::http::status::FieldError;
 
-type Errors = Vec<FieldError>;
+pub(super) type Errors = Vec<FieldError>;
 
 const PORT: &str = "must be between 1 and 65535, inclusive";
 const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 const ID: &str = "must be between 0 and 2147483647, inclusive";
 const IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-const NO_BACKSTEPS: &str = "must not contain '..'";
 
-fn each<'a>(v: &'a Value, field: &str) -> impl Iterator<Item = (usize, &'a Value)> + use<'a> {
+pub(super) fn each<'a>(
+    v: &'a Value,
+    field: &str,
+) -> impl Iterator<Item = (usize, &'a Value)> + use<'a> {
     v[field].as_array().into_iter().flatten().enumerate()
 }
 
-fn text<'a>(v: &'a Value, field: &str) -> &'a str {
+pub(super) fn text<'a>(v: &'a Value, field: &str) -> &'a str {
     v[field].as_str().unwrap_or_default()
 }
 
 /// A value that has to be one of some, if it is there.
-fn one_of(v: &Value, field: &str, at: &str, known: &[&str], errors: &mut Errors) {
+pub(super) fn one_of(v: &Value, field: &str, at: &str, known: &[&str], errors: &mut Errors) {
     if !v[field].is_null() && !v[field].as_str().is_some_and(|s| known.contains(&s)) {
         errors.push(FieldError::unsupported(format!("{at}.{field}"), &v[field], known));
     }
@@ -63,7 +65,7 @@ fn port(v: &Value, at: String, errors: &mut Errors) {
             errors.extend(found.iter().map(|e| FieldError::invalid(at.clone(), v, e)));
         }
         None if v.as_i64().is_some_and(|n| (1..=65535).contains(&n)) => {}
-        None => errors.push(FieldError::invalid(at, v, PORT)),
+        None => errors.push(FieldError::invalid(at, &json!(v.as_i64().unwrap_or(0)), PORT)),
     }
 }
 
@@ -88,6 +90,15 @@ fn handler(h: &Value, at: &str, errors: &mut Errors) {
                 }
                 port(&v["port"], format!("{at}.port"), errors);
                 one_of(v, "scheme", &at, &["HTTP", "HTTPS"], errors);
+                for (_, h) in each(v, "httpHeaders") {
+                    let name = text(h, "name");
+                    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+                    if name.is_empty() || !name.bytes().all(plain) {
+                        let why = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
+                        let at = format!("{at}.httpHeaders");
+                        errors.push(FieldError::invalid(at, &json!(name), why));
+                    }
+                }
             }
             "tcpSocket" | "grpc" => port(&v["port"], format!("{at}.port"), errors),
             _ => {}
@@ -128,9 +139,60 @@ pub(crate) fn lifecycle(c: &Value, at: &str, init: bool, errors: &mut Errors) {
                 errors.push(FieldError::invalid(format!("{at}.{f}"), &p[f], NOT_NEGATIVE));
             }
         }
-        if *field != "readinessProbe" && p["successThreshold"].as_i64().is_some_and(|n| n > 1) {
+        let grace = &p["terminationGracePeriodSeconds"];
+        let grace_at = format!("{at}.terminationGracePeriodSeconds");
+        if *field == "readinessProbe" && !grace.is_null() {
+            errors.push(FieldError::invalid(
+                grace_at,
+                grace,
+                "must not be set for readinessProbes",
+            ));
+        } else if grace.as_i64().is_some_and(|n| n <= 0) {
+            errors.push(FieldError::invalid(grace_at, grace, "must be greater than 0"));
+        }
+        if *field != "readinessProbe" && p["successThreshold"].as_i64().is_some_and(|n| n != 1) {
             let at = format!("{at}.successThreshold");
             errors.push(FieldError::invalid(at, &p["successThreshold"], "must be 1"));
+        }
+    }
+}
+
+/// Whether a container restarts by itself: only one that starts before the others may say so.
+pub(crate) fn restart(c: &Value, at: &str, init: bool, errors: &mut Errors) {
+    let policy = &c["restartPolicy"];
+    let at = format!("{at}.restartPolicy");
+    match policy.as_str() {
+        None => {}
+        Some(_) if !init => {
+            errors.push(FieldError::forbidden(at, "may not be set for non-init containers"));
+        }
+        Some("Always") => {}
+        Some(_) => errors.push(FieldError::unsupported(at, policy, &["Always"])),
+    }
+}
+
+/// What a pod waits for, and the system it is for.
+pub(crate) fn gates(spec: &Value, at: &str, errors: &mut Errors) {
+    for (i, g) in each(spec, "readinessGates") {
+        let at = format!("{at}.readinessGates[{i}].conditionType");
+        key(&g["conditionType"], at, errors);
+    }
+    let mut seen = Vec::new();
+    for (i, g) in each(spec, "schedulingGates") {
+        let at = format!("{at}.schedulingGates[{i}]");
+        key(&g["name"], at.clone(), errors);
+        if seen.contains(&text(g, "name")) {
+            errors.push(FieldError::duplicate(at, &g["name"]));
+        }
+        seen.push(text(g, "name"));
+    }
+    let system = &spec["os"]["name"];
+    if spec["os"].is_object() {
+        let at = format!("{at}.os");
+        match system.as_str().unwrap_or_default() {
+            "" => errors.push(FieldError::required(format!("{at}.name"), "cannot be empty")),
+            "linux" | "windows" => {}
+            _ => errors.push(FieldError::unsupported(at, system, &["linux", "windows"])),
         }
     }
 }
@@ -145,8 +207,8 @@ pub(crate) fn port_names(c: &Value, at: &str, errors: &mut Errors) {
         }
         let at = format!("{at}.ports[{i}].name");
         let why = port_name(name);
-        if let Some(first) = why.first() {
-            errors.push(FieldError::invalid(at, &p["name"], first));
+        if !why.is_empty() {
+            errors.extend(why.iter().map(|e| FieldError::invalid(at.clone(), &p["name"], e)));
         } else if seen.contains(&name) {
             errors.push(FieldError::duplicate(at, &p["name"]));
         } else {
@@ -198,14 +260,101 @@ fn is_own_field(path: &str) -> bool {
     plain.contains(&path) || keyed("metadata.labels") || keyed("metadata.annotations")
 }
 
-fn field_ref(v: &Value, at: &str, errors: &mut Errors) {
+/// A reference to one of the pod's own fields, from its environment or a volume.
+pub(super) fn field_ref(v: &Value, at: &str, environment: bool, errors: &mut Errors) {
     let path = text(v, "fieldPath");
     if path.is_empty() {
         errors.push(FieldError::required(format!("{at}.fieldPath"), ""));
-    } else if !is_own_field(path) {
+        return;
+    }
+    let version = v["apiVersion"].as_str().unwrap_or("v1");
+    if version != "v1" {
+        let why = format!("error converting fieldPath: unsupported pod version: {version}");
+        errors.push(FieldError::invalid(format!("{at}.fieldPath"), &v["fieldPath"], &why));
+        return;
+    }
+    if !is_own_field(path) {
         let why = format!("error converting fieldPath: field label not supported: {path}");
         errors.push(FieldError::invalid(format!("{at}.fieldPath"), &v["fieldPath"], &why));
+        return;
     }
+    let key = path.split_once("['").map(|(_, k)| k.trim_end_matches("']"));
+    if let Some(k) = key {
+        let k = if path.starts_with("metadata.annotations") { k.to_lowercase() } else { k.into() };
+        if let Err(e) = names::label_key(&k) {
+            errors.push(FieldError::invalid(at, &json!(k), &e));
+        }
+        return;
+    }
+    let files: &[&str] = &[
+        "metadata.annotations",
+        "metadata.labels",
+        "metadata.name",
+        "metadata.namespace",
+        "metadata.uid",
+    ];
+    let variables: &[&str] = &[
+        "metadata.name",
+        "metadata.namespace",
+        "metadata.uid",
+        "spec.nodeName",
+        "spec.serviceAccountName",
+        "status.hostIP",
+        "status.hostIPs",
+        "status.podIP",
+        "status.podIPs",
+    ];
+    let known = if environment { variables } else { files };
+    if !known.contains(&path) {
+        errors.push(FieldError::unsupported(format!("{at}.fieldPath"), &v["fieldPath"], known));
+    }
+}
+
+/// Which units an amount of a container may be told in.
+fn divisor(r: &Value, at: &str, errors: &mut Errors) {
+    let (resource, unit) = (text(r, "resource"), text(r, "divisor"));
+    if Quantity::parse(unit).is_none_or(|q| q == Quantity::default()) {
+        return;
+    }
+    let kind = resource.split_once('.').map_or("", |(_, k)| k);
+    let why = match kind {
+        "cpu" if !["1m", "1"].contains(&unit) => {
+            "only divisor's values 1m and 1 are supported with the cpu resource".to_owned()
+        }
+        "memory" | "ephemeral-storage" => {
+            let known = "1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei";
+            if known.split(", ").any(|k| k == unit) {
+                return;
+            }
+            let kind = if kind == "memory" { "memory" } else { "local ephemeral storage" };
+            format!("only divisor's values {known} are supported with the {kind} resource")
+        }
+        _ => return,
+    };
+    errors.push(FieldError::invalid(format!("{at}.divisor"), &json!(resource), &why));
+}
+
+/// A reference to what a container may use or is promised.
+pub(super) fn resource_ref(r: &Value, at: &str, volume: bool, errors: &mut Errors) {
+    let known = [
+        "limits.cpu",
+        "limits.ephemeral-storage",
+        "limits.memory",
+        "requests.cpu",
+        "requests.ephemeral-storage",
+        "requests.memory",
+    ];
+    if volume && text(r, "containerName").is_empty() {
+        errors.push(FieldError::required(format!("{at}.containerName"), ""));
+    } else {
+        let at = format!("{at}.resource");
+        match text(r, "resource") {
+            "" => errors.push(FieldError::required(at, "")),
+            n if known.contains(&n) || n.contains(".hugepages-") => {}
+            _ => errors.push(FieldError::unsupported(at, &r["resource"], &known)),
+        }
+    }
+    divisor(r, at, errors);
 }
 
 fn value_from(from: &Value, at: &str, errors: &mut Errors) {
@@ -218,23 +367,10 @@ fn value_from(from: &Value, at: &str, errors: &mut Errors) {
         errors.push(FieldError::invalid(at, &json!(""), why));
     }
     if let Some(f) = from.get("fieldRef") {
-        field_ref(f, &format!("{at}.fieldRef"), errors);
+        field_ref(f, &format!("{at}.fieldRef"), true, errors);
     }
     if let Some(r) = from.get("resourceFieldRef") {
-        let known = [
-            "limits.cpu",
-            "limits.ephemeral-storage",
-            "limits.memory",
-            "requests.cpu",
-            "requests.ephemeral-storage",
-            "requests.memory",
-        ];
-        let at = format!("{at}.resourceFieldRef.resource");
-        match text(r, "resource") {
-            "" => errors.push(FieldError::required(at, "")),
-            n if known.contains(&n) || n.contains(".hugepages-") => {}
-            _ => errors.push(FieldError::unsupported(at, &r["resource"], &known)),
-        }
+        resource_ref(r, &format!("{at}.resourceFieldRef"), false, errors);
     }
     for field in ["configMapKeyRef", "secretKeyRef"] {
         let Some(r) = from.get(field) else { continue };
@@ -253,16 +389,23 @@ fn value_from(from: &Value, at: &str, errors: &mut Errors) {
     }
 }
 
+/// What a variable may be called.
+pub(super) fn environment_name(name: &Value, at: String, errors: &mut Errors) {
+    let printable = |b: u8| (b' '..=b'~').contains(&b) && b != b'=';
+    if !name.as_str().unwrap_or_default().bytes().all(printable) {
+        let why = "a valid environment variable name must consist only of printable ASCII characters other than '='";
+        errors.push(FieldError::invalid(at, name, why));
+    }
+}
+
 /// The environment of a container.
 pub(crate) fn environment(c: &Value, at: &str, errors: &mut Errors) {
     for (i, e) in each(c, "env") {
         let at = format!("{at}.env[{i}]");
-        let name = text(e, "name");
-        if name.is_empty() {
+        if text(e, "name").is_empty() {
             errors.push(FieldError::required(format!("{at}.name"), ""));
-        } else if !name.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=') {
-            let why = "a valid environment variable name must consist only of printable ASCII characters other than '='";
-            errors.push(FieldError::invalid(format!("{at}.name"), &e["name"], why));
+        } else {
+            environment_name(&e["name"], format!("{at}.name"), errors);
         }
         let Some(from) = e.get("valueFrom") else { continue };
         if text(e, "value").is_empty() {
@@ -271,15 +414,6 @@ pub(crate) fn environment(c: &Value, at: &str, errors: &mut Errors) {
             let why = "may not be specified when `value` is not empty";
             errors.push(FieldError::invalid(format!("{at}.valueFrom"), &json!(""), why));
         }
-    }
-    for (_, e) in each(c, "envFrom") {
-        let found = ["configMapRef", "secretRef"].iter().filter(|f| e.get(**f).is_some()).count();
-        let why = match found {
-            0 => "must specify one of: `configMapRef` or `secretRef`",
-            1 => continue,
-            _ => "may not have more than one field specified at a time",
-        };
-        errors.push(FieldError::invalid(format!("{at}.envFrom"), &json!(""), why));
     }
 }
 
@@ -336,8 +470,17 @@ pub(crate) fn container_security(c: &Value, at: &str, errors: &mut Errors) {
     one_of(s, "procMount", &at, &["Default", "Unmasked"], errors);
     if s["allowPrivilegeEscalation"] == false && s["privileged"] == true {
         let why = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
-        errors.push(FieldError::invalid(at, s, why));
+        errors.push(FieldError::invalid(at.as_str(), s, why));
     }
+    let added = s["capabilities"]["add"].as_array();
+    if s["allowPrivilegeEscalation"] == false
+        && added.is_some_and(|a| a.contains(&json!("CAP_SYS_ADMIN")))
+    {
+        let why =
+            "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
+        errors.push(FieldError::invalid(at.as_str(), s, why));
+    }
+    profiles(s, &at, errors);
 }
 
 /// The security context of a pod.
@@ -349,8 +492,56 @@ pub(crate) fn pod_security(spec: &Value, at: &str, errors: &mut Errors) {
         let why = "ShareProcessNamespace and HostPID cannot both be enabled";
         errors.push(FieldError::invalid(format!("{at}.shareProcessNamespace"), &json!(true), why));
     }
+    for (i, g) in each(s, "supplementalGroups") {
+        if g.as_i64().is_some_and(|n| !(0..=i64::from(i32::MAX)).contains(&n)) {
+            errors.push(FieldError::invalid(format!("{at}.supplementalGroups[{i}]"), g, ID));
+        }
+    }
+    let sysctl = |name: &str| {
+        let part = |p: &str| {
+            let b = p.as_bytes();
+            let plain = |c: &u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+            !b.is_empty()
+                && plain(&b[0])
+                && plain(&b[b.len() - 1])
+                && b.iter().all(|c| plain(c) || b"-_".contains(c))
+        };
+        name.len() <= 253 && name.split(['.', '/']).all(part)
+    };
+    for (i, c) in each(s, "sysctls") {
+        let at = format!("{at}.sysctls[{i}].name");
+        match text(c, "name") {
+            "" => errors.push(FieldError::required(at, "")),
+            name if sysctl(name) => {}
+            _ => {
+                let why = "must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
+                errors.push(FieldError::invalid(at, &c["name"], why));
+            }
+        }
+    }
+    one_of(s, "fsGroupChangePolicy", &at, &["Always", "OnRootMismatch"], errors);
+    one_of(s, "supplementalGroupsPolicy", &at, &["Merge", "Strict"], errors);
+    profiles(s, &at, errors);
+}
+
+/// Profiles of the kernel's that a container runs under.
+fn profiles(s: &Value, at: &str, errors: &mut Errors) {
     let known = ["Localhost", "RuntimeDefault", "Unconfined"];
     one_of(&s["seccompProfile"], "type", &format!("{at}.seccompProfile"), &known, errors);
+    let seccomp = &s["seccompProfile"];
+    let file = format!("{at}.seccompProfile.localhostProfile");
+    match (text(seccomp, "type"), text(seccomp, "localhostProfile")) {
+        ("Localhost", "") => {
+            let why = "must be set when seccomp type is Localhost";
+            errors.push(FieldError::required(file, why));
+        }
+        ("Localhost", _) | (_, "") => {}
+        _ => {
+            let why = "can only be set when seccomp type is Localhost";
+            errors.push(FieldError::invalid(file, seccomp, why));
+        }
+    }
+    one_of(&s["appArmorProfile"], "type", &format!("{at}.appArmorProfile"), &known, errors);
 }
 
 /// Expressions about the labels of nodes.
@@ -440,15 +631,29 @@ pub(crate) fn placement(spec: &Value, at: &str, errors: &mut Errors) {
     }
     for (i, c) in each(spec, "topologySpreadConstraints") {
         let at = format!("{at}.topologySpreadConstraints[{i}]");
-        if c["maxSkew"].as_i64().is_none_or(|n| n <= 0) {
+        let skew = c["maxSkew"].as_i64().unwrap_or(0);
+        if skew <= 0 {
             let at = format!("{at}.maxSkew");
-            errors.push(FieldError::invalid(at, &c["maxSkew"], "must be greater than zero"));
+            errors.push(FieldError::invalid(at, &json!(skew), "must be greater than zero"));
         }
         if text(c, "topologyKey").is_empty() {
             errors.push(FieldError::required(format!("{at}.topologyKey"), "can not be empty"));
         }
         let known = ["DoNotSchedule", "ScheduleAnyway"];
-        one_of(c, "whenUnsatisfiable", &at, &known, errors);
+        let when = json!(text(c, "whenUnsatisfiable"));
+        if !known.iter().any(|k| when == *k) {
+            let at = format!("{at}.whenUnsatisfiable");
+            errors.push(FieldError::unsupported(at, &when, &known));
+        }
+        let later = each(spec, "topologySpreadConstraints").skip(i + 1);
+        let same = |o: &Value| {
+            o["topologyKey"] == c["topologyKey"] && o["whenUnsatisfiable"] == c["whenUnsatisfiable"]
+        };
+        if later.into_iter().any(|(_, o)| same(o)) {
+            let both = format!("{{{}, {}}}", text(c, "topologyKey"), text(c, "whenUnsatisfiable"));
+            let at = format!("{at}.{{topologyKey, whenUnsatisfiable}}");
+            errors.push(FieldError::duplicate(at, &json!(both)));
+        }
     }
 }
 
@@ -482,78 +687,6 @@ pub(crate) fn name_resolution(spec: &Value, at: &str, errors: &mut Errors) {
             if let Err(e) = names::dns_subdomain(h.as_str().unwrap_or_default()) {
                 errors.push(FieldError::invalid(format!("{at}.hostnames[{k}]"), h, &e));
             }
-        }
-    }
-}
-
-fn has_backsteps(path: &str) -> bool {
-    path.split('/').any(|p| p == "..")
-}
-
-fn mode(v: &Value, field: &str, at: &str, errors: &mut Errors) {
-    if v[field].as_i64().is_some_and(|n| !(0..=0o777).contains(&n)) {
-        let why = "must be a number between 0 and 0777 (octal), both inclusive";
-        errors.push(FieldError::invalid(format!("{at}.{field}"), &v[field], why));
-    }
-}
-
-fn items(v: &Value, at: &str, errors: &mut Errors) {
-    for (i, item) in each(v, "items") {
-        let at = format!("{at}.items[{i}]");
-        if text(item, "key").is_empty()
-            && item.get("fieldRef").is_none()
-            && item.get("resourceFieldRef").is_none()
-        {
-            errors.push(FieldError::required(format!("{at}.key"), ""));
-        }
-        match text(item, "path") {
-            "" => errors.push(FieldError::required(format!("{at}.path"), "")),
-            p if has_backsteps(p) => {
-                errors.push(FieldError::invalid(format!("{at}.path"), &item["path"], NO_BACKSTEPS));
-            }
-            _ => {}
-        }
-        if let Some(f) = item.get("fieldRef") {
-            field_ref(f, &format!("{at}.fieldRef"), errors);
-        }
-        mode(item, "mode", &at, errors);
-    }
-}
-
-/// What a volume is made of.
-pub(crate) fn volume_source(v: &Value, at: &str, errors: &mut Errors) {
-    if let Some(h) = v.get("hostPath") {
-        let at = format!("{at}.hostPath");
-        if has_backsteps(text(h, "path")) {
-            errors.push(FieldError::invalid(format!("{at}.path"), &h["path"], NO_BACKSTEPS));
-        }
-        let known = [
-            "",
-            "BlockDevice",
-            "CharDevice",
-            "Directory",
-            "DirectoryOrCreate",
-            "File",
-            "FileOrCreate",
-            "Socket",
-        ];
-        one_of(h, "type", &at, &known, errors);
-    }
-    for field in ["secret", "configMap", "downwardAPI", "projected"] {
-        let at = format!("{at}.{field}");
-        mode(&v[field], "defaultMode", &at, errors);
-        items(&v[field], &at, errors);
-    }
-    for (i, source) in each(&v["projected"], "sources") {
-        let at = format!("{at}.projected.sources[{i}]");
-        for field in ["secret", "configMap", "downwardAPI"] {
-            items(&source[field], &format!("{at}.{field}"), errors);
-        }
-        let token = &source["serviceAccountToken"];
-        if token["expirationSeconds"].as_i64().is_some_and(|s| s < 600) {
-            let why = "may not specify a duration less than 10 minutes";
-            let at = format!("{at}.serviceAccountToken.expirationSeconds");
-            errors.push(FieldError::invalid(at, &token["expirationSeconds"], why));
         }
     }
 }

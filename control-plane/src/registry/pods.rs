@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::core::{BASE, default, keep_status, list, object, only_status};
 use super::quantity::Quantity;
-use super::{Part, Strategy, columns, meta, names, pod_fields};
+use super::{Part, Strategy, columns, meta, names, pod_fields, pod_volumes};
 use crate::http::status::FieldError;
 
 pub(crate) static POD: Strategy = Strategy {
@@ -275,7 +275,7 @@ fn mutable_parts_removed(spec: &Value, like: &Value) -> Value {
 
 /// What is wrong with a pod's spec, in a pod or in a template.
 pub(crate) fn validate_spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    let volumes = validate_volumes(spec, path, errors);
+    pod_volumes::volumes(spec, path, errors);
     let containers = spec["containers"].as_array().map(Vec::as_slice).unwrap_or_default();
     if containers.is_empty() {
         errors.push(FieldError::required(format!("{path}.containers"), ""));
@@ -284,12 +284,14 @@ pub(crate) fn validate_spec(spec: &Value, path: &str, errors: &mut Vec<FieldErro
     for field in ["containers", "initContainers"] {
         for (i, c) in spec[field].as_array().into_iter().flatten().enumerate() {
             let at = format!("{path}.{field}[{i}]");
-            validate_container(c, &at, &volumes, &mut seen, errors);
+            validate_container(c, spec, &at, &mut seen, errors);
+            pod_fields::restart(c, &at, field == "initContainers", errors);
             pod_fields::lifecycle(c, &at, field == "initContainers", errors);
             pod_fields::container_security(c, &at, errors);
         }
     }
     pod_fields::host_ports(spec, path, errors);
+    pod_fields::gates(spec, path, errors);
     if !matches!(spec["restartPolicy"].as_str(), Some("Always" | "OnFailure" | "Never")) {
         errors.push(FieldError::unsupported(
             format!("{path}.restartPolicy"),
@@ -340,6 +342,16 @@ pub(crate) fn validate_spec(spec: &Value, path: &str, errors: &mut Vec<FieldErro
 fn validate_toleration(t: &Value, path: &str, errors: &mut Vec<FieldError>) {
     let key = t["key"].as_str().unwrap_or_default();
     let operator = t["operator"].as_str().unwrap_or_default();
+    if !key.is_empty()
+        && let Err(e) = names::label_key(key)
+    {
+        errors.push(FieldError::invalid(format!("{path}.key"), &t["key"], &e));
+    }
+    if matches!(operator, "" | "Equal")
+        && let Err(e) = names::label_value(t["value"].as_str().unwrap_or_default())
+    {
+        errors.push(FieldError::invalid(format!("{path}.operator"), &t["value"], &e));
+    }
     if key.is_empty() && operator != "Exists" {
         errors.push(FieldError::invalid(
             format!("{path}.operator"),
@@ -378,46 +390,10 @@ fn validate_toleration(t: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn validate_volumes<'a>(spec: &'a Value, path: &str, errors: &mut Vec<FieldError>) -> Vec<&'a str> {
-    let mut volumes: Vec<&str> = Vec::new();
-    for (i, v) in spec["volumes"].as_array().into_iter().flatten().enumerate() {
-        let p = format!("{path}.volumes[{i}]");
-        let name = v["name"].as_str().unwrap_or_default();
-        if name.is_empty() {
-            errors.push(FieldError::required(format!("{p}.name"), ""));
-        } else if let Err(e) = names::dns_label(name) {
-            errors.push(FieldError::invalid(format!("{p}.name"), &v["name"], &e));
-        } else if volumes.contains(&name) {
-            errors.push(FieldError::duplicate(format!("{p}.name"), &v["name"]));
-        }
-        let sources: Vec<&String> =
-            v.as_object().into_iter().flatten().map(|(k, _)| k).filter(|k| *k != "name").collect();
-        if let [_, second, ..] = sources[..] {
-            errors.push(FieldError::forbidden(
-                format!("{p}.{second}"),
-                "may not specify more than 1 volume type",
-            ));
-        }
-        for (field, needed) in [
-            ("hostPath", "path"),
-            ("secret", "secretName"),
-            ("persistentVolumeClaim", "claimName"),
-            ("configMap", "name"),
-        ] {
-            if v.get(field).is_some_and(|s| s[needed].as_str().unwrap_or_default().is_empty()) {
-                errors.push(FieldError::required(format!("{p}.{field}.{needed}"), ""));
-            }
-        }
-        pod_fields::volume_source(v, &p, errors);
-        volumes.push(name);
-    }
-    volumes
-}
-
 fn validate_container<'a>(
     c: &'a Value,
+    spec: &Value,
     path: &str,
-    volumes: &[&str],
     seen: &mut Vec<&'a str>,
     errors: &mut Vec<FieldError>,
 ) {
@@ -484,27 +460,9 @@ fn validate_container<'a>(
     }
     pod_fields::port_names(c, path, errors);
     pod_fields::environment(c, path, errors);
-    let mut places: Vec<&str> = Vec::new();
-    for (i, m) in c["volumeMounts"].as_array().into_iter().flatten().enumerate() {
-        let p = format!("{path}.volumeMounts[{i}]");
-        let volume = m["name"].as_str().unwrap_or_default();
-        if volume.is_empty() {
-            errors.push(FieldError::required(format!("{p}.name"), ""));
-        } else if !volumes.contains(&volume) {
-            errors.push(FieldError::not_found(format!("{p}.name"), &m["name"]));
-        }
-        let place = m["mountPath"].as_str().unwrap_or_default();
-        if place.is_empty() {
-            errors.push(FieldError::required(format!("{p}.mountPath"), ""));
-        } else if places.contains(&place) {
-            errors.push(FieldError::invalid(
-                format!("{p}.mountPath"),
-                &m["mountPath"],
-                "must be unique",
-            ));
-        }
-        places.push(place);
-    }
+    pod_volumes::environment_sources(c, path, errors);
+    pod_volumes::mounts(c, spec, path, errors);
+    pod_volumes::devices(c, spec, path, errors);
     pod_fields::resource_names(&c["resources"], path, errors);
     validate_resources(&c["resources"], path, errors);
 }
@@ -538,18 +496,20 @@ fn validate_resources(r: &Value, path: &str, errors: &mut Vec<FieldError>) {
 /// Defaults of a pod template.
 pub(crate) fn default_template(parent: &mut Value) {
     let template = object(parent, "template");
-    default(template, "metadata", json!({"creationTimestamp": null}));
+    meta::metadata(template).entry("creationTimestamp").or_insert(Value::Null);
     default_spec(object(template, "spec"));
 }
 
 /// What is wrong with a pod template.
 pub(crate) fn validate_template(template: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    meta::validate_labels(
-        template.pointer("/metadata/labels"),
-        &format!("{path}.metadata.labels"),
-        errors,
-    );
+    let m = &template["metadata"];
+    meta::validate_labels(m.get("labels"), &format!("{path}.labels"), errors);
+    meta::validate_annotations(m.get("annotations"), &format!("{path}.annotations"), errors);
     validate_spec(&template["spec"], &format!("{path}.spec"), errors);
+    if template["spec"]["ephemeralContainers"].as_array().is_some_and(|c| !c.is_empty()) {
+        let why = "ephemeral containers not allowed in pod template";
+        errors.push(FieldError::forbidden(format!("{path}.spec.ephemeralContainers"), why));
+    }
 }
 
 #[cfg(test)]
@@ -747,6 +707,94 @@ mod tests {
         let volumes = json!([{"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}},
             {"configMap": {"name": "c", "items": [{"key": "a", "path": "b"}]}}, {"downwardAPI": {"items": [{"path": "n", "fieldRef": {"fieldPath": "metadata.namespace"}}]}}]}}]);
         assert_eq!(with("volumes", volumes), Vec::<String>::new());
+    }
+
+    // What a kube-apiserver 1.33 said.
+    #[test]
+    fn what_a_pod_asks_for_is_refused_in_the_words_of_kubernetes() {
+        let with = |field: &str, v: Value| {
+            let mut spec = json!({"containers": [{"name": "c", "image": "i"}]});
+            match field.strip_prefix("containers[0].") {
+                Some(f) => spec["containers"][0][f] = v,
+                None => spec[field] = v,
+            }
+            problems(spec)
+        };
+        for (field, value, expected) in [
+            (
+                "containers[0].restartPolicy",
+                json!("Always"),
+                "containers[0].restartPolicy: Forbidden: may not be set for non-init containers",
+            ),
+            (
+                "initContainers",
+                json!([{"name": "i", "image": "x", "restartPolicy": "Never"}]),
+                "initContainers[0].restartPolicy: Unsupported value: \"Never\": supported values: \"Always\"",
+            ),
+            (
+                "os",
+                json!({"name": "foo"}),
+                "os: Unsupported value: \"foo\": supported values: \"linux\", \"windows\"",
+            ),
+            (
+                "containers[0].readinessProbe",
+                json!({"exec": {"command": ["a"]}, "terminationGracePeriodSeconds": 5}),
+                "containers[0].readinessProbe.terminationGracePeriodSeconds: Invalid value: 5: must not be set for readinessProbes",
+            ),
+            (
+                "containers[0].livenessProbe",
+                json!({"httpGet": {"port": 80, "httpHeaders": [{"name": "a b", "value": "c"}]}}),
+                "containers[0].livenessProbe.httpGet.httpHeaders: Invalid value: \"a b\": a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')",
+            ),
+            (
+                "topologySpreadConstraints",
+                json!([{"maxSkew": 1, "topologyKey": "a", "whenUnsatisfiable": "DoNotSchedule"},
+                    {"maxSkew": 1, "topologyKey": "a", "whenUnsatisfiable": "DoNotSchedule"}]),
+                "topologySpreadConstraints[0].{topologyKey, whenUnsatisfiable}: Duplicate value: \"{a, DoNotSchedule}\"",
+            ),
+            (
+                "securityContext",
+                json!({"seccompProfile": {"type": "Localhost"}}),
+                "securityContext.seccompProfile.localhostProfile: Required value: must be set when seccomp type is Localhost",
+            ),
+            (
+                "securityContext",
+                json!({"fsGroupChangePolicy": "Foo"}),
+                "securityContext.fsGroupChangePolicy: Unsupported value: \"Foo\": supported values: \"Always\", \"OnRootMismatch\"",
+            ),
+            (
+                "containers[0].env",
+                json!([{"name": "A", "valueFrom": {"fieldRef": {"apiVersion": "v2", "fieldPath": "metadata.name"}}}]),
+                "containers[0].env[0].valueFrom.fieldRef.fieldPath: Invalid value: \"metadata.name\": error converting fieldPath: unsupported pod version: v2",
+            ),
+            (
+                "containers[0].env",
+                json!([{"name": "A", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu", "divisor": "3"}}}]),
+                "containers[0].env[0].valueFrom.resourceFieldRef.divisor: Invalid value: \"limits.cpu\": only divisor's values 1m and 1 are supported with the cpu resource",
+            ),
+            (
+                "containers[0].envFrom",
+                json!([{"configMapRef": {"name": ""}}]),
+                "containers[0].envFrom[0].configMapRef.name: Required value",
+            ),
+            (
+                "volumes",
+                json!([{"name": "v", "projected": {"sources": [{"secret": {"name": "a"}, "configMap": {"name": "b"}}]}}]),
+                "volumes[0].projected.sources[0]: Forbidden: may not specify more than 1 volume type per source",
+            ),
+            (
+                "volumes",
+                json!([{"name": "v", "downwardAPI": {"items": [{"path": "a", "fieldRef": {"fieldPath": "spec.nodeName"}}]}}]),
+                "volumes[0].downwardAPI.fieldRef.fieldPath: Unsupported value: \"spec.nodeName\": supported values: \"metadata.annotations\", \"metadata.labels\", \"metadata.name\", \"metadata.namespace\", \"metadata.uid\"",
+            ),
+            (
+                "volumes",
+                json!([{"name": "v", "ephemeral": {}}]),
+                "volumes[0].ephemeral.volumeClaimTemplate: Required value",
+            ),
+        ] {
+            assert_eq!(with(field, value), [format!("spec.{expected}")]);
+        }
     }
 
     #[test]

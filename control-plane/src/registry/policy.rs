@@ -5,8 +5,8 @@
 use serde_json::{Value, json};
 
 use super::core::{BASE, default, object, split_status};
-use super::{Part, Strategy, columns};
-use crate::http::status::FieldError;
+use super::{Part, Strategy, checks, columns};
+use crate::http::status::{FieldError, shown_share};
 
 pub(crate) static BUDGET: Strategy = Strategy {
     prepare: |new, old, part| {
@@ -32,6 +32,7 @@ pub(crate) static BUDGET: Strategy = Strategy {
         for f in ["minAvailable", "maxUnavailable"] {
             share_of(&spec[f], &format!("spec.{f}"), true, errors);
         }
+        checks::label_selector(&spec["selector"], "spec.selector", errors);
         let policy = &spec["unhealthyPodEvictionPolicy"];
         if policy.is_string() && *policy != "IfHealthyBudget" && *policy != "AlwaysAllow" {
             errors.push(FieldError::unsupported(
@@ -48,22 +49,19 @@ pub(crate) static BUDGET: Strategy = Strategy {
 
 /// A number that is not negative, or a percentage, of not more than a hundred if `capped`.
 pub(super) fn share_of(value: &Value, path: &str, capped: bool, errors: &mut Vec<FieldError>) {
-    match value {
+    let bad = match value {
         Value::Number(n) if n.as_i64().is_some_and(|n| n < 0) => {
-            errors.push(FieldError::invalid(path, value, "must be greater than or equal to 0"))
+            errors.push(FieldError::invalid(path, value, "must be greater than or equal to 0"));
+            return;
         }
-        Value::String(s) => {
-            let percent = s.strip_suffix('%').and_then(|n| n.parse::<u32>().ok());
-            if percent.is_none() {
-                errors.push(FieldError::invalid(
-                    path,
-                    value,
-                    "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')",
-                ));
-            } else if capped && percent.is_some_and(|p| p > 100) {
-                errors.push(FieldError::invalid(path, value, "must not be greater than 100%"));
+        Value::String(s) => match s.strip_suffix('%').and_then(|n| n.parse::<u32>().ok()) {
+            None => {
+                "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')"
             }
-        }
-        _ => {}
-    }
+            Some(p) if capped && p > 100 => "must not be greater than 100%",
+            Some(_) => return,
+        },
+        _ => return,
+    };
+    errors.push(FieldError::invalid_shown(path, &shown_share(value), bad));
 }

@@ -248,6 +248,15 @@ impl Node {
             ));
             return;
         }
+        match value {
+            Value::String(s) => self.validate_string(s, value, path, errors),
+            Value::Number(n) => {
+                self.validate_number(n.as_f64().unwrap_or_default(), value, path, errors)
+            }
+            Value::Array(items) => self.validate_list(items, value, path, errors),
+            Value::Object(fields) => self.validate_object(fields, value, path, errors),
+            Value::Bool(_) | Value::Null => {}
+        }
         if !self.options.is_empty() && !self.options.contains(value) {
             let supported: Vec<String> = self.options.iter().map(ToString::to_string).collect();
             errors.push(FieldError {
@@ -258,15 +267,6 @@ impl Node {
                     supported.join(", ")
                 ),
             });
-        }
-        match value {
-            Value::String(s) => self.validate_string(s, value, path, errors),
-            Value::Number(n) => {
-                self.validate_number(n.as_f64().unwrap_or_default(), value, path, errors)
-            }
-            Value::Array(items) => self.validate_list(items, value, path, errors),
-            Value::Object(fields) => self.validate_object(fields, value, path, errors),
-            Value::Bool(_) | Value::Null => {}
         }
         self.validate_combinations(value, path, errors);
     }
@@ -384,6 +384,9 @@ impl Node {
         let b = &self.bounds;
         let mut bad = |why: String| errors.push(FieldError::invalid(shown(path), value, &why));
         let p = shown(path);
+        if let Some(m) = b.multiple_of.filter(|m| *m > 0.0 && (n / m).fract() != 0.0) {
+            bad(format!("{p} in body should be a multiple of {m}"));
+        }
         if let Some(m) = b.minimum.filter(|m| n < *m || (b.exclusive_minimum && n <= *m)) {
             let or_equal = if b.exclusive_minimum { "" } else { " or equal to" };
             bad(format!("{p} in body should be greater than{or_equal} {m}"));
@@ -391,9 +394,6 @@ impl Node {
         if let Some(m) = b.maximum.filter(|m| n > *m || (b.exclusive_maximum && n >= *m)) {
             let or_equal = if b.exclusive_maximum { "" } else { " or equal to" };
             bad(format!("{p} in body should be less than{or_equal} {m}"));
-        }
-        if let Some(m) = b.multiple_of.filter(|m| *m > 0.0 && (n / m).fract() != 0.0) {
-            bad(format!("{p} in body should be a multiple of {m}"));
         }
         let fits = match (self.format.as_str(), value.as_i64()) {
             ("int32", Some(i)) => i32::try_from(i).is_ok(),
@@ -419,7 +419,7 @@ impl Node {
         if let Some(n) = self.bounds.min_items.filter(|n| length < *n) {
             errors.push(FieldError::invalid(
                 shown(path),
-                value,
+                &json!(length),
                 &format!("{} in body should have at least {n} items", shown(path)),
             ));
         }

@@ -11,6 +11,8 @@ use super::{
 
 const ALL: &[&str] =
     &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+/// Namespaces are not deleted all at once.
+const SINGLE: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
 const CREATE: &[&str] = &["create"];
 const STATUS: Subresource =
     Subresource { name: "status", verbs: &["get", "patch", "update"], kind: None };
@@ -67,6 +69,10 @@ impl Row {
         self.all = true;
         self
     }
+    fn one_by_one(mut self) -> Self {
+        self.verbs = SINGLE;
+        self
+    }
     fn create_only(mut self) -> Self {
         self.verbs = CREATE;
         self
@@ -87,7 +93,10 @@ fn core_rows() -> Vec<Row> {
         row("ConfigMap", "configmaps", &["cm"], true, &core::CONFIG_MAP),
         row("Endpoints", "endpoints", &["ep"], true, &core::ENDPOINTS),
         row("Event", "events", &["ev"], true, &core::EVENT),
-        row("Namespace", "namespaces", &["ns"], false, &core::NAMESPACE).sub(FINALIZE).sub(STATUS),
+        row("Namespace", "namespaces", &["ns"], false, &core::NAMESPACE)
+            .one_by_one()
+            .sub(FINALIZE)
+            .sub(STATUS),
         row("Node", "nodes", &["no"], false, &core::NODE).sub(STATUS),
         row("PersistentVolumeClaim", "persistentvolumeclaims", &["pvc"], true, &others::CLAIM)
             .sub(STATUS),

@@ -141,7 +141,7 @@ spec:
     let e = c
         .fails(&["create", "-f", "-"], &set.replace("labels: {app: web}", "labels: {app: other}"))
         .await;
-    assert!(e.contains("spec.template.metadata.labels: Invalid value: {\"app\":\"other\"}: `selector` does not match template `labels`"), "{e}");
+    assert!(e.contains("spec.template.metadata.labels: Invalid value: map[string]string{\"app\":\"other\"}: `selector` does not match template `labels`"), "{e}");
 }
 
 const EDGE: &str = "
