@@ -131,6 +131,10 @@ fn preload(pair: &Pair, program: &Path, name: &str) {
         now if now == pid => Err("the same pid".to_owned()),
         _ => Ok(()),
     });
+    wait::until("its local API", PATIENCE, || {
+        let (_, said) = keadm(&pair.edge, &["ctl", "confirm"]);
+        if said.contains("no valid upgrade tasks") { Ok(()) } else { Err(said) }
+    });
 }
 
 #[test]
