@@ -177,7 +177,7 @@ impl EdgeCore {
             wanted: self.runtime.is_some().then_some(tell),
             devices: devices.clone(),
             rules: bus.as_ref().map(EventBus::rules),
-            jobs: jobs.as_ref().map(Clone::clone).map_err(|e| *e),
+            jobs: jobs.clone(),
         };
         let link = if hub.enable {
             self.spawn_edgehub(svc, dispatch, wake)

@@ -59,7 +59,7 @@ pub struct NodeRow {
     pub usage: Option<Usage>,
     /// The upgrade that is under way, or has failed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub upgrade: Option<Upgrade>,
+    pub upgrade: Option<Box<Upgrade>>,
 }
 
 /// What a NodeUpgradeJob does to a node.
@@ -324,7 +324,7 @@ impl NodeRow {
         let upgrade = |u: &Upgrade| {
             [&u.job, &u.from, &u.to, &u.state, &u.why].iter().map(|text| text.len()).sum::<usize>()
         };
-        let upgrade = self.upgrade.as_ref().map_or(0, upgrade);
+        let upgrade = self.upgrade.as_deref().map_or(0, upgrade);
         let own = texts.iter().map(|text| text.len()).sum::<usize>();
         own + link + upgrade + map_len(&self.labels)
     }

@@ -486,7 +486,11 @@ mod tests {
                 last_report: Some(1),
                 lease_renewed: Some(1),
                 usage: Some(Usage::default()),
-                upgrade: Some(Upgrade { since: Some(1), why: "x".into(), ..Upgrade::default() }),
+                upgrade: Some(Box::new(Upgrade {
+                    since: Some(1),
+                    why: "x".into(),
+                    ..Upgrade::default()
+                })),
                 ..NodeRow::default()
             }],
             pods: vec![PodRow {

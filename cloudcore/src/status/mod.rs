@@ -382,7 +382,7 @@ impl Status {
                     if let Some(Row::Node(old)) = old {
                         new.usage = old.usage;
                     }
-                    new.upgrade = table.upgrades.get(&new.name).cloned();
+                    new.upgrade = table.upgrades.get(&new.name).cloned().map(Box::new);
                     if let Ok(name) = new.name.parse::<NodeName>()
                         && let Some(hot) = table.hot.get(&name)
                     {
@@ -439,7 +439,7 @@ impl Status {
             {
                 table.board.amend(&RowKey::node(node), now(), |row| {
                     if let Row::Node(row) = row {
-                        row.upgrade = all.get(node).cloned();
+                        row.upgrade = all.get(node).cloned().map(Box::new);
                     }
                 });
             }

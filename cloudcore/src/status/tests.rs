@@ -472,7 +472,7 @@ fn a_node_shows_what_a_job_does_to_it_and_only_while_it_does() {
         let (changes, cursor) = status.since(cursor);
         let rows: Vec<_> = changes.rows.iter().map(|row| (**row).clone()).collect();
         let of = |row: &Row| match row {
-            Row::Node(row) => row.upgrade.clone(),
+            Row::Node(row) => row.upgrade.as_deref().cloned(),
             _ => None,
         };
         (rows.iter().map(of).collect::<Vec<_>>(), cursor)

@@ -253,7 +253,7 @@ impl Node {
             Value::Number(n) => {
                 self.validate_number(n.as_f64().unwrap_or_default(), value, path, errors)
             }
-            Value::Array(items) => self.validate_list(items, value, path, errors),
+            Value::Array(items) => self.validate_list(items, path, errors),
             Value::Object(fields) => self.validate_object(fields, value, path, errors),
             Value::Bool(_) | Value::Null => {}
         }
@@ -404,13 +404,7 @@ impl Node {
         }
     }
 
-    fn validate_list(
-        &self,
-        items: &[Value],
-        value: &Value,
-        path: &str,
-        errors: &mut Vec<FieldError>,
-    ) {
+    fn validate_list(&self, items: &[Value], path: &str, errors: &mut Vec<FieldError>) {
         let length = items.len() as u64;
         if let Some(n) = self.bounds.max_items.filter(|n| length > *n) {
             let message = format!("Too many: {length}: must have at most {n} items");

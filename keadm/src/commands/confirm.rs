@@ -113,7 +113,7 @@ fn held_back(node: &str, row: Option<&NodeRow>) -> Result<Upgrade, CommandError>
         return Err(CommandError::new(Kind::NotFound, format!("there is no node `{node}`"))
             .hint("`keadm get nodes` shows those that there are"));
     };
-    match &row.upgrade {
+    match row.upgrade.as_deref() {
         Some(upgrade) if upgrade.state == WAITING => Ok(upgrade.clone()),
         other => {
             let text = format!("node `{node}` has no upgrade that waits for a yes");
@@ -200,7 +200,11 @@ mod tests {
             why: why.to_owned(),
             ..Upgrade::default()
         };
-        NodeRow { name: "edge-1".to_owned(), upgrade: Some(upgrade), ..NodeRow::default() }
+        NodeRow {
+            name: "edge-1".to_owned(),
+            upgrade: Some(Box::new(upgrade)),
+            ..NodeRow::default()
+        }
     }
 
     #[test]

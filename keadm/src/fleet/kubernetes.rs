@@ -317,8 +317,8 @@ impl Watching {
         let mut changed = Vec::new();
         for row in self.nodes.values_mut() {
             let now = self.upgrades.get(&row.name);
-            if row.upgrade.as_ref() != now {
-                row.upgrade = now.cloned();
+            if row.upgrade.as_deref() != now {
+                row.upgrade = now.cloned().map(Box::new);
                 changed.push(row.clone());
             }
         }
@@ -339,7 +339,7 @@ impl Watching {
             Of::Nodes => {
                 if let Ok(node) = serde_json::from_value::<Node>(object) {
                     let mut row = objects::node(node);
-                    row.upgrade = self.upgrades.get(&row.name).cloned();
+                    row.upgrade = self.upgrades.get(&row.name).cloned().map(Box::new);
                     self.nodes.insert(row.name.clone(), row.clone());
                     if !self.edges.contains(&row.name) {
                         self.edges.push(row.name.clone());

@@ -63,7 +63,7 @@ pub fn upgrading(state: &str, why: &str) -> ToReader {
         since: Some(NOW - 12 * MINUTE),
         why: why.into(),
     };
-    let node = NodeRow { upgrade: Some(upgrade), ..node("edge-1", true) };
+    let node = NodeRow { upgrade: Some(Box::new(upgrade)), ..node("edge-1", true) };
     ToReader::Update(Box::new(Update { now: NOW, nodes: vec![node], ..Update::default() }))
 }
 
