@@ -95,7 +95,8 @@ fn what_a_command_meets_decides_its_exit_code() {
     assert_eq!(code(&format!("check edge --root {}", at("empty"))), 3);
     assert_eq!(code("gettoken --kube-config /nonexistent/kubeconfig"), 4);
     assert_eq!(code(&format!("get nodes --endpoint {}", at("nobody.sock"))), 6);
-    assert_eq!(code("upgrade edge"), 9);
+    assert_eq!(code("upgrade cloud"), 9);
+    assert_eq!(code("upgrade edge"), 2);
 }
 
 #[test]
