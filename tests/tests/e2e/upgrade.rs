@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 use tests::host::{Host, Pair};
 use tests::keadm::{binary, service_pid};
 use tests::kubectl::Kubectl;
+use tests::screen::Screen;
 use tests::wait;
 
 use super::join::{cloud, join, keadm, keadm_ok, kubectl};
@@ -122,8 +123,8 @@ fn image(program: &Path, name: &str, to: &Path) {
 }
 
 /// Lets the edge's service find an image that a person put there.
-fn preload(pair: &Pair, program: &Path, name: &str) {
-    let folder = pair.edge.disk("/var/lib/edged/containers/preload/new");
+fn preload(pair: &Pair, program: &Path, folder: &str, name: &str) {
+    let folder = pair.edge.disk("/var/lib/edged/containers/preload").join(folder);
     image(program, name, &folder);
     let pid = service_pid(&pair.edge, "edgecore").unwrap();
     kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM).unwrap();
@@ -154,7 +155,8 @@ fn a_node_is_upgraded_while_its_pods_go_on_and_what_does_not_run_is_taken_back()
     keadm_ok(&pair.edge, &["backup", "edge"]);
 
     // Out of an image, through edgecore.
-    preload(&pair, &new_program(folder.path(), "v1.24.0"), "docker.io/test/keadm:v1.24.0");
+    let program = new_program(folder.path(), "v1.24.0");
+    preload(&pair, &program, "new", "docker.io/test/keadm:v1.24.0");
     until_ready(&kubectl);
     let pid = service_pid(&pair.edge, "edgecore").unwrap();
     let upgrade = ["upgrade", "edge", "--yes", "--to-version", "v1.24.0", "--image", "test/keadm"];
@@ -206,35 +208,65 @@ fn an_upgrade_from_the_cloud_waits_for_a_yes_and_then_reaches_the_node() {
     kubectl.until(&["pod", "web"], "/status/phase", "Running", PATIENCE);
     let before = container(&kubectl);
     let old = mark(&pair.edge);
-    preload(&pair, &new_program(folder.path(), "v1.24.0"), "docker.io/test/keadm:v1.24.0");
+    for version in ["v1.24.0", "v1.25.0"] {
+        let name = format!("docker.io/test/keadm:{version}");
+        preload(&pair, &new_program(folder.path(), version), version, &name);
+    }
     until_ready(&kubectl);
+    let wanted = |name: &str, version: &str| {
+        let spec = serde_json::json!({"version": version, "image": "test/keadm",
+            "nodeNames": ["edge-2"], "requireConfirmation": true});
+        let job = serde_json::json!({"apiVersion": "operations.kubeedge.io/v1alpha2",
+            "kind": "NodeUpgradeJob", "metadata": {"name": name}, "spec": spec});
+        kubectl.apply(&job.to_string());
+    };
+    let went_well = |name: &str, version: &str| {
+        let job = ["nodeupgradejob", name];
+        kubectl.until(&job, "/status/phase", "Completed", PATIENCE);
+        let job = kubectl.get(&job).unwrap();
+        let node = job.pointer("/status/nodeStatus/0").unwrap();
+        assert_eq!(node["phase"], "Successful", "{job}");
+        let steps = node["actionFlow"].as_array().unwrap().iter();
+        let steps: Vec<_> = steps.map(|s| s["action"].as_str().unwrap()).collect();
+        assert_eq!(steps, ["Check", "WaitingConfirmation", "BackUp", "Upgrade"], "{job}");
+        assert_eq!(mark(&pair.edge), version);
+        runs_what_is_installed(&pair.edge);
+        until_ready(&kubectl);
+        assert_eq!(container(&kubectl), before);
+    };
 
-    let spec = serde_json::json!({"version": "v1.24.0", "image": "test/keadm",
-        "nodeNames": ["edge-2"], "requireConfirmation": true});
-    let job = serde_json::json!({"apiVersion": "operations.kubeedge.io/v1alpha2",
-        "kind": "NodeUpgradeJob", "metadata": {"name": "spring"}, "spec": spec});
-    kubectl.apply(&job.to_string());
+    // In the dashboard.
+    wanted("spring", "v1.24.0");
+    let mut open = pair.cloud.command(binary());
+    open.arg("dashboard").env_remove("KUBECONFIG");
+    let mut screen = Screen::start(&open, 120, 40);
+    screen.until_shows("[overview]", PATIENCE);
+    screen.keys(":nodes\r");
+    screen.until_shows("Ready,Confirm", PATIENCE);
+    assert_eq!(mark(&pair.edge), old, "nothing has been changed yet");
+    screen.keys("u");
+    screen.until_shows("upgrade node edge-2 from v1.23.0 to v1.24.0 now?", PATIENCE);
+    screen.until_shows("keadm confirm upgrade edge-2", PATIENCE);
+    screen.keys("y");
+    went_well("spring", "v1.24.0");
+    screen.until("a node that is Ready", PATIENCE, |text| {
+        let row = text.lines().find(|line| line.contains("edge-2"));
+        row.is_some_and(|row| row.contains("Ready") && !row.contains("Ready,"))
+    });
+    screen.keys("\x03");
+    screen.until_ended(PATIENCE);
+
+    // With a command.
+    wanted("summer", "v1.25.0");
     let confirm = ["confirm", "upgrade", "edge-2"];
     let asked = wait::until("the node to wait for a yes", PATIENCE, || {
         let (out, said) = keadm(&pair.cloud, &[&confirm[..], &["--dry-run"]].concat());
         if out.status.success() { Ok(said) } else { Err(said) }
     });
-    assert!(asked.0.contains("to v1.24.0"), "{}", asked.0);
-    assert_eq!(mark(&pair.edge), old, "nothing has been changed yet");
-
+    assert!(asked.0.contains("to v1.25.0"), "{}", asked.0);
+    assert_eq!(mark(&pair.edge), "v1.24.0", "nothing has been changed yet");
     keadm_ok(&pair.cloud, &[&confirm[..], &["--wait", "--timeout", "3m"]].concat());
-    let spring = ["nodeupgradejob", "spring"];
-    kubectl.until(&spring, "/status/phase", "Completed", PATIENCE);
-    let job = kubectl.get(&spring).unwrap();
-    let node = job.pointer("/status/nodeStatus/0").unwrap();
-    assert_eq!(node["phase"], "Successful", "{job}");
-    let steps: Vec<_> = node["actionFlow"].as_array().unwrap().iter().collect();
-    let steps: Vec<_> = steps.iter().map(|s| s["action"].as_str().unwrap()).collect();
-    assert_eq!(steps, ["Check", "WaitingConfirmation", "BackUp", "Upgrade"], "{job}");
-    assert_eq!(mark(&pair.edge), "v1.24.0");
-    runs_what_is_installed(&pair.edge);
-    until_ready(&kubectl);
-    assert_eq!(container(&kubectl), before);
+    went_well("summer", "v1.25.0");
     let (out, said) = keadm(&pair.cloud, &confirm);
     assert!(!out.status.success() && said.contains("no upgrade that waits"), "{said}");
 }
