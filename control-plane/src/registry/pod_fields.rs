@@ -267,14 +267,13 @@ pub(super) fn field_ref(v: &Value, at: &str, environment: bool, errors: &mut Err
         errors.push(FieldError::required(format!("{at}.fieldPath"), ""));
         return;
     }
-    let version = v["apiVersion"].as_str().unwrap_or("v1");
-    if version != "v1" {
-        let why = format!("error converting fieldPath: unsupported pod version: {version}");
-        errors.push(FieldError::invalid(format!("{at}.fieldPath"), &v["fieldPath"], &why));
-        return;
-    }
-    if !is_own_field(path) {
-        let why = format!("error converting fieldPath: field label not supported: {path}");
+    let unknown = match v["apiVersion"].as_str().unwrap_or("v1") {
+        "v1" if is_own_field(path) => None,
+        "v1" => Some(format!("field label not supported: {path}")),
+        version => Some(format!("unsupported pod version: {version}")),
+    };
+    if let Some(why) = unknown {
+        let why = format!("error converting fieldPath: {why}");
         errors.push(FieldError::invalid(format!("{at}.fieldPath"), &v["fieldPath"], &why));
         return;
     }

@@ -4,35 +4,13 @@
 //! Called by: `mod.rs`, `fetch.rs`.
 //! Never: lets a text that the cloud sent near a path or a command before it was looked at.
 
+pub(crate) use api::crd::operations::UpgradeAction as Action;
 use api::crd::operations::{ImageDigestGatter, NodeUpgradeJobSpec};
 use api::wire::task::Versions;
-use serde::{Deserialize, Serialize};
 
 /// The longest version and image that are looked at.
 const MAX_VERSION: usize = 128;
 const MAX_IMAGE: usize = 512;
-
-/// A step of an upgrade, by its name on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Action {
-    Check,
-    WaitingConfirmation,
-    BackUp,
-    Upgrade,
-    RollBack,
-}
-
-impl Action {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Check => "Check",
-            Self::WaitingConfirmation => "WaitingConfirmation",
-            Self::BackUp => "BackUp",
-            Self::Upgrade => "Upgrade",
-            Self::RollBack => "RollBack",
-        }
-    }
-}
 
 /// How a step that takes time has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

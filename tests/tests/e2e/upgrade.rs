@@ -138,15 +138,21 @@ fn preload(pair: &Pair, program: &Path, folder: &str, name: &str) {
     });
 }
 
+/// A cloud side and a joined node with a pod that runs.
+fn with_a_pod(pair: &Pair) -> Kubectl<'_> {
+    let token = cloud(pair);
+    join(pair, &token);
+    let kubectl = kubectl(pair);
+    kubectl.apply(&pod("web", edgecore::sample::IMAGE, ""));
+    kubectl.until(&["pod", "web"], "/status/phase", "Running", PATIENCE);
+    kubectl
+}
+
 #[test]
 fn a_node_is_upgraded_while_its_pods_go_on_and_what_does_not_run_is_taken_back() {
     let pair = Pair::new();
     let folder = tempfile::tempdir().unwrap();
-    let token = cloud(&pair);
-    join(&pair, &token);
-    let kubectl = kubectl(&pair);
-    kubectl.apply(&pod("web", edgecore::sample::IMAGE, ""));
-    kubectl.until(&["pod", "web"], "/status/phase", "Running", PATIENCE);
+    let kubectl = with_a_pod(&pair);
     let before = container(&kubectl);
     let old = mark(&pair.edge);
 
@@ -201,11 +207,7 @@ fn a_node_is_upgraded_while_its_pods_go_on_and_what_does_not_run_is_taken_back()
 fn an_upgrade_from_the_cloud_waits_for_a_yes_and_then_reaches_the_node() {
     let pair = Pair::new();
     let folder = tempfile::tempdir().unwrap();
-    let token = cloud(&pair);
-    join(&pair, &token);
-    let kubectl = kubectl(&pair);
-    kubectl.apply(&pod("web", edgecore::sample::IMAGE, ""));
-    kubectl.until(&["pod", "web"], "/status/phase", "Running", PATIENCE);
+    let kubectl = with_a_pod(&pair);
     let before = container(&kubectl);
     let old = mark(&pair.edge);
     for version in ["v1.24.0", "v1.25.0"] {
