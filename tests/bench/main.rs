@@ -15,6 +15,7 @@
 
 mod client;
 mod fake_edge;
+mod order;
 mod page;
 mod scenes;
 mod site;
@@ -32,6 +33,10 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args.first().is_some_and(|a| a == client::INSIDE) {
         client::main(&args[1..]);
+        return ExitCode::SUCCESS;
+    }
+    if args.first().is_some_and(|a| a == order::ORDER) {
+        order::main();
         return ExitCode::SUCCESS;
     }
     if args.first().is_some_and(|a| a == scenes::plane::SERVE) {

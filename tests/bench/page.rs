@@ -149,10 +149,11 @@ const MEMORY: &str = "
 ## What the memory is
 
 Of an edgecore's memory most is pages of the binary: the kernel maps what lies around those in use (64 KiB,
-and on Linux 6.18 whole large folios). 1.5 to 4 MiB are its own, 2 MiB libc's and its loader's. Ten seconds
-after the start a program lets go of the binary's pages once, and those that still run return; the kernel
-keeps the others in its cache for as long as nothing else needs the room. The binary for an edge alone has
-what only the start and commands need apart from the rest.
+and on Linux 6.18 whole large folios). 1.5 to 4 MiB are its own, 2 MiB libc's and its loader's. Two things keep
+that small. What runs again and again lies together in the file: `keadm/order.txt` names it, as valgrind saw
+it in edgecore, cloudcore and the control plane while pods came and went, and `tests/bench/run order` writes
+it anew. And ten seconds after the start a program lets go of the binary's pages once; those that still run
+return, and the kernel keeps the others in its cache for as long as nothing else needs the room.
 ";
 
 fn row(text: &mut String, f: &Figure) {
