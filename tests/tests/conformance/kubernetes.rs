@@ -1,4 +1,4 @@
-//! On a kube-apiserver: what `init` makes there and `reset` takes away, and KubeEdge's edge on it.
+//! On a kube-apiserver: what `init` makes there and `reset` takes away, and both edges on it.
 
 use std::collections::BTreeSet;
 
@@ -84,9 +84,8 @@ fn init_on_kubernetes_waits_for_its_old_namespace_and_reset_takes_away_what_it_m
     });
 }
 
-/// KubeEdge's edgecore on our cloudcore on a kube-apiserver.
-fn site() -> Option<(Kubernetes, Site)> {
-    let mut site = Site::new(Program::EdgeCore)?;
+/// Our cloudcore, as `init` installs it, on a kube-apiserver that dials the edge's node.
+fn on_kubernetes(site: &mut Site) -> Option<Kubernetes> {
     let kubernetes = Kubernetes::start(&site.pair.cloud, CLOUD_ADDRESS.parse().unwrap())?;
     let config = kubernetes.kubeconfig();
     let kubectl = Kubectl::new(&site.pair.cloud, &config);
@@ -110,19 +109,55 @@ fn site() -> Option<(Kubernetes, Site)> {
     let out = rule.output().unwrap();
     assert!(out.status.success(), "iptables: {}", String::from_utf8_lossy(&out.stderr));
     site.kubeconfig = config.into();
+    Some(kubernetes)
+}
+
+/// KubeEdge's edgecore on our cloudcore on a kube-apiserver.
+fn with_their_edge() -> Option<(Kubernetes, Site)> {
+    let mut site = Site::new(Program::EdgeCore)?;
+    let kubernetes = on_kubernetes(&mut site)?;
     let token = site.token();
     site.join_their_edge(&token);
     Some((kubernetes, site))
 }
 
+/// Both of ours on a kube-apiserver.
+fn with_our_edge() -> Option<(Kubernetes, Site)> {
+    // Before hosts are made for nothing.
+    Program::ApiServer.find()?;
+    let mut site = Site::with(None);
+    let kubernetes = on_kubernetes(&mut site)?;
+    site.join_our_edge();
+    Some((kubernetes, site))
+}
+
 #[test]
 fn kubeedges_edgecore_runs_pods_for_our_cloudcore_on_a_kube_apiserver() {
-    let Some((_kubernetes, site)) = site() else { return };
+    let Some((_kubernetes, site)) = with_their_edge() else { return };
     stories::a_pod_lives(&site);
 }
 
 #[test]
 fn logs_and_exec_come_from_kubeedges_edgecore_through_a_kube_apiserver() {
-    let Some((_kubernetes, site)) = site() else { return };
+    let Some((_kubernetes, site)) = with_their_edge() else { return };
     stories::logs_and_exec(&site);
+}
+
+#[test]
+fn our_edgecore_runs_pods_for_our_cloudcore_on_a_kube_apiserver() {
+    let Some((_kubernetes, site)) = with_our_edge() else { return };
+    stories::a_pod_lives(&site);
+}
+
+#[test]
+fn logs_exec_and_ports_of_our_edgecore_are_reached_through_a_kube_apiserver() {
+    let Some((_kubernetes, site)) = with_our_edge() else { return };
+    stories::logs_and_exec(&site);
+    stories::ports(&site);
+}
+
+#[test]
+fn devices_of_our_edgecore_do_as_our_cloudcore_says_on_a_kube_apiserver() {
+    let Some((_kubernetes, site)) = with_our_edge() else { return };
+    stories::a_device(&site);
 }

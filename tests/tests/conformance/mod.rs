@@ -31,8 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const EMBEDDED: &str = "/etc/kubeedge/config/admin.kubeconfig";
 
 /// What both edges have: their own MQTT broker, and no opinion of a disk that is filling up.
-const SETTINGS: [&str; 3] = [
+const SETTINGS: [&str; 4] = [
     "modules.eventBus.mqttMode=0",
+    "modules.edged.tailoredKubeletConfig.imageGCHighThresholdPercent=100",
     r"modules.edged.tailoredKubeletConfig.evictionHard.nodefs\.available=1%",
     r"modules.edged.tailoredKubeletConfig.evictionHard.imagefs\.available=1%",
 ];
@@ -41,8 +42,8 @@ const SETTINGS: [&str; 3] = [
 struct Site {
     their_edgecore: Option<Running>,
     their_cloudcore: Option<Running>,
-    /// Which half is the original's, and where its program is.
-    theirs: (Program, PathBuf),
+    /// Which half is the original's, and where its program is; none where only the API server is.
+    theirs: Option<(Program, PathBuf)>,
     /// With which the cluster is used.
     kubeconfig: PathBuf,
     containerd: Containerd,
@@ -75,22 +76,31 @@ impl Site {
         );
         reference::stream_certificate(&site.pair.cloud, CLOUD_ADDRESS.parse().unwrap());
         site.start_their_cloudcore();
+        site.join_our_edge();
+        Some(site)
+    }
+
+    /// Our edgecore, joined as a user joins it.
+    fn join_our_edge(&self) {
         let server = format!("{CLOUD_ADDRESS}:10000");
-        let endpoint = site.containerd.endpoint();
-        let token = site.token();
+        let endpoint = self.containerd.endpoint();
+        let token = self.token();
         let mut join = vec!["join", "--cloudcore-ipport", &server, "--token", &token];
         join.extend(["--edgenode-name", "edge-2", "--remote-runtime-endpoint", &endpoint]);
         join.extend(["--timeout", "120s"]);
         join.extend(SETTINGS.iter().flat_map(|setting| ["--set", *setting]));
         wait::until("our edge to join", PATIENCE, || {
-            let (out, said) = keadm(&site.pair.edge, &join);
+            let (out, said) = keadm(&self.pair.edge, &join);
             if out.status.success() { Ok(()) } else { Err(said) }
         });
-        Some(site)
     }
 
+    /// With a half of the original's; none where there is no such program.
     fn new(theirs: Program) -> Option<Self> {
-        let program = theirs.find()?;
+        Some(Self::with(Some((theirs, theirs.find()?))))
+    }
+
+    fn with(theirs: Option<(Program, PathBuf)>) -> Self {
         let pair = Pair::new();
         // The original looks its own name up, for half a minute where nobody answers.
         for (host, name, address) in
@@ -100,15 +110,15 @@ impl Site {
             writeln!(file.unwrap(), "{address} {name}").unwrap();
         }
         let containerd = Containerd::start_on(&pair.edge).unwrap();
-        Some(Self {
+        Self {
             their_edgecore: None,
             their_cloudcore: None,
-            theirs: (theirs, program),
+            theirs,
             kubeconfig: EMBEDDED.into(),
             containerd,
             pair,
             folder: tempfile::tempdir().unwrap(),
-        })
+        }
     }
 
     /// The token that a user gets for an edge.
@@ -161,12 +171,24 @@ impl Site {
 
     fn start_their_edgecore(&mut self) {
         let log = self.folder.path().join("edgecore.log");
-        self.their_edgecore = Some(reference::edgecore(&self.pair.edge, &self.theirs.1, &log));
+        let program = self.program_of(Program::EdgeCore);
+        self.their_edgecore = Some(reference::edgecore(&self.pair.edge, program, &log));
     }
 
     fn start_their_cloudcore(&mut self) {
         let log = self.folder.path().join("cloudcore.log");
-        self.their_cloudcore = Some(reference::cloudcore(&self.pair.cloud, &self.theirs.1, &log));
+        let program = self.program_of(Program::CloudCore);
+        self.their_cloudcore = Some(reference::cloudcore(&self.pair.cloud, program, &log));
+    }
+
+    fn is_theirs(&self, half: Program) -> bool {
+        self.theirs.as_ref().is_some_and(|(program, _)| *program == half)
+    }
+
+    fn program_of(&self, half: Program) -> &Path {
+        let (program, path) = self.theirs.as_ref().unwrap();
+        assert_eq!(*program, half, "that half is ours");
+        path
     }
 
     /// `kill -9` of edgecore, whosever it is, and it is started again.
@@ -192,7 +214,7 @@ impl Site {
 
     /// Starts cloudcore again; ours is by its service.
     fn start_cloudcore(&mut self) {
-        if self.theirs.0 == Program::CloudCore {
+        if self.is_theirs(Program::CloudCore) {
             self.start_their_cloudcore();
         }
     }
@@ -201,17 +223,17 @@ impl Site {
     /// ready before it has seen a pod of them, and unmounts what is in use; with its own cloudcore,
     /// too. A container that ran before then looks into a folder that is gone.
     fn keeps_volumes(&self) -> bool {
-        self.theirs.0 != Program::EdgeCore
+        !self.is_theirs(Program::EdgeCore)
     }
 
-    /// Whether the end of a command's input reaches it: our edge cannot tell it to a containerd
-    /// before 2.0.
+    /// Whether the end of a command's input reaches it: KubeEdge's cloudcore does not pass it on.
     fn ends_input(&self) -> bool {
-        self.theirs.0 == Program::EdgeCore
+        !self.is_theirs(Program::CloudCore)
     }
 
-    /// Whether something gives pods to nodes: a kube-apiserver alone does not.
-    fn has_scheduler(&self) -> bool {
+    /// Whether something gives pods to nodes, and deletes what belonged to what is gone: a
+    /// kube-apiserver alone does neither.
+    fn has_controllers(&self) -> bool {
         self.kubeconfig == Path::new(EMBEDDED)
     }
 

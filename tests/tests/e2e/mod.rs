@@ -9,7 +9,7 @@ mod look;
 mod offline;
 mod pods;
 mod secrets;
-mod streams;
+pub(crate) mod streams;
 mod systemd;
 mod trouble;
 mod up;

@@ -17,7 +17,7 @@ use super::join::{cloud, join, keadm_ok, kubectl};
 use super::{PATIENCE, pod};
 
 /// The port of the pods' echo.
-const ECHO: u16 = 7000;
+pub(crate) const ECHO: u16 = 7000;
 /// Nobody listens there.
 const NOBODY: u16 = 7001;
 /// A line that is cut is noticed by its silence.
@@ -157,7 +157,7 @@ fn held(pid: u32) -> (usize, usize) {
 }
 
 /// All that a forward has to do, to a target that echoes.
-fn forwards(pair: &Pair, kubectl: &Kubectl<'_>, target: &str) {
+pub(crate) fn forwards(pair: &Pair, kubectl: &Kubectl<'_>, target: &str) {
     let edgecore = service_pid(&pair.edge, "edgecore").unwrap();
     let (sockets, _) = held(edgecore);
     let (echo, nobody) = (format!(":{ECHO}"), format!(":{NOBODY}"));
