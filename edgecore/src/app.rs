@@ -167,7 +167,8 @@ impl EdgeCore {
         let (tell, wanted) = mpsc::channel(1024);
         let bus = self.bus.take();
         let (twin, devices) = self.device_twin(&node, &to_cloud, bus.as_ref());
-        let (tasks, jobs) = self.task_manager(&node, &to_cloud);
+        let shown = Status::new(node.clone());
+        let (tasks, jobs) = self.task_manager(&node, &to_cloud, &shown);
         let dispatch = Dispatch {
             node,
             store: self.store.clone(),
@@ -195,7 +196,6 @@ impl EdgeCore {
                 svc.spawn("dmi", Policy::StopAll, serve);
             }
         }
-        let shown = Status::new(self.config.modules.edged.hostname_override.clone());
         let (shows, queued) = (self.status_socket.take(), to_cloud.clone());
         let mut own = None;
         if let Some(runtime) = self.runtime.clone() {
@@ -250,6 +250,7 @@ impl EdgeCore {
         &self,
         node: &NodeName,
         to_cloud: &ToCloud,
+        shown: &Status,
     ) -> (Option<TaskManager>, Result<taskmanager::Handle, NoJobs>) {
         if !self.config.modules.task_manager.enable {
             return (None, Err(NoJobs::Off));
@@ -267,6 +268,7 @@ impl EdgeCore {
             to_cloud: to_cloud.clone(),
             runtime,
             paths,
+            shown: shown.clone(),
         });
         (Some(tasks), Ok(handle))
     }

@@ -275,6 +275,69 @@ const ABSENT: [(&str, &str); 9] = [
     ("pki", "cloudcore makes and renews certificates by itself; see docs/certificates.md"),
 ];
 
+/// kubectl's commands, which go on working on the same cluster.
+const KUBECTL: [&str; 24] = [
+    "annotate",
+    "api-resources",
+    "api-versions",
+    "apply",
+    "attach",
+    "auth",
+    "autoscale",
+    "cp",
+    "create",
+    "diff",
+    "edit",
+    "exec",
+    "explain",
+    "expose",
+    "label",
+    "logs",
+    "patch",
+    "port-forward",
+    "replace",
+    "rollout",
+    "run",
+    "scale",
+    "taint",
+    "wait",
+];
+
+/// What helps whoever has written a command that is none. Pure.
+fn instead(path: &str, error: CommandError) -> CommandError {
+    if KUBECTL.contains(&path) {
+        let error = error.hint(format!("`kubectl {path}` does it, with the same kubeconfig"));
+        return match path {
+            "logs" => error.hint("on the pod's own node, `keadm ctl logs` does, too"),
+            _ => error,
+        };
+    }
+    let (above, name) = path.rsplit_once(' ').unwrap_or(("", path));
+    let mut command = crate::command();
+    for word in above.split_whitespace() {
+        let Some(next) = command.find_subcommand(word) else { return error };
+        command = next.clone();
+    }
+    let all: Vec<&str> = command
+        .get_subcommands()
+        .filter(|c| !c.is_hide_set())
+        .flat_map(|c| std::iter::once(c.get_name()).chain(c.get_visible_aliases()))
+        .collect();
+    match crate::commands::nearest(name, all) {
+        Some(near) => error.hint(format!("did you mean `{near}`?")),
+        None => error,
+    }
+}
+
+/// clap's advice in our words; none of it where we have better.
+fn advice(tip: &str) -> Option<String> {
+    let (what, names) = tip.split_once(": ")?;
+    if !what.contains("similar") || what.contains("subcommand") {
+        return None;
+    }
+    Some(format!("did you mean {}?", names.replace('\'', "`").replace(", ", " or ")))
+}
+
 /// The command that was asked for and is not here: its whole path.
 fn asked(e: &clap::Error) -> Option<String> {
     let (ErrorKind::InvalidSubcommand, Some(ContextValue::String(name))) =
@@ -314,8 +377,14 @@ pub(crate) fn usage_error(e: &clap::Error) -> CommandError {
             ),
             (Some(error), "") => error,
             (Some(error), _) => match trimmed.split_once(": ") {
-                Some(("tip", tip)) => error.hint(tip.replace('\'', "`")),
-                Some(("Usage", usage)) => error.hint(format!("usage: {usage}")),
+                Some(("tip", tip)) => match advice(tip) {
+                    Some(hint) => error.hint(hint),
+                    None => error,
+                },
+                Some(("Usage", usage)) => {
+                    let error = if path.is_empty() { error } else { instead(&path, error) };
+                    error.hint(format!("usage: {usage}"))
+                }
                 Some(("For more information, try '--help'.", _)) => error,
                 _ if trimmed.starts_with("For more information") => error,
                 _ => {
@@ -383,6 +452,10 @@ mod tests {
                 mistake("keadm reset moon"),
                 mistake("keadm ctl log web"),
                 mistake("keadm get pods --al-namespaces"),
+                mistake("keadm gte pods"),
+                mistake("keadm logs web"),
+                mistake("keadm exec web"),
+                mistake("keadm get pods --show-labels"),
             ]
             .join("\n")
         );

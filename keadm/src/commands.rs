@@ -150,7 +150,12 @@ pub(crate) fn duration(text: &str) -> Result<std::time::Duration, String> {
 
 /// The one of `all` that was probably meant.
 pub(crate) fn nearest<'a>(given: &str, all: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let scored = all.into_iter().map(|name| (strsim::jaro_winkler(name, given), name));
+    let scored = all.into_iter().map(|name| {
+        // Two letters of a short word that have changed places are half of it.
+        let slip = given.len() > 1 && strsim::osa_distance(name, given) == 1;
+        let score = strsim::jaro_winkler(name, given);
+        (if slip { score.max(0.9) } else { score }, name)
+    });
     let best = scored.max_by(|(a, _), (b, _)| a.total_cmp(b));
     best.filter(|(score, _)| *score > 0.8).map(|(_, name)| name)
 }

@@ -85,7 +85,8 @@ pub struct Want {
     pub events: bool,
     /// The message flow, which only a stream has.
     pub flow: bool,
-    /// What nodes and pods use, kept up to date; only a stream has it.
+    /// What nodes and pods use, kept up to date: a stream asks the nodes, the Kubernetes API may have
+    /// metrics.
     pub usage: bool,
     /// Changes after the first answer.
     pub watch: bool,

@@ -271,7 +271,7 @@ fn layer(busybox: &Path) -> anyhow::Result<Vec<u8>> {
         "sh", "sleep", "cat", "echo", "true", "false", "ls", "env", "id", "touch", "mkdir", "wget",
         "httpd", "hostname", "stat", "dd", "kill", "test", "seq", "head", "tail", "nslookup",
         "grep", "cut", "awk", "date", "printf", "rm", "readlink", "nc", "mount", "sync", "usleep",
-        "yes",
+        "yes", "cp",
     ] {
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(tar::EntryType::Symlink);

@@ -309,3 +309,26 @@ async fn rights_limits_probes_and_last_words_are_the_pods() {
     let left = mounts.lines().find(|m| m.contains("kubernetes.io~"));
     assert_eq!(left, None);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_is_copied_out_of_an_image_of_containerd_and_nothing_is_left_of_the_copy() {
+    let bench = Bench::start().await;
+    let folder = bench.containerd.dir().join("program");
+    std::fs::create_dir(&folder).unwrap();
+    let to = folder.join("busybox");
+    bench.runtime.copy_from_image(BUSYBOX, "/bin/busybox", &to).await.unwrap();
+    let own = ["/bin/busybox", "/usr/bin/busybox"].iter().find_map(|path| std::fs::read(path).ok());
+    assert!(std::fs::read(&to).unwrap() == own.unwrap(), "another program");
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&to).unwrap().permissions());
+    assert_eq!(mode & 0o111, 0o111, "it can be run");
+
+    let absent = bench.runtime.copy_from_image(BUSYBOX, "/bin/absent", &folder.join("x")).await;
+    let said = absent.unwrap_err().to_string();
+    assert!(said.contains("/bin/absent") || said.contains("copies a file out"), "{said}");
+    let absent = bench.runtime.copy_from_image("test.local/none:1", "/x", &folder.join("x")).await;
+    assert!(absent.unwrap_err().is_not_found());
+    let left = bench.list().await;
+    assert!(left.sandboxes.is_empty() && left.containers.is_empty(), "{left:?}");
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "only what was asked for");
+}

@@ -7,8 +7,10 @@ use crate::state::Screen;
 /// What a key does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Leave the topmost layer, or the dashboard.
+    /// Leave the topmost layer, or clear the filter.
     Back,
+    /// The same, and where there is nothing to go back from, leave the dashboard.
+    Close,
     /// Leave the dashboard.
     Quit,
     /// To a screen.
@@ -135,9 +137,9 @@ const TABLE: &[Binding] = &[
     bind(&[Char('G'), End], "G", "last line", When::Always, Action::Bottom),
     bind(&[Tab], "Tab", "next screen", When::Always, Action::Next),
     bind(&[BackTab], "S-Tab", "screen before", When::Always, Action::Previous),
-    bind(&[Enter], "Enter", "details", When::Rows, Action::Open),
+    bind(&[Enter, Char('d')], "Enter d", "details", When::Rows, Action::Open),
     bind(&[Esc], "Esc", "back; clear the filter", When::Always, Action::Back),
-    bind(&[Char('q')], "q", "back; leave", When::Always, Action::Back),
+    bind(&[Char('q')], "q", "back; leave", When::Always, Action::Close),
     bind(&[Char('/')], "/", "filter, -l a=b for labels", When::Tables, Action::Filter),
     bind(
         &[Char(':')],
@@ -154,7 +156,7 @@ const TABLE: &[Binding] = &[
     bind(&[Char('y')], "y", "YAML", When::Row, Action::Yaml),
     bind(&[Char('c')], "c", "copy the name", When::Row, Action::Copy),
     bind(&[Char('l')], "l", "log", When::Only(Screen::Pods), Action::Logs),
-    bind(&[Char('d')], "d", "delete the pod", When::Only(Screen::Pods), Action::Delete),
+    bind(&[Char('x')], "x", "delete the pod", When::Only(Screen::Pods), Action::Delete),
     bind(&[Char('r')], "r", "restart the pod", When::Only(Screen::Pods), Action::Restart),
     bind(&[Char('o')], "o", "cordon, uncordon", When::Only(Screen::Nodes), Action::Cordon),
     bind(&[Char('D')], "D", "drain", When::Only(Screen::Nodes), Action::Drain),
@@ -301,12 +303,20 @@ mod tests {
 
     #[test]
     fn verbs_hold_only_where_their_rows_are() {
-        let on = |s| lookup(key('d'), Place::On(s), false);
+        let on = |s| lookup(key('x'), Place::On(s), false);
         assert_eq!(on(Screen::Pods), Some(Action::Delete));
         assert_eq!(on(Screen::Nodes), None);
-        let detail = lookup(key('d'), Place::Detail(Screen::Pods), false);
+        let detail = lookup(key('x'), Place::Detail(Screen::Pods), false);
         assert_eq!(detail, Some(Action::Delete), "in its details too");
         assert_eq!(lookup(key('3'), Place::On(Screen::Pods), false), Some(Action::Namespace(3)));
         assert_eq!(lookup(key('3'), Place::Log, false), None);
+    }
+
+    #[test]
+    fn the_key_that_describes_in_k9s_deletes_nothing() {
+        for screen in [Screen::Nodes, Screen::Pods, Screen::Devices] {
+            assert_eq!(lookup(key('d'), Place::On(screen), false), Some(Action::Open));
+            assert_eq!(lookup(key('d'), Place::Detail(screen), false), None);
+        }
     }
 }

@@ -9,6 +9,8 @@ use crate::state::{Screen, State};
 pub enum Command {
     /// To a screen.
     Go(Screen),
+    /// To a screen, and only that namespace there, or all.
+    GoIn(Screen, Option<String>),
     /// What a key does, too.
     Do(Action),
     /// Only that namespace, or all.
@@ -73,8 +75,22 @@ pub fn candidates(state: &State, text: &str) -> Vec<Candidate> {
     for column in crate::columns::columns(state.screen) {
         add(format!("sort {}", column.title.to_lowercase()), "again for the other way round");
     }
+    for screen in [Screen::Pods, Screen::Devices] {
+        if text.strip_prefix(screen.name()).is_some_and(|rest| rest.starts_with(' ')) {
+            for namespace in std::iter::once("all").chain(state.namespaces()) {
+                let text = format!("{} {}", screen.name(), clean(namespace));
+                let what = "only that namespace".to_owned();
+                all.push(Candidate { text, what });
+            }
+        }
+    }
     all.retain(|c| c.text.starts_with(text));
     all
+}
+
+/// The namespace that is written; none for all of them.
+fn namespace(written: &str) -> Option<String> {
+    (!written.is_empty() && written != "all").then(|| clean(written))
 }
 
 /// What a line means; `None` for an empty one.
@@ -89,8 +105,7 @@ pub fn parse(state: &State, text: &str) -> Result<Option<Command>, String> {
         "q" | "q!" | "exit" => return Ok(Some(Command::Do(Action::Quit))),
         "h" => return Ok(Some(Command::Do(Action::Help))),
         "ns" | "namespace" => {
-            let one = !rest.is_empty() && rest != "all";
-            return Ok(Some(Command::Namespace(one.then(|| clean(rest)))));
+            return Ok(Some(Command::Namespace(namespace(rest))));
         }
         "sort" => {
             let wanted = rest.to_uppercase();
@@ -111,16 +126,18 @@ pub fn parse(state: &State, text: &str) -> Result<Option<Command>, String> {
         "dev" | "device" => "devices",
         "ev" | "event" => "events",
         "messages" | "msg" => "flow",
+        "approve" => "confirm",
         word => word,
     };
     if let Some(screen) = Screen::ALL.into_iter().find(|s| s.name().starts_with(screen)) {
-        return Ok(Some(Command::Go(screen)));
+        return match screen {
+            _ if rest.is_empty() => Ok(Some(Command::Go(screen))),
+            Screen::Pods | Screen::Devices => Ok(Some(Command::GoIn(screen, namespace(rest)))),
+            _ => Err(format!("`{}` is a screen without namespaces", screen.name())),
+        };
     }
     if let Some((_, action, _)) = words(state).into_iter().find(|(w, ..)| w.starts_with(screen)) {
         return Ok(Some(Command::Do(action)));
-    }
-    if screen == "approve" {
-        return Err("no upgrade waits for a yes: this version upgrades no nodes".to_owned());
     }
     if WORDS.iter().any(|(w, _)| *w == screen) {
         return Err(format!("`{screen}` does nothing here"));
@@ -142,7 +159,7 @@ mod tests {
         assert_eq!(go(&state, "ns all"), Command::Namespace(None));
         assert_eq!(go(&state, "ns web"), Command::Namespace(Some("web".to_owned())));
         assert_eq!(parse(&state, "cordon").unwrap_err(), "`cordon` does nothing here");
-        assert!(parse(&state, "approve").unwrap_err().contains("upgrades no nodes"));
+        assert_eq!(parse(&state, "approve").unwrap_err(), "`confirm` does nothing here");
         assert_eq!(parse(&state, "sort age").unwrap_err(), "this screen has no columns");
         assert_eq!(parse(&state, "xyz").unwrap_err(), "no `xyz`; Tab shows what there is");
         state.screen = Screen::Nodes;

@@ -367,6 +367,7 @@ fn act(state: &mut State, action: Action) -> Vec<Effect> {
     match action {
         Action::Quit => return vec![Effect::Quit],
         Action::Back => return back(state),
+        Action::Close => return close(state),
         Action::Go(screen) => return go(state, screen),
         Action::Next => return turn(state, 1),
         Action::Previous => return turn(state, Screen::ALL.len() - 1),
@@ -450,8 +451,19 @@ fn back(state: &mut State) -> Vec<Effect> {
             state.table_mut().filter.clear();
             Vec::new()
         }
-        None => vec![Effect::Quit],
+        // Who presses it once too often stays.
+        None => {
+            state.say("q leaves the dashboard", false);
+            Vec::new()
+        }
     }
+}
+
+fn close(state: &mut State) -> Vec<Effect> {
+    if state.layers.is_empty() && state.table().filter.is_empty() {
+        return vec![Effect::Quit];
+    }
+    back(state)
 }
 
 fn turn(state: &mut State, by: usize) -> Vec<Effect> {

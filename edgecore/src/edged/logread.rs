@@ -5,18 +5,21 @@
 
 use std::future::Future;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncSeekExt, BufReader};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 const PIECE: usize = 16 << 10;
 /// Runtimes break longer lines into parts.
 const LONGEST_LINE: u64 = 64 << 10;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// The same of a log that is about to be begun.
+const SOON: Duration = Duration::from_millis(20);
 
 /// What of a log is wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,6 +103,18 @@ pub(crate) fn percent_decoded(text: &str) -> String {
         i += 1;
     }
     String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Whether a log is there, or comes in time: a container begins it when it starts.
+pub(crate) async fn comes(path: &Path, limit: Duration) -> bool {
+    let end = Instant::now() + limit;
+    while !path.exists() {
+        if Instant::now() >= end {
+            return false;
+        }
+        tokio::time::sleep(SOON).await;
+    }
+    true
 }
 
 /// One line as shown; `None` if it is too old or no log line at all.
@@ -252,6 +267,20 @@ mod tests {
         assert_eq!(read("sinceSeconds=2").await, "two\nthree\n");
         assert_eq!(read("limitBytes=5").await, "one\nt");
         assert_eq!(read("follow=true").await, "one\ntwo\nthree\n");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_log_that_is_about_to_be_begun_is_waited_for_and_not_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, limit) = (dir.path().join("0.log"), Duration::from_secs(2));
+        assert!(!comes(&path, Duration::ZERO).await);
+        assert!(!comes(&path, limit).await);
+        let begun = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            std::fs::write(&path, LOG).unwrap();
+        };
+        assert!(tokio::join!(comes(&path, limit), begun).0);
+        assert!(comes(&path, Duration::ZERO).await);
     }
 
     #[test]

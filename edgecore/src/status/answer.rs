@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use crate::edged::LocalApi;
 
 /// The requests that are answered here, as `hello` names them.
-pub(super) const REQUESTS: [&str; 3] = ["logs", "yaml", "restartPod"];
+pub(super) const REQUESTS: [&str; 4] = ["logs", "yaml", "restartPod", "confirmUpgrade"];
 
 /// What is no log is no longer.
 const BODY: usize = 64 << 20;
@@ -70,15 +70,20 @@ pub(super) async fn answer(
         Request::Yaml { .. } => Err("only pods are kept here as they are written; the YAML of \
             nodes and devices is in the cloud"
             .to_owned()),
+        Request::ConfirmUpgrade { node: of } if of != node.as_str() => {
+            Err(format!("this is node {node}, and not `{}`", printable(&of, 60)))
+        }
         Request::ConfirmUpgrade { .. } => {
-            Err("on the node itself `keadm ctl confirm` lets an upgrade go on".to_owned())
+            let done = whole(&own, Method::POST, "/api/v1/taskupgrade/confirm-upgrade").await?;
+            let job = done["job"].as_str().unwrap_or_default();
+            Ok(format!("node {node} goes on with its upgrade, job {}", printable(job, 253)))
         }
         Request::Cordon { .. }
         | Request::Drain { .. }
         | Request::DeletePod { .. }
         | Request::SetDesired { .. } => {
-            Err("that is the cloud's to do: an edge node shows its pods, their logs and YAML, and \
-                restarts them"
+            Err("that is the cloud's to do: an edge node shows its pods, their logs and YAML, \
+                restarts them, and lets its own upgrade go on"
                 .to_owned())
         }
     }

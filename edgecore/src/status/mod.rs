@@ -1,11 +1,11 @@
 //! What this node shows of itself: the same stream as cloudcore's, also while the cloud is away.
 //!
 //! ```text
-//! node, edged ─call─► Status ─counter─► stream: one task per reader of the unix socket
+//! node, edged, taskmanager ─call─► Status ─counter─► stream: one task per reader of the unix socket
 //! ```
 //!
 //! Owns: the board of this node's rows, and the measuring of what it and its pods use.
-//! Called by: `edged` (node, pods, events), `app.rs`.
+//! Called by: `edged` (node, pods, events), `taskmanager` (its upgrade), `app.rs`.
 //! Never: asks the cloud; is reachable from another machine; does more than this machine's root could
 //! through the local API.
 
@@ -23,8 +23,9 @@ use std::time::Duration;
 use api::names::{NodeName, ObjectKey};
 use api::status::board::{Board, Changes, Cursor};
 use api::status::objects;
-use api::status::row::{EventRow, Link, Millis, NodeRow, Queue, Row, RowKey, Usage};
+use api::status::row::{EventRow, Link, Millis, NodeRow, Queue, Row, RowKey, Upgrade, Usage};
 use api::status::stream::Totals;
+use api::status::upgrades::{WAITING, edge_version};
 use k8s_openapi::api::core::v1::{Event, Node, Pod, PodStatus};
 use parking_lot::Mutex;
 use service::CancellationToken;
@@ -69,6 +70,7 @@ struct Table {
     lost: Option<Millis>,
     queue: Queue,
     usage: Option<Usage>,
+    upgrade: Option<Upgrade>,
     reported: u64,
 }
 
@@ -89,6 +91,14 @@ impl Status {
     pub(crate) fn node(&self, node: Node) {
         let row = objects::node(node);
         self.change(|table| table.put_node(row));
+    }
+
+    /// The upgrade that waits, runs or has failed; none if there is none, or once it has succeeded.
+    pub(crate) fn upgrade(&self, upgrade: Option<Upgrade>) {
+        self.change(|table| {
+            table.upgrade = upgrade;
+            table.renew_node(self.0.node.as_str());
+        });
     }
 
     /// A pod and its newest status.
@@ -258,6 +268,13 @@ impl Table {
         }
         row.queue = self.queue;
         row.usage = self.usage;
+        row.upgrade = self.upgrade.clone().map(|mut upgrade| {
+            // Later the version that runs may be another one already.
+            if matches!(upgrade.state.as_str(), "Check" | WAITING | "BackUp") {
+                edge_version(&row.version).clone_into(&mut upgrade.from);
+            }
+            Box::new(upgrade)
+        });
         row.last_report = Some(now());
         self.board.record(Row::Node(row), now());
     }

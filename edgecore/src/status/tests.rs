@@ -36,6 +36,30 @@ fn pods_appear_with_their_status_and_go_with_what_they_leave() {
 }
 
 #[test]
+fn the_node_says_which_upgrade_waits_and_from_which_version_it_is() {
+    let status = status();
+    status.node(read(json!({"metadata": {"name": "edge-1"},
+        "status": {"nodeInfo": {"kubeletVersion": "v1.32.10-kubeedge-v1.23.0"}}})));
+    let upgrade = |status: &Status| match rows(status).remove(0) {
+        Row::Node(row) => row.upgrade.map(|u| (u.state, u.from, u.to)),
+        other => panic!("{other:?}"),
+    };
+    let told = |state: &str| Upgrade {
+        job: "spring".into(),
+        to: "v1.24.0".into(),
+        state: state.into(),
+        ..Upgrade::default()
+    };
+    let is = |state: &str, from: &str| Some((state.into(), from.into(), "v1.24.0".into()));
+    status.upgrade(Some(told(WAITING)));
+    assert_eq!(upgrade(&status), is(WAITING, "v1.23.0"));
+    status.upgrade(Some(told("Upgrade")));
+    assert_eq!(upgrade(&status), is("Upgrade", ""), "it may be the new one that runs");
+    status.upgrade(None);
+    assert_eq!(upgrade(&status), None);
+}
+
+#[test]
 fn the_node_says_whether_it_is_linked_and_since_when_not() {
     let status = status();
     status.node(read(json!({"metadata": {"name": "edge-1"}})));

@@ -6,7 +6,8 @@
 
 pub(crate) use api::crd::operations::UpgradeAction as Action;
 use api::crd::operations::{ImageDigestGatter, NodeUpgradeJobSpec};
-use api::wire::task::Versions;
+use api::status::row::{Millis, Upgrade};
+use api::wire::task::{TaskPath, Versions};
 
 /// The longest version and image that are looked at.
 const MAX_VERSION: usize = 128;
@@ -68,6 +69,25 @@ pub(crate) fn after(action: Action, confirm: bool, outcome: Outcome) -> (Vec<Sai
         _ => Next::End,
     };
     (said, next)
+}
+
+/// What people are shown of a job. The version before is not known here.
+pub(crate) fn row(
+    path: &TaskPath,
+    spec: &NodeUpgradeJobSpec,
+    state: &str,
+    why: &str,
+    since: Option<Millis>,
+) -> Upgrade {
+    let text = |text: &str| api::printable::printable(text, MAX_IMAGE).to_string();
+    Upgrade {
+        job: path.job.to_string(),
+        from: String::new(),
+        to: text(spec.version.as_deref().unwrap_or_default()),
+        state: state.to_owned(),
+        since,
+        why: text(why),
+    }
 }
 
 /// What an upgrade is to, once all of it has been looked at.

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use api::crd::operations::NodeUpgradeJobSpec;
 use api::names::NodeName;
 use api::raw::RawJson;
+use api::status::upgrades::WAITING;
 use api::wire::downstream::Task;
 use api::wire::task::{ActionReport, JobKind, TaskPath};
 use service::CancellationToken;
@@ -37,6 +38,7 @@ use self::state::{Job, State, StateFile, Unsent};
 use crate::edged::runtime::ContainerRuntime;
 use crate::edgehub::ToCloud;
 use crate::metamanager::Store;
+use crate::status::Status;
 
 /// What is said when nobody has to agree to anything, in KubeEdge's words.
 pub(crate) const NONE_WAITS: &str = "there are no valid upgrade tasks to execute";
@@ -46,6 +48,8 @@ const ORDERS: usize = 16;
 const TRIES: u32 = 2;
 /// The longest job that is looked at, in bytes. It names all nodes that it is for.
 const MAX_SPEC: usize = 1 << 20;
+/// How the cloud has it, too, once a job has failed.
+const FAILURE: &str = "Failure";
 /// The longest reason that the cloud is told, in characters.
 const REASON: usize = 1024;
 
@@ -98,8 +102,12 @@ pub struct Handle(mpsc::Sender<Order>);
 #[derive(Debug)]
 enum Order {
     Task(Task),
-    /// Somebody agrees to what waits. The answer is the job's name, or why there is none.
-    Confirm(oneshot::Sender<Result<String, String>>),
+    /// Somebody agrees to what waits, or only asks what that is. The answer is the job's name, or
+    /// why there is none.
+    Confirm {
+        dry: bool,
+        answer: oneshot::Sender<Result<String, String>>,
+    },
     /// The new program for `keadm upgrade edge`.
     Fetch(Target, oneshot::Sender<Result<PathBuf, String>>),
 }
@@ -111,12 +119,12 @@ impl Handle {
         let _ = self.0.send(Order::Task(task)).await;
     }
 
-    /// Lets the upgrade that waits go on; returns the name of its job.
+    /// Lets the upgrade that waits go on, unless it is a dry run; returns the name of its job.
     ///
     /// # Errors
     /// Why there is none.
-    pub(crate) async fn confirm(&self) -> Result<String, String> {
-        self.ask(Order::Confirm).await
+    pub(crate) async fn confirm(&self, dry: bool) -> Result<String, String> {
+        self.ask(|answer| Order::Confirm { dry, answer }).await
     }
 
     /// Gets the program of a version out of an image; returns where it lies.
@@ -188,6 +196,19 @@ pub(crate) struct Means {
     pub(crate) to_cloud: ToCloud,
     pub(crate) runtime: Arc<dyn ContainerRuntime>,
     pub(crate) paths: JobPaths,
+    /// What is shown on this machine.
+    pub(crate) shown: Status,
+}
+
+impl Means {
+    /// Shows the upgrade that waits, if one does. Since when is not kept.
+    async fn show_waiting(&self) {
+        if let Ok(Some((path, text))) = store::waiting(&self.store, &self.node).await
+            && let Ok(spec) = serde_json::from_str::<NodeUpgradeJobSpec>(&text)
+        {
+            self.shown.upgrade(Some(job::row(&path, &spec, WAITING, "", None)));
+        }
+    }
 }
 
 type Running = Pin<Box<dyn Future<Output = Outcome> + Send>>;
@@ -219,6 +240,9 @@ impl TaskManager {
     /// Carries out jobs until edgecore stops. A command that runs then goes on without it.
     pub(crate) async fn run(mut self, stopping: CancellationToken) {
         self.resume();
+        if self.state.job.is_none() {
+            self.means.show_waiting().await;
+        }
         loop {
             tokio::select! {
                 () = stopping.cancelled() => return,
@@ -270,6 +294,17 @@ impl TaskManager {
             job.begun += 1;
         }
         self.keep();
+        if let Some(job) = &self.state.job
+            && let Ok(path) = job.path.parse::<TaskPath>()
+        {
+            self.show(&path, &job.spec, job.action.as_str(), "");
+        }
+    }
+
+    /// What is seen of the upgrade on this machine.
+    fn show(&self, path: &TaskPath, spec: &NodeUpgradeJobSpec, state: &str, why: &str) {
+        let since = Some(jiff::Timestamp::now().as_millisecond());
+        self.means.shown.upgrade(Some(job::row(path, spec, state, why, since)));
     }
 
     fn keep(&self) {
@@ -287,8 +322,8 @@ impl TaskManager {
     async fn order(&mut self, order: Order) {
         match order {
             Order::Task(task) => self.task(task).await,
-            Order::Confirm(answer) => {
-                let _ = answer.send(self.confirm().await);
+            Order::Confirm { dry, answer } => {
+                let _ = answer.send(self.confirm(dry).await);
             }
             Order::Fetch(target, answer) => {
                 if self.fetching.is_some() || self.running.is_some() {
@@ -360,7 +395,7 @@ impl TaskManager {
     }
 
     /// Somebody agrees.
-    async fn confirm(&mut self) -> Result<String, String> {
+    async fn confirm(&mut self, dry: bool) -> Result<String, String> {
         let Means { node, store, .. } = &self.means;
         if self.state.job.is_some() {
             return Err(NONE_WAITS.to_owned());
@@ -368,6 +403,9 @@ impl TaskManager {
         let found = store::waiting(store, node).await;
         let found = found.map_err(|e| service::error_chain(&e))?;
         let (path, text) = found.ok_or(NONE_WAITS)?;
+        if dry {
+            return Ok(path.job.to_string());
+        }
         let spec: NodeUpgradeJobSpec =
             serde_json::from_str(&text).map_err(|e| format!("what waits cannot be read: {e}"))?;
         // Kept before it is taken from the database: a kill in between loses nothing.
@@ -415,18 +453,28 @@ impl TaskManager {
             if let Err(e) = store::wait(&self.means.store, &path, spec).await {
                 let why = format!("the job cannot be kept: {}", service::error_chain(&e));
                 self.state.job = None;
+                self.show(&path, &job.spec, FAILURE, &why);
                 self.say(&path, Said { action: job.action, result: Err(why), versions: None });
                 return;
             }
         }
+        let why = said.iter().find_map(|said| said.result.as_ref().err().cloned());
         if !matches!(next, Next::Run(_)) {
             self.state.job = None;
         }
         for said in said {
             self.say(&path, said);
         }
-        if let Next::Run(action) = next {
-            self.begin(action);
+        match (next, why) {
+            (Next::Run(action), _) => self.begin(action),
+            (Next::Wait, _) => self.show(&path, &job.spec, WAITING, ""),
+            (Next::End, None) if job.action == Action::Upgrade => self.means.shown.upgrade(None),
+            (Next::End, why) => {
+                let why = why.unwrap_or_else(|| "it was rolled back".to_owned());
+                self.show(&path, &job.spec, FAILURE, &why);
+                // Another one may have waited all the time.
+                self.means.show_waiting().await;
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use api::wire::task::ActionReport;
 use api::wire::upstream::Upstream;
 use edgecore::edged::runtime::fake::FakeRuntime;
 use edgecore::{EdgeCore, JobPaths, Options};
+use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use service::Service;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -72,6 +73,7 @@ impl Node {
                 arguments: vec!["--root=/x".into()],
                 log: folder.join("upgrade.log"),
             }),
+            status_socket: Some(folder.join("status.sock")),
             ..options(folder)
         };
         let links = cloud.state().links;
@@ -128,6 +130,50 @@ impl Node {
 
     async fn confirm(&self) -> (u16, String) {
         self.post("/api/v1/taskupgrade/confirm-upgrade", true).await
+    }
+}
+
+type Stream = tokio_tungstenite::WebSocketStream<tokio::net::UnixStream>;
+
+impl Node {
+    /// The node's own stream.
+    async fn look(&self) -> Stream {
+        let path = self.folder.path().join("status.sock");
+        let unix = tokio::net::UnixStream::connect(path).await.unwrap();
+        tokio_tungstenite::client_async("ws://localhost/status/v1", unix).await.unwrap().0
+    }
+}
+
+/// The next message of a stream.
+async fn heard(stream: &mut Stream) -> Value {
+    let next = tokio::time::timeout(crate::support::PATIENCE, stream.next());
+    let message = next.await.expect("a message").unwrap().unwrap();
+    serde_json::from_str(message.to_text().unwrap()).unwrap()
+}
+
+/// The row of the node, once it is as wanted.
+async fn until_shown(stream: &mut Stream, is: impl Fn(&Value) -> bool) -> Value {
+    let looking = async {
+        loop {
+            let message = heard(stream).await;
+            if is(&message["nodes"][0]) {
+                return message["nodes"][0].clone();
+            }
+        }
+    };
+    tokio::time::timeout(crate::support::PATIENCE, looking).await.expect("the row")
+}
+
+/// What the node answers to a yes to the upgrade of a node.
+async fn ask(stream: &mut Stream, id: u64, node: &str) -> Value {
+    let request = json!({"what": "confirmUpgrade", "node": node});
+    let request = json!({"type": "request", "id": id, "request": request});
+    stream.send(request.to_string().into()).await.unwrap();
+    loop {
+        let message = heard(stream).await;
+        if message["type"] == "done" {
+            return message;
+        }
     }
 }
 
@@ -225,6 +271,45 @@ async fn an_upgrade_waits_for_whoever_is_on_the_node_also_over_a_restart() {
     assert!(body.contains(r#""job":"up1""#), "{body}");
     assert_eq!(until(&cloud, "Upgrade").await, steps(&ALL_WELL));
     assert_eq!(node.confirm().await, none);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_upgrade_that_waits_is_shown_on_the_node_and_let_go_there_also_over_a_restart() {
+    let cloud = Cloud::start(&Pki::new(), &LOCAL).await;
+    let mut node = Node::start(&cloud, &well()).await;
+    cloud.push(upgrade(&spec(json!({"requireConfirmation": true}))));
+    until(&cloud, "WaitingConfirmation").await;
+    node.stop().await;
+    node.start_again(&cloud, true).await;
+    let mut stream = node.look().await;
+    let shown = until_shown(&mut stream, |node| node["upgrade"].is_object()).await;
+    let upgrade = &shown["upgrade"];
+    assert_eq!(upgrade["state"], "WaitingConfirmation", "{upgrade}");
+    assert_eq!((upgrade["job"].as_str(), upgrade["to"].as_str()), (Some("up1"), Some("v1.24.0")));
+    let (status, body) = node.post("/api/v1/taskupgrade/confirm-upgrade?dryRun=true", true).await;
+    assert_eq!(status, 200, "{body}");
+    assert!(body.contains("up1") && body.contains(r#""confirmed":false"#), "{body}");
+    assert!(node.calls().is_empty(), "a dry run has begun it");
+    let error = ask(&mut stream, 1, "edge-2").await["error"].take();
+    assert!(error.as_str().unwrap().contains("this is node edge-1"), "{error}");
+    let text = ask(&mut stream, 2, "edge-1").await["text"].take();
+    assert!(text.as_str().unwrap().contains("job up1"), "{text}");
+    assert_eq!(until(&cloud, "Upgrade").await, steps(&ALL_WELL));
+    until_shown(&mut stream, |node| node.is_object() && !node["upgrade"].is_object()).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_upgrade_that_failed_is_shown_on_the_node_with_its_reason() {
+    let cloud = Cloud::start(&Pki::new(), &LOCAL).await;
+    let mut node = Node::start(&cloud, &well()).await;
+    let mut stream = node.look().await;
+    cloud.push(upgrade(&spec(json!({"image": "-x"}))));
+    let failed = |node: &Value| node["upgrade"]["state"] == "Failure";
+    let shown = until_shown(&mut stream, failed).await;
+    let why = shown["upgrade"]["why"].as_str().unwrap();
+    assert!(why.contains("invalid image repo"), "{why}");
     node.stop().await;
 }
 

@@ -37,9 +37,9 @@ pub enum Group {
 
 /// One group with its results; the shape of `-o json` is a list of these.
 #[derive(Debug, Serialize)]
-struct Checked {
-    group: Group,
-    checks: Vec<Check>,
+pub(super) struct Checked {
+    pub(super) group: Group,
+    pub(super) checks: Vec<Check>,
 }
 
 /// Checks.
@@ -61,21 +61,11 @@ pub fn check(args: &CheckArgs, cx: &Context) -> Result<(), CommandError> {
     report(&results, args.output, cx)
 }
 
-/// As `keadm check machine edge`.
-#[cfg(feature = "edge")]
-pub(super) fn machine_and_edge(
-    output: Option<super::JsonOutput>,
-    cx: &Context,
-) -> Result<(), CommandError> {
-    let edge = cx.block_on(async { Ok(checks::edge::all(cx).await) })?;
-    let results = [
-        Checked { group: Group::Machine, checks: checks::machine::all(cx) },
-        Checked { group: Group::Edge, checks: edge },
-    ];
-    report(&results, output, cx)
-}
-
-fn report(
+/// Prints the results; an error if something fails.
+///
+/// # Errors
+/// When something fails.
+pub(super) fn report(
     results: &[Checked],
     output: Option<super::JsonOutput>,
     cx: &Context,

@@ -24,12 +24,18 @@ pub enum ConfigAction {
         /// Whose
         #[arg(value_enum)]
         program: Program,
+        /// JSON instead of YAML
+        #[arg(short, long, value_enum, value_name = "FORMAT")]
+        output: Option<super::JsonOutput>,
     },
     /// Print the part of the configuration that somebody starting out needs
     Minimal {
         /// Whose
         #[arg(value_enum)]
         program: Program,
+        /// JSON instead of YAML
+        #[arg(short, long, value_enum, value_name = "FORMAT")]
+        output: Option<super::JsonOutput>,
     },
     /// Check a file: all that is wrong with it, and what in it changes nothing
     Check {
@@ -60,11 +66,11 @@ pub enum Program {
 pub fn config(args: &ConfigArgs, cx: &Context) -> Result<(), CommandError> {
     let host = facts(cx);
     match &args.action {
-        ConfigAction::Default { program } => {
-            Ok(cx.printer.data(default(*program, &host).trim_end())?)
+        ConfigAction::Default { program, output } => {
+            print(cx, &default(*program, &host), output.is_some())
         }
-        ConfigAction::Minimal { program } => {
-            Ok(cx.printer.data(minimal(*program, &host).trim_end())?)
+        ConfigAction::Minimal { program, output } => {
+            print(cx, &minimal(*program, &host), output.is_some())
         }
         ConfigAction::Check { program, file, output } => {
             let file = file.clone().unwrap_or_else(|| match program {
@@ -90,6 +96,15 @@ pub fn config(args: &ConfigArgs, cx: &Context) -> Result<(), CommandError> {
             Ok(())
         }
     }
+}
+
+fn print(cx: &Context, yaml: &str, as_json: bool) -> Result<(), CommandError> {
+    if !as_json {
+        return Ok(cx.printer.data(yaml.trim_end())?);
+    }
+    let value: serde_json::Value = api::config::yaml::read(yaml)
+        .map_err(|e| CommandError::new(Kind::Failed, "the configuration is no YAML").because(e))?;
+    Ok(cx.printer.json(&value)?)
 }
 
 /// What `--defaultconfig` prints.
@@ -183,5 +198,25 @@ pub fn apply_settings<C: api::config::ConfigFile>(
 pub fn warn(cx: &Context, warnings: &[Warning]) {
     for warning in warnings {
         cx.printer.warn(warning.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::host::fake::Fake;
+    use crate::testing::keadm;
+
+    #[test]
+    fn a_configuration_is_printed_as_json_too_and_says_the_same() {
+        for what in ["default edgecore", "minimal cloudcore"] {
+            let read = |text: &str| -> serde_json::Value {
+                let (_, data) = text.split_once("--- out\n").unwrap();
+                api::config::yaml::read(data).unwrap()
+            };
+            let yaml = keadm(&format!("keadm config {what}"), &Fake::default());
+            let json = keadm(&format!("keadm config {what} -o json"), &Fake::default());
+            assert!(json.contains(r#""modules": {"#), "{json}");
+            assert_eq!(read(&json), read(&yaml), "{what}");
+        }
     }
 }

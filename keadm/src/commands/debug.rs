@@ -1,5 +1,6 @@
 //! `keadm debug`: what is wrong on this edge node, with the cloud or without it.
 
+mod check;
 mod collect;
 mod diagnose;
 mod get;
@@ -22,20 +23,12 @@ pub struct DebugArgs {
 pub enum DebugAction {
     /// List the objects that the edge's database holds
     Get(get::DebugGetArgs),
-    /// Check this machine and its edge side: as `keadm check machine edge`
-    Check(DebugCheckArgs),
+    /// Check this machine and its edge side, or one thing of it
+    Check(check::DebugCheckArgs),
     /// Say why the node or a pod is not well
     Diagnose(diagnose::DiagnoseArgs),
     /// Put all that a bug report needs into one file, without keys, tokens and secrets
     Collect(collect::CollectArgs),
-}
-
-/// As KubeEdge's `keadm debug check`.
-#[derive(clap::Args, Debug)]
-pub struct DebugCheckArgs {
-    /// The form of the result
-    #[arg(short, long, value_enum, value_name = "FORMAT")]
-    output: Option<super::JsonOutput>,
 }
 
 /// Where the database is.
@@ -79,7 +72,7 @@ impl DatabaseArg {
 pub fn debug(args: &DebugArgs, cx: &Context) -> Result<(), CommandError> {
     match &args.action {
         DebugAction::Get(args) => get::get(args, cx),
-        DebugAction::Check(args) => super::check::machine_and_edge(args.output, cx),
+        DebugAction::Check(args) => check::check(args, cx),
         DebugAction::Diagnose(args) => diagnose::diagnose(args, cx),
         DebugAction::Collect(args) => collect::collect(args, cx),
     }

@@ -1,7 +1,8 @@
 //! `keadm manifest`
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::JsonOutput;
 use super::config::{apply_settings, refused};
 use super::init;
 use crate::context::Context;
@@ -22,6 +23,9 @@ pub struct ManifestArgs {
     /// Leave out the definitions of KubeEdge's kinds
     #[arg(long)]
     skip_crds: bool,
+    /// A list in JSON, instead of YAML
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    output: Option<JsonOutput>,
 }
 
 /// Prints.
@@ -39,6 +43,10 @@ pub fn manifest(args: &ManifestArgs, cx: &Context) -> Result<(), CommandError> {
     }
     all.extend(objects::rbac());
     all.push(objects::config_map(&yaml));
+    if args.output.is_some() {
+        let list = json!({ "apiVersion": "v1", "kind": "List", "items": all });
+        return Ok(cx.printer.json(&list)?);
+    }
     for object in all {
         cx.printer.data(format!("---\n{}", yaml_of(&object)?.trim_end()))?;
     }
@@ -63,6 +71,10 @@ mod tests {
         insta::assert_snapshot!(text);
         let all = keadm("keadm manifest", &Fake::default());
         assert_eq!(all.matches("kind: CustomResourceDefinition").count(), api::crd::all().len());
+        let json = keadm("keadm manifest -o json", &Fake::default());
+        let crds = json.matches(r#""kind": "CustomResourceDefinition""#).count();
+        assert_eq!(crds, api::crd::all().len());
+        assert!(json.contains(r#""kind": "List""#), "{json}");
     }
 
     #[test]

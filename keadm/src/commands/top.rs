@@ -18,8 +18,9 @@ const MEASURED: Duration = Duration::from_secs(6);
 
 /// Show how much processor and memory nodes and pods use
 ///
-/// The figures are the nodes' own: cloudcore asks them while somebody wants to know. What a node does not
-/// report is left out.
+/// The figures are the nodes' own: cloudcore asks them while somebody wants to know. Where no status
+/// stream answers, they are those of the cluster's metrics API, if it has one. What a node does not report
+/// is left out.
 #[derive(clap::Args, Debug)]
 pub struct TopArgs {
     /// Of what: nodes or pods
@@ -56,18 +57,28 @@ pub fn top(args: &TopArgs, cx: &Context) -> Result<(), CommandError> {
         let some = !all.is_empty();
         all.retain(|object| object["status"].get("usage").is_some());
         if all.is_empty() && some {
-            return Err(CommandError::new(
-                Failure::Unsupported,
-                format!("none of these {} has its use reported", kind.plural()),
-            )
-            .because(format!("it is not in {}", fleet.source()))
-            .hint("a node is asked through its tunnel: `edgeStream` there, `cloudStream` here")
-            .hint("on the node itself, `keadm top nodes --local` shows it"));
+            return Err(unknown(kind.plural(), &fleet));
         }
         sorted(&mut all, args);
         Ok(Writer::used(&cx.printer, &args.output, kind, args.select.all_namespaces)
             .all(&all, false, first.now)?)
     })
+}
+
+/// Nobody has said what is used.
+fn unknown(what: &str, fleet: &Fleet) -> CommandError {
+    let text = format!("none of these {what} has its use reported");
+    let error = CommandError::new(Failure::Unsupported, text);
+    let error = if fleet.knows_links() {
+        error
+            .because(format!("it is not in {}", fleet.source()))
+            .hint("a node is asked through its tunnel: `edgeStream` there, `cloudStream` here")
+    } else {
+        error
+            .because(format!("{} serves no metrics (metrics.k8s.io) of them", fleet.source()))
+            .hint("cloudcore's status stream has it: `--endpoint https://HOST:10002` names one")
+    };
+    error.hint("on the node itself, `keadm top nodes --local` shows it")
 }
 
 /// Whether every node that is connected has said what it uses. Pure.

@@ -1,15 +1,19 @@
 //! The fleet from the Kubernetes API, where no status stream answers.
 //!
-//! Owns: how objects become rows there, and watches of them.
+//! Owns: how objects become rows there, and watches of them; `usage.rs` what they use.
 //! Called by: `fleet.rs`, `get devicemodels`.
 //! Never: makes up what the API does not know: links, queues, hop times stay empty.
+
+mod usage;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use api::crd::NodeUpgradeJob;
 use api::status::objects;
-use api::status::row::{DeviceRow, Millis, NodeRow, RowKey, RowKind, TwinRow, Upgrade};
+use api::status::row::{
+    DeviceRow, Millis, NodeRow, PodRow, RowKey, RowKind, TwinRow, Upgrade, Usage,
+};
 use api::status::stream::{Request, Update};
 use api::status::upgrades::{self, JobView};
 use cloudcore::apiserver::ApiServer;
@@ -24,8 +28,11 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::watcher::{self, Event as Change};
 use kube::runtime::{WatchStreamExt, watcher::watcher};
 use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use self::usage::Used;
 use super::{Want, merge};
 use crate::cloud::Cloud;
 use crate::errors::{CommandError, Kind};
@@ -52,6 +59,15 @@ pub struct Watching {
     edges: Vec<String>,
     devices: BTreeMap<String, (Value, Option<Value>)>,
     nodes: BTreeMap<String, NodeRow>,
+    pods: BTreeMap<String, PodRow>,
+    /// Of processor and memory, by node.
+    capacity: BTreeMap<String, (u64, u64)>,
+    /// What is used, if that is wanted and served.
+    metrics: Used,
+    /// What is used later.
+    measured: Option<mpsc::Receiver<Used>>,
+    /// Whoever asks for that; ends with this.
+    measuring: JoinSet<()>,
     jobs: BTreeMap<String, NodeUpgradeJob>,
     /// What those do to nodes.
     upgrades: BTreeMap<String, Upgrade>,
@@ -102,6 +118,11 @@ impl Watching {
             edges: Vec::new(),
             devices: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            capacity: BTreeMap::new(),
+            metrics: Used::default(),
+            measured: None,
+            measuring: JoinSet::new(),
             jobs: BTreeMap::new(),
             upgrades: BTreeMap::new(),
             has_jobs: false,
@@ -184,6 +205,9 @@ impl Watching {
         let (nodes, pods, (devices, statuses), events, jobs) =
             tokio::try_join!(all_of(Of::Nodes), all_of(Of::Pods), devices, events, jobs)?;
         self.has_jobs = jobs.is_some();
+        if self.want.usage {
+            self.metrics = usage::measure(&self.cloud, limit).await;
+        }
         let mut all = Update { now: now(), full: true, ..Update::default() };
         for (of, objects) in [
             (Of::Jobs, jobs.unwrap_or_default()),
@@ -202,6 +226,11 @@ impl Watching {
         all.full = true;
         if self.want.watch {
             self.changes = Some(self.watch());
+        }
+        if self.want.watch && self.want.usage {
+            let (told, measured) = mpsc::channel(1); // full: it is asked later
+            self.measured = Some(measured);
+            self.measuring.spawn(usage::keep(self.cloud.clone(), limit, told));
         }
         Ok(all)
     }
@@ -242,8 +271,21 @@ impl Watching {
                 std::future::pending::<()>().await;
                 continue;
             };
-            let Some((of, change)) = changes.next().await else {
-                return Err(CommandError::new(Kind::Failed, "the watches have ended"));
+            let measured = async {
+                match &mut self.measured {
+                    Some(measured) => measured.recv().await,
+                    None => None,
+                }
+            };
+            let (of, change) = tokio::select! {
+                change = changes.next() => change.ok_or_else(|| {
+                    CommandError::new(Kind::Failed, "the watches have ended")
+                })?,
+                Some(metrics) = measured => {
+                    let update = self.used(metrics);
+                    self.waiting.push_back(Update { now: now(), ..update });
+                    continue;
+                }
             };
             let (object, gone) = match change {
                 Ok(Change::Apply(object) | Change::InitApply(object)) => (object, false),
@@ -292,13 +334,17 @@ impl Watching {
         let kind = match of {
             Of::Nodes => {
                 self.nodes.remove(&key);
+                self.capacity.remove(&key);
                 RowKind::Node
             }
             Of::Jobs => {
                 self.jobs.remove(&key);
                 return Update { nodes: self.upgrades_changed(), ..Update::default() };
             }
-            Of::Pods => RowKind::Pod,
+            Of::Pods => {
+                self.pods.remove(&key);
+                RowKind::Pod
+            }
             Of::Devices => {
                 self.devices.remove(&key);
                 RowKind::Device
@@ -325,6 +371,27 @@ impl Watching {
         changed
     }
 
+    /// The rows of nodes and pods that use something else than before.
+    fn used(&mut self, metrics: Used) -> Update {
+        self.metrics = metrics;
+        let mut update = Update::default();
+        for row in self.nodes.values_mut() {
+            let usage = node_usage(&self.metrics, &self.capacity, &row.name);
+            if row.usage != usage {
+                row.usage = usage;
+                update.nodes.push(row.clone());
+            }
+        }
+        for (key, row) in &mut self.pods {
+            let usage = self.metrics.pods.get(key).copied();
+            if row.usage != usage {
+                row.usage = usage;
+                update.pods.push(row.clone());
+            }
+        }
+        update
+    }
+
     /// An object as part of an update. What does not read as its kind is left out.
     fn told(&mut self, of: Of, object: Value) -> Update {
         let mut update = Update::default();
@@ -337,8 +404,11 @@ impl Watching {
         }
         match of {
             Of::Nodes => {
+                let capacity = usage::capacity(&object);
                 if let Ok(node) = serde_json::from_value::<Node>(object) {
                     let mut row = objects::node(node);
+                    self.capacity.insert(row.name.clone(), capacity);
+                    row.usage = node_usage(&self.metrics, &self.capacity, &row.name);
                     row.upgrade = self.upgrades.get(&row.name).cloned().map(Box::new);
                     self.nodes.insert(row.name.clone(), row.clone());
                     if !self.edges.contains(&row.name) {
@@ -349,8 +419,11 @@ impl Watching {
             }
             Of::Pods => {
                 if let Ok(pod) = serde_json::from_value::<Pod>(object) {
-                    let row = objects::pod(pod);
+                    let mut row = objects::pod(pod);
                     if self.edges.contains(&row.node) {
+                        let key = format!("{}/{}", row.namespace, row.name);
+                        row.usage = self.metrics.pods.get(&key).copied();
+                        self.pods.insert(key, row.clone());
                         update.pods.push(row);
                     }
                 }
@@ -384,6 +457,17 @@ impl Watching {
         }
         update
     }
+}
+
+/// What a node uses of what it has.
+fn node_usage(
+    metrics: &Used,
+    capacity: &BTreeMap<String, (u64, u64)>,
+    name: &str,
+) -> Option<Usage> {
+    let (cpu_capacity_millis, memory_capacity) = capacity.get(name).copied().unwrap_or_default();
+    let used = metrics.nodes.get(name)?;
+    Some(Usage { cpu_capacity_millis, memory_capacity, ..*used })
 }
 
 /// Lists what is watched.

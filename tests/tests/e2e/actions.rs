@@ -196,11 +196,13 @@ fn on_the_node_itself_ctl_looks_reads_logs_and_restarts() {
     screen.keys("y");
     screen.until_shows("pod default/hello on node edge-1 restarted:", PATIENCE);
     // What is the cloud's to do is said to be.
-    screen.keys("d");
+    screen.keys("x");
     screen.until_shows("deleting a pod is not possible here", PATIENCE);
     screen.keys("\x03");
     screen.until_ended(PATIENCE);
-    // What has only just begun does not hear yet that it is to end.
+    // A log is there as soon as its container.
+    keadm.fine("ctl logs hello --tail 1");
+    // What has only just begun does not hear yet that it is to end: it asks for no signal.
     wait::until("the container to be at work again", PATIENCE, || {
         let (code, out, err) = keadm.run("ctl logs hello --tail 1");
         if code == 0 && out.contains("beat") { Ok(()) } else { Err(format!("{out}{err}")) }

@@ -166,7 +166,12 @@ fn without_a_stream_it_watches_the_kubernetes_api_and_says_so() {
     screen.until_shows("cordon node edge-1?", PATIENCE);
     screen.keys("y");
     screen.until_shows("Ready,Cordoned", PATIENCE);
-    screen.keys(":flow\r");
+    // What is used is said not to be known until somebody measures it.
+    screen.keys("\r");
+    screen.until_shows("not known: the Kubernetes API has no metrics of it", PATIENCE);
+    super::look::measure(&kubectl);
+    screen.until_shows("250m of", PATIENCE);
+    screen.keys("\x1b:flow\r");
     screen.until_shows("the Kubernetes API knows no messages", PATIENCE);
     // Once a stream answers, it is shown instead.
     for field in ["resourceVersion", "uid", "creationTimestamp"] {

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::host::Host;
 use tests::keadm::command;
+use tests::kubectl::Kubectl;
 use tests::wait;
 
 use super::{PATIENCE, Up};
@@ -175,6 +176,52 @@ fn templates_columns_and_order_are_what_kubectl_makes_of_the_same_objects() {
         "jsonpath={.items[*].metadata.name}",
     ]);
     same(&["-l", "app.kubernetes.io/name notin (a)", "-o", "jsonpath={.items[*].metadata.name}"]);
+    up.keadm.interrupt();
+}
+
+/// Makes the API server serve what a metrics server would say of `edge-1`.
+#[track_caller]
+pub(super) fn measure(kubectl: &Kubectl<'_>) {
+    let definition = |plural: &str, kind: &str, scope: &str| {
+        let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": format!("{plural}.metrics.k8s.io"), "annotations":
+                {"api-approved.kubernetes.io": "unapproved, for a test"}},
+            "spec": {"group": "metrics.k8s.io", "scope": scope,
+                "names": {"plural": plural, "kind": kind, "singular": kind.to_lowercase()},
+                "versions": [{"name": "v1beta1", "served": true, "storage": true,
+                    "schema": {"openAPIV3Schema": schema}}]},
+        })
+    };
+    for (plural, kind, scope) in
+        [("nodes", "NodeMetrics", "Cluster"), ("pods", "PodMetrics", "Namespaced")]
+    {
+        kubectl.apply(&definition(plural, kind, scope).to_string());
+        let name = format!("crd/{plural}.metrics.k8s.io");
+        kubectl.run(&["wait", "--for=condition=Established", &name, "--timeout=60s"]);
+    }
+    let node = json!({"apiVersion": "metrics.k8s.io/v1beta1", "kind": "NodeMetrics",
+        "metadata": {"name": "edge-1"}, "usage": {"cpu": "250123456n", "memory": "64Mi"}});
+    kubectl.apply(&node.to_string());
+}
+
+#[test]
+fn without_a_stream_what_is_used_comes_from_the_metrics_api_or_is_said_to_be_missing() {
+    let (host, folder) = (Host::new(), tempfile::tempdir().unwrap());
+    let up = Up::start(&host, folder.path(), &["--no-sample"]);
+    let kubectl = up.kubectl(&host);
+    kubectl.run(&["delete", "configmap", "status-stream", "--namespace=kubeedge"]);
+    let config = up.kubeconfig();
+    let cluster = ["--kube-config", config.to_str().unwrap()];
+    let top = || text(&look(&host, "top nodes", &cluster).output().unwrap());
+    let (code, out, err) = top();
+    assert_eq!((code, out.as_str()), (9, ""), "{err}");
+    assert!(err.contains("serves no metrics (metrics.k8s.io)"), "{err}");
+    measure(&kubectl);
+    let (code, out, err) = top();
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("edge-1   250m (") && out.contains("64Mi ("), "{out}");
     up.keadm.interrupt();
 }
 

@@ -260,6 +260,16 @@ fn an_upgrade_from_the_cloud_waits_for_a_yes_and_then_reaches_the_node() {
 
     // With a command.
     wanted("summer", "v1.25.0");
+    let seen = wait::until("the node to show what waits", PATIENCE, || {
+        let (out, _) = keadm(&pair.edge, &["get", "nodes", "--local", "-o", "wide"]);
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        if said.contains("WaitingConfirmation") { Ok(said) } else { Err(said) }
+    });
+    assert!(seen.0.contains("v1.25.0"), "{}", seen.0);
+    let (out, said) = keadm(&pair.edge, &["ctl", "confirm", "--dry-run", "-o", "json"]);
+    assert!(out.status.success(), "{said}");
+    let would: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(would, serde_json::json!({"job": "summer", "dryRun": true, "confirmed": false}));
     let confirm = ["confirm", "upgrade", "edge-2"];
     let asked = wait::until("the node to wait for a yes", PATIENCE, || {
         let (out, said) = keadm(&pair.cloud, &[&confirm[..], &["--dry-run"]].concat());

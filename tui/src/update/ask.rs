@@ -95,7 +95,7 @@ pub(super) fn ask(state: &mut State, action: Action) {
                     "upgrade node {name} {} now? its edgecore is replaced",
                     rows::versions(&upgrade)
                 ),
-                format!("keadm confirm upgrade {name}"),
+                format!("keadm confirm upgrade {name}{here}"),
                 Request::ConfirmUpgrade { node: name },
             )
         }

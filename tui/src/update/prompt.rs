@@ -36,7 +36,13 @@ pub(super) fn prompt_key(state: &mut State, key: KeyEvent) -> Vec<Effect> {
             Purpose::Desired { device } => prompt.text = next_property(state, device, &prompt.text),
             _ => {}
         },
-        KeyCode::Char(c) if !c.is_control() && prompt.text.len() < LONGEST => prompt.text.push(c),
+        KeyCode::Char(c)
+            if !c.is_control()
+                && !key.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT)
+                && prompt.text.len() < LONGEST =>
+        {
+            prompt.text.push(c);
+        }
         _ => {}
     }
     written(state, prompt);
@@ -99,6 +105,10 @@ fn command(state: &mut State, text: &str) -> Vec<Effect> {
     match palette::parse(state, text) {
         Ok(None) => Vec::new(),
         Ok(Some(Command::Go(screen))) => go(state, screen),
+        Ok(Some(Command::GoIn(screen, namespace))) => {
+            state.namespace = namespace;
+            go(state, screen)
+        }
         Ok(Some(Command::Do(action))) => act(state, action),
         Ok(Some(Command::Namespace(namespace))) => {
             state.namespace = namespace;

@@ -153,7 +153,13 @@ fn usage(
     clock: &Clock<'_>,
     usage: Option<Usage>,
 ) -> Vec<Line<'static>> {
-    let Some(u) = usage else { return Vec::new() };
+    let Some(u) = usage else {
+        let why = match clock.knows_links {
+            true => "not reported",
+            false => "not known: the Kubernetes API has no metrics of it",
+        };
+        return vec![field("cpu, memory", why)];
+    };
     let of = |used: String, all: u64, text: String| {
         if all == 0 { used } else { format!("{used} of {text}") }
     };

@@ -109,6 +109,40 @@ fn an_action_asks_first_and_names_what_will_happen() {
 }
 
 #[test]
+fn a_screen_is_named_with_a_namespace_as_in_k9s() {
+    let mut state = state();
+    press(&mut state, ":po shop\n");
+    assert_eq!((state.screen, state.namespace.as_deref()), (Screen::Pods, Some("shop")));
+    assert_eq!(shown(&state), ["shop/till"]);
+    press(&mut state, ":pods all\n");
+    assert_eq!((state.namespace.as_deref(), shown(&state).len()), (None, 4));
+    press(&mut state, ":nodes shop\n");
+    assert!(state.notice.clone().unwrap().text.contains("without namespaces"));
+    press(&mut state, ":pods ");
+    let texts: Vec<String> =
+        tui::palette::candidates(&state, "pods s").into_iter().map(|c| c.text).collect();
+    assert_eq!(texts, ["pods shop"]);
+}
+
+#[test]
+fn approve_is_another_word_for_confirm() {
+    let mut state = state();
+    tell(&mut state, upgrading("WaitingConfirmation", ""));
+    press(&mut state, ":nodes\n:approve\n");
+    assert_eq!(state.confirm.clone().unwrap().command, "keadm confirm upgrade edge-1");
+}
+
+#[test]
+fn keys_with_control_or_alt_are_not_written() {
+    let mut state = state();
+    press(&mut state, ":");
+    for modifiers in [KeyModifiers::CONTROL, KeyModifiers::ALT] {
+        update(&mut state, Event::Key(KeyEvent::new(KeyCode::Char('a'), modifiers)));
+    }
+    assert_eq!(state.prompt.clone().unwrap().text, "");
+}
+
+#[test]
 fn what_the_server_does_not_do_is_refused_in_words() {
     let mut state = state();
     press(&mut state, ":pods\nr");
@@ -398,7 +432,8 @@ fn escape_leaves_layer_by_layer_and_q_at_last_the_dashboard() {
     let mut state = state();
     press(&mut state, ":pods\n\n?");
     assert!(matches!(state.layers[..], [Layer::Detail { .. }, Layer::Help { .. }]));
-    assert!(press(&mut state, "\x1b\x1b").is_empty());
+    assert!(press(&mut state, "\x1b\x1b\x1b").is_empty());
     assert!(state.layers.is_empty());
+    assert!(state.notice.clone().unwrap().text.contains("q leaves"), "Esc never does");
     assert_eq!(press(&mut state, "q"), [Effect::Quit]);
 }

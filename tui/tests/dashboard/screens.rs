@@ -44,7 +44,7 @@ fn each_screen_says_what_there_is() {
         ("pod_detail", ":pods\n\n"),
         ("device_detail", ":devices\n\n"),
         ("palette", ":nodes\n:s"),
-        ("confirm", ":pods\njd"),
+        ("confirm", ":pods\njx"),
         ("filtered", ":pods\n/crash\n"),
         ("wide", ":nodes\nw"),
         ("edit", ":devices\ne"),

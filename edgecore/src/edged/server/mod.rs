@@ -46,6 +46,9 @@ pub use local::{LocalApi, NotReady};
 /// Connections at once; the next waits.
 const CONNECTIONS: usize = 64;
 
+/// For the log of a container that has just been made.
+const LOG_COMES: Duration = Duration::from_secs(3);
+
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// What is answered from.
@@ -254,20 +257,22 @@ impl Api {
         all.sort_by_key(|c| std::cmp::Reverse((c.attempt, c.created_at)));
         let nth = usize::from(options.previous);
         let Some(c) = all.into_iter().nth(nth) else {
-            let why = match options.previous {
-                true => format!(
-                    "previous terminated container \"{container}\" in pod \"{pod}\" not found"
-                ),
-                false => format!(
-                    "container \"{container}\" in pod \"{pod}\" is waiting to start: ContainerCreating"
-                ),
-            };
+            if !options.previous {
+                return waits(pod, container);
+            }
+            let why =
+                format!("previous terminated container \"{container}\" in pod \"{pod}\" not found");
             return refuse(StatusCode::BAD_REQUEST, why);
         };
         let Some(path) = logs::path_of(&self.shared.site.logs, &c) else {
             return refuse(StatusCode::NOT_FOUND, "the container has no log");
         };
-        if !path.exists() {
+        let begins = matches!(c.state, ContainerState::Created | ContainerState::Running);
+        let limit = if begins { LOG_COMES } else { Duration::ZERO };
+        if !logread::comes(&path, limit).await {
+            if c.state == ContainerState::Created {
+                return waits(pod, container);
+            }
             return refuse(StatusCode::NOT_FOUND, "the container's log is not there any more");
         }
         // Full: the log is read only as fast as the client takes it.
@@ -278,7 +283,8 @@ impl Api {
                 let (runtime, id) = (runtime.clone(), id.clone());
                 async move {
                     let status = runtime.container_status(&id).await;
-                    status.is_ok_and(|s| s.state == ContainerState::Running)
+                    let lives = [ContainerState::Created, ContainerState::Running];
+                    status.is_ok_and(|s| lives.contains(&s.state))
                 }
             };
             if let Err(e) = logread::stream(path, options, to, running).await {
@@ -291,6 +297,13 @@ impl Api {
         });
         Ok(Response::new(BodyExt::boxed_unsync(StreamBody::new(frames.fuse()))))
     }
+}
+
+fn waits<T>(pod: &str, container: &str) -> Result<T, Refusal> {
+    let why = format!(
+        "container \"{container}\" in pod \"{pod}\" is waiting to start: ContainerCreating"
+    );
+    refuse(StatusCode::BAD_REQUEST, why)
 }
 
 fn text(text: String) -> Response<Body> {

@@ -12,7 +12,8 @@ use super::{Api, Body, Refusal, json_body, refuse};
 use crate::taskmanager::NONE_WAITS;
 
 impl Api {
-    /// `POST /api/v1/taskupgrade/confirm-upgrade` lets the upgrade that waits go on;
+    /// `POST /api/v1/taskupgrade/confirm-upgrade` lets the upgrade that waits go on; `?dryRun=true`
+    /// only says which one that would be.
     /// `POST /api/v1/taskupgrade/fetch?version=..&image=..&digest=..` gets a program out of an image.
     pub(super) async fn upgrade(
         &self,
@@ -24,11 +25,16 @@ impl Api {
             return refuse(StatusCode::METHOD_NOT_ALLOWED, "this is asked for with POST");
         }
         let jobs = self.shared.cluster.jobs();
+        let form = logread::form(query);
+        let of = |name: &str| form.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
         match what {
             "confirm-upgrade" => {
                 let Some(jobs) = jobs else { return refuse(StatusCode::BAD_REQUEST, NONE_WAITS) };
-                match jobs.confirm().await {
-                    Ok(job) => Ok(json_body(&json!({ "job": job, "confirmed": true }))),
+                let dry = of("dryRun") == Some("true");
+                match jobs.confirm(dry).await {
+                    Ok(job) => {
+                        Ok(json_body(&json!({ "job": job, "dryRun": dry, "confirmed": !dry })))
+                    }
                     Err(why) if why == NONE_WAITS => refuse(StatusCode::BAD_REQUEST, why),
                     Err(why) => refuse(StatusCode::INTERNAL_SERVER_ERROR, why),
                 }
@@ -38,8 +44,6 @@ impl Api {
                     let why = "node jobs are switched off here: `modules.taskManager.enable`";
                     return refuse(StatusCode::CONFLICT, why);
                 };
-                let form = logread::form(query);
-                let of = |name: &str| form.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
                 let (version, image) = (of("version").unwrap_or(""), of("image").unwrap_or(""));
                 match jobs.fetch(version, image, of("digest").map(str::to_owned)).await {
                     Ok(program) => Ok(json_body(&json!({ "program": program }))),

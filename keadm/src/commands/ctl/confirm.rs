@@ -14,6 +14,9 @@ const PATH: &str = "/api/v1/taskupgrade/confirm-upgrade";
 /// How to ask.
 #[derive(clap::Args, Debug)]
 pub struct ConfirmArgs {
+    /// Say which upgrade it would be, and do nothing
+    #[arg(long)]
+    dry_run: bool,
     /// The form of the result
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     output: Option<JsonOutput>,
@@ -24,7 +27,8 @@ pub struct ConfirmArgs {
 /// Confirms.
 pub(super) fn confirm(args: &ConfirmArgs, cx: &Context) -> Result<(), CommandError> {
     let answer: Value = cx.block_on(async {
-        args.api.json(Method::POST, PATH, cx).await.map_err(|e| {
+        let dry = if args.dry_run { "?dryRun=true" } else { "" };
+        args.api.json(Method::POST, &format!("{PATH}{dry}"), cx).await.map_err(|e| {
             let what = format!("failed to confirm node upgrade: {}", e.message());
             let again = e
                 .causes()
@@ -37,6 +41,7 @@ pub(super) fn confirm(args: &ConfirmArgs, cx: &Context) -> Result<(), CommandErr
         return Ok(cx.printer.json(&answer)?);
     }
     let job = answer["job"].as_str().unwrap_or_default();
-    cx.printer.data(format!("upgrade job `{job}` goes on: backup, then upgrade"))?;
+    let goes = if args.dry_run { "would go on" } else { "goes on" };
+    cx.printer.data(format!("upgrade job `{job}` {goes}: backup, then upgrade"))?;
     Ok(())
 }

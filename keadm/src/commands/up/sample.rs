@@ -4,6 +4,8 @@
 use edgecore::edged::runtime::embedded::sample::IMAGE;
 #[cfg(feature = "edge")]
 use edgecore::edged::runtime::{ContainerRuntime as _, ContainerState};
+#[cfg(feature = "edge")]
+use k8s_openapi::api::core::v1::ContainerState as PodContainerState;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use kube::api::ListParams;
@@ -56,7 +58,7 @@ pub(super) async fn running(up: &Up, parts: &Parts, step: Step) -> Outcome {
             // What the API server says may be from an earlier run; what the runtime says is not.
             Ok(pod) if phase(&pod) == "Running" => match runs(parts, &pod).await {
                 true => Ok(()),
-                false => Err("its container is being started".to_owned()),
+                false => Err(why(&pod)),
             },
             Ok(pod) => Err(why(&pod)),
             Err(e) => Err(e.to_string()),
@@ -98,18 +100,34 @@ async fn runs(parts: &Parts, pod: &Pod) -> bool {
     seen.is_ok_and(|seen| seen.containers.iter().any(|c| c.state == ContainerState::Running))
 }
 
-/// What a pod that does not run waits for.
+/// What a pod that does not run waits for, and what its last try came to. Pure.
 #[cfg(feature = "edge")]
 fn why(pod: &Pod) -> String {
     let status = pod.status.as_ref();
-    let waiting = status
-        .and_then(|s| s.container_statuses.as_ref())
-        .into_iter()
-        .flatten()
-        .find_map(|c| c.state.as_ref()?.waiting.clone());
-    if let Some(waiting) = waiting {
-        let message = waiting.message.map(|m| format!(": {m}")).unwrap_or_default();
-        return format!("{}{message}", waiting.reason.unwrap_or_else(|| "waiting".to_owned()));
+    let all = || status.and_then(|s| s.container_statuses.as_ref()).into_iter().flatten();
+    let waiting = all().find_map(|c| c.state.as_ref()?.waiting.clone());
+    let ended = all().find_map(|c| {
+        let of = |state: &Option<PodContainerState>| state.as_ref()?.terminated.clone();
+        of(&c.state).or_else(|| of(&c.last_state))
+    });
+    let said = |what: Option<String>, message: Option<String>| {
+        let message = message.filter(|m| !m.is_empty()).map(|m| format!(": {m}"));
+        what.map(|what| format!("{what}{}", message.unwrap_or_default()))
+    };
+    let waiting = waiting.and_then(|w| said(w.reason.or(Some("waiting".to_owned())), w.message));
+    // A runtime that cannot start it says the same twice.
+    let ended = ended.filter(|e| {
+        let last = e.message.as_deref().filter(|m| !m.is_empty());
+        !last.is_some_and(|last| waiting.as_ref().is_some_and(|w| w.contains(last)))
+    });
+    let ended = ended.and_then(|e| said(e.reason, e.message));
+    match (waiting, ended) {
+        (Some(waiting), Some(ended)) => return format!("{waiting}; its last try: {ended}"),
+        (Some(one), None) | (None, Some(one)) => return one,
+        (None, None) if phase(pod) == "Running" => {
+            return "its container is being started".to_owned();
+        }
+        (None, None) => {}
     }
     let unscheduled = status
         .and_then(|s| s.conditions.as_ref())
@@ -158,4 +176,43 @@ pub(super) async fn table(parts: &Parts) -> Vec<String> {
         lines.push(String::new());
     }
     lines
+}
+
+#[cfg(test)]
+#[cfg(feature = "edge")]
+mod tests {
+    use super::*;
+
+    fn waits(status: serde_json::Value) -> String {
+        why(&serde_json::from_value(json!({"metadata": {}, "status": status})).unwrap())
+    }
+
+    #[test]
+    fn a_container_that_cannot_be_started_is_told_with_its_reason() {
+        let failed = json!({"exitCode": 128, "reason": "StartError", "message": "no cgroups"});
+        let of = |state: serde_json::Value, last: serde_json::Value| {
+            let mut status = json!({"name": "hello", "image": "i", "imageID": "", "ready": false,
+                "restartCount": 1});
+            (status["state"], status["lastState"]) = (state, last);
+            json!({"phase": "Running", "containerStatuses": [status]})
+        };
+        let none = json!({});
+        assert_eq!(
+            waits(of(json!({"terminated": failed}), none.clone())),
+            "StartError: no cgroups"
+        );
+        let backs_off = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+        assert_eq!(
+            waits(of(backs_off, json!({"terminated": failed}))),
+            "CrashLoopBackOff; its last try: StartError: no cgroups"
+        );
+        let cannot = json!({"waiting": {"reason": "RunContainerError", "message": "no cgroups"}});
+        assert_eq!(
+            waits(of(cannot, json!({"terminated": failed}))),
+            "RunContainerError: no cgroups",
+            "not said twice"
+        );
+        assert_eq!(waits(of(none.clone(), none)), "its container is being started");
+        assert_eq!(waits(json!({"phase": "Pending"})), "the pod is Pending");
+    }
 }

@@ -199,3 +199,45 @@ fn zstd_is_refused_with_advice() {
     let Err(e) = decompress(stream) else { panic!("accepted") };
     assert!(e.to_string().contains("gzip"));
 }
+
+#[test]
+fn a_file_is_not_taken_from_below_a_whiteout() {
+    if !rustix::process::getuid().is_root() {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: making whiteouts needs root");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    let low = tar_of(&[
+        ("usr/bin/keadm", b"old"),
+        ("usr/bin/other", b"other"),
+        ("opt/x", b"hidden with its folder's content"),
+        ("etc/y", b"hidden with its folder"),
+    ]);
+    let high = tar_of(&[
+        ("usr/bin/.wh.keadm", b""),
+        ("opt/.wh..wh..opq", b""),
+        ("opt/z", b"new"),
+        (".wh.etc", b""),
+    ]);
+    let top = tar_of(&[("usr/bin/keadm", b"newest")]);
+    for (name, layers) in [("two", vec![&low[..], &high[..]]), ("three", vec![&low, &high, &top])] {
+        layout(&dir.path().join(name), name, &layers);
+        store.import(&dir.path().join(name)).unwrap();
+    }
+    let take = |image: &str, path: &str| {
+        let to = dir.path().join("taken");
+        let taken = store.copy_out(&store.find(image).unwrap(), path, &to);
+        taken.map_err(|e| e.to_string())?;
+        let text = std::fs::read_to_string(&to).unwrap();
+        std::fs::remove_file(to).unwrap();
+        Ok::<_, String>(text)
+    };
+    for hidden in ["/usr/bin/keadm", "/opt/x", "/etc/y"] {
+        let e = take("two", hidden).unwrap_err();
+        assert!(e.contains(&format!("it has no file `{hidden}`")), "{hidden}: {e}");
+    }
+    assert_eq!(take("two", "/usr/bin/other").unwrap(), "other");
+    assert_eq!(take("two", "/opt/z").unwrap(), "new");
+    assert_eq!(take("three", "/usr/bin/keadm").unwrap(), "newest");
+}
