@@ -4,6 +4,7 @@
 //! Called by: `init`, `join`, `up`, `reset`, `upgrade`, `rollback`.
 //! Never: knows what a step does. Steps hand things on through files, so that each runs alone.
 
+pub mod alone;
 #[cfg(feature = "cloud")]
 pub mod cloud;
 #[cfg(feature = "edge")]

@@ -12,7 +12,8 @@ use crate::cloud::KubeConfigArg;
 use crate::context::Context;
 use crate::errors::{CommandError, Kind};
 use crate::made::{Installer, Role};
-use crate::phases::{self, Phase, Progress, Selection, cloud};
+use crate::phases::alone::{Alone, Asked, PhaseFlags};
+use crate::phases::{self, Phase, Progress, cloud};
 
 /// Make this machine the cloud side
 ///
@@ -24,20 +25,7 @@ pub struct InitArgs {
     #[command(flatten)]
     flags: InitFlags,
     #[command(subcommand)]
-    action: Option<InitAction>,
-}
-
-/// Running phases alone.
-#[derive(clap::Subcommand, Debug)]
-pub enum InitAction {
-    /// Run one phase; without a name, list them
-    Phase {
-        /// The phase
-        name: Option<String>,
-        #[command(flatten)]
-        #[allow(missing_docs, reason = "documented at its type")]
-        flags: Box<InitFlags>,
-    },
+    action: Option<Alone<InitFlags>>,
 }
 
 /// The flags of `init`.
@@ -86,6 +74,20 @@ pub struct InitFlags {
     _image_repository: Option<String>,
 }
 
+impl PhaseFlags for InitFlags {
+    fn skipped(&self, whole: bool) -> Vec<String> {
+        let mut skipped = self.skip_phases.clone();
+        if self.skip_preflight_checks && whole {
+            skipped.push("preflight".to_owned());
+        }
+        skipped
+    }
+
+    fn output(&self) -> Option<super::JsonOutput> {
+        self.output
+    }
+}
+
 /// What is to be done, as all phases see it.
 pub struct Init {
     pub(crate) cx: Context,
@@ -122,20 +124,10 @@ pub fn phases(embedded: bool) -> Vec<Phase<Init>> {
 /// # Errors
 /// The failure of the first phase that fails, with its cause and the next step.
 pub fn init(args: &InitArgs, cx: &Context) -> Result<(), CommandError> {
-    let (flags, only) = match &args.action {
-        Some(InitAction::Phase { name: None, flags }) => {
-            return phases::list(&phases(flags.embedded), flags.output, &cx.printer);
-        }
-        Some(InitAction::Phase { name: Some(name), flags }) => (&**flags, Some(name.clone())),
-        None => (&args.flags, None),
-    };
+    let asked = Asked::of(&args.flags, args.action.as_ref());
+    let (flags, whole) = (asked.flags, asked.whole);
     let all = phases(flags.embedded);
-    let whole = only.is_none();
-    let mut skip = flags.skip_phases.clone();
-    if flags.skip_preflight_checks && whole {
-        skip.push("preflight".to_owned());
-    }
-    let chosen = Selection { only, skip }.of(&all)?;
+    let Some(chosen) = asked.choose(&all, &cx.printer)? else { return Ok(()) };
     let mut init = Init::new(flags, cx);
     if flags.dry_run {
         return phases::dry_run(&chosen, &init, flags.output, &cx.printer);

@@ -12,7 +12,8 @@ use crate::context::Context;
 use crate::errors::{CommandError, Kind};
 use crate::https::HostPort;
 use crate::made::{self, Installer, Made, Role};
-use crate::phases::{self, Phase, Progress, Selection, edge};
+use crate::phases::alone::{Alone, Asked, PhaseFlags};
+use crate::phases::{self, Phase, Progress, edge};
 
 /// Make this machine an edge node
 ///
@@ -25,20 +26,7 @@ pub struct JoinArgs {
     #[command(flatten)]
     flags: JoinFlags,
     #[command(subcommand)]
-    action: Option<JoinAction>,
-}
-
-/// Running phases alone.
-#[derive(clap::Subcommand, Debug)]
-pub enum JoinAction {
-    /// Run one phase; without a name, list them
-    Phase {
-        /// The phase
-        name: Option<String>,
-        #[command(flatten)]
-        #[allow(missing_docs, reason = "documented at its type")]
-        flags: Box<JoinFlags>,
-    },
+    action: Option<Alone<JoinFlags>>,
 }
 
 /// The flags of `join`.
@@ -101,6 +89,16 @@ pub struct JoinFlags {
     _image_repository: Option<String>,
 }
 
+impl PhaseFlags for JoinFlags {
+    fn skipped(&self, _whole: bool) -> Vec<String> {
+        self.skip_phases.clone()
+    }
+
+    fn output(&self) -> Option<super::JsonOutput> {
+        self.output
+    }
+}
+
 /// A text that `Debug` does not show.
 #[derive(Clone)]
 pub struct Hidden(String);
@@ -147,16 +145,9 @@ pub fn phases() -> [Phase<Join>; 6] {
 /// The failure of the first phase that fails, with its cause and the next step.
 pub fn join(args: &JoinArgs, cx: &Context) -> Result<(), CommandError> {
     let all = phases();
-    let (flags, only) = match &args.action {
-        Some(JoinAction::Phase { name: None, flags }) => {
-            return phases::list(&all, flags.output, &cx.printer);
-        }
-        Some(JoinAction::Phase { name: Some(name), flags }) => (&**flags, Some(name.clone())),
-        None => (&args.flags, None),
-    };
-    let whole = only.is_none();
-    let selection = Selection { only, skip: flags.skip_phases.clone() };
-    let chosen = selection.of(&all)?;
+    let asked = Asked::of(&args.flags, args.action.as_ref());
+    let (flags, whole) = (asked.flags, asked.whole);
+    let Some(chosen) = asked.choose(&all, &cx.printer)? else { return Ok(()) };
     let mut join = Join::new(flags, cx)?;
     if flags.dry_run {
         return phases::dry_run(&chosen, &join, flags.output, &cx.printer);

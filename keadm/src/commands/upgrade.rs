@@ -10,7 +10,8 @@ use crate::context::Context;
 use crate::errors::{CommandError, Kind};
 use crate::node_api::NodeApiArgs;
 use crate::node_upgrade::{self, Guard, Installed, Outcome};
-use crate::phases::{self, Phase, Progress, Selection, upgrade};
+use crate::phases::alone::{Alone, Asked, PhaseFlags};
+use crate::phases::{self, Phase, Progress, upgrade};
 
 /// Bring this edge node to another version
 #[derive(clap::Args, Debug)]
@@ -37,20 +38,7 @@ pub struct UpgradeEdgeArgs {
     #[command(flatten)]
     flags: UpgradeFlags,
     #[command(subcommand)]
-    action: Option<UpgradeAction>,
-}
-
-/// Running phases alone.
-#[derive(clap::Subcommand, Debug)]
-pub enum UpgradeAction {
-    /// Run one phase; without a name, list them
-    Phase {
-        /// The phase
-        name: Option<String>,
-        #[command(flatten)]
-        #[allow(missing_docs, reason = "documented at its type")]
-        flags: Box<UpgradeFlags>,
-    },
+    action: Option<Alone<UpgradeFlags>>,
 }
 
 /// The flags of `upgrade edge`.
@@ -100,6 +88,16 @@ pub struct UpgradeFlags {
     _kind: Option<String>,
     #[arg(long = "disable-backup", hide = true)]
     _disable_backup: bool,
+}
+
+impl PhaseFlags for UpgradeFlags {
+    fn skipped(&self, _whole: bool) -> Vec<String> {
+        self.skip_phases.clone()
+    }
+
+    fn output(&self) -> Option<super::JsonOutput> {
+        self.output
+    }
 }
 
 /// What may stand in a query as it is.
@@ -181,15 +179,9 @@ pub fn phases() -> [Phase<Upgrade>; 6] {
 pub fn upgrade(args: &UpgradeArgs, cx: &Context) -> Result<(), CommandError> {
     let UpgradeWhat::Edge(args) = &args.what;
     let all = phases();
-    let (flags, only) = match &args.action {
-        Some(UpgradeAction::Phase { name: None, flags }) => {
-            return phases::list(&all, flags.output, &cx.printer);
-        }
-        Some(UpgradeAction::Phase { name: Some(name), flags }) => (&**flags, Some(name.clone())),
-        None => (&args.flags, None),
-    };
-    let whole = only.is_none();
-    let chosen = Selection { only, skip: flags.skip_phases.clone() }.of(&all)?;
+    let asked = Asked::of(&args.flags, args.action.as_ref());
+    let (flags, whole) = (asked.flags, asked.whole);
+    let Some(chosen) = asked.choose(&all, &cx.printer)? else { return Ok(()) };
     let mut up = Upgrade::new(flags, cx)?;
     if flags.dry_run {
         return phases::dry_run(&chosen, &up, flags.output, &cx.printer);
