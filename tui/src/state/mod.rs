@@ -2,20 +2,25 @@
 //!
 //! Changed by `update.rs` alone; drawn by `view`.
 
+mod entry;
 pub mod events;
 mod held;
 pub mod history;
+mod layer;
 pub mod order;
 pub mod table;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use api::status::row::{DeviceRow, EventRow, MessageRow, Millis, NodeRow, PodRow, RowKey, RowKind};
+use api::status::row::{DeviceRow, EventRow, MessageRow, Millis, NodeRow, PodRow, RowKind};
 use api::status::stream::{Behind, Hello, Totals, Update};
 
+pub use self::entry::{Entry, MARK, Mark};
+use self::entry::{Marking, extend, let_go, mark_gone, put};
 use self::held::Held;
-use self::history::{Sample, sample_device, sample_node, sample_pod};
+use self::history::{sample_device, sample_node, sample_pod};
+pub use self::layer::{Confirm, Layer, Logs, Notice, Prompt, Purpose};
 use self::order::{Order, Spec};
 use self::table::{Sort, Table};
 
@@ -23,15 +28,10 @@ use self::table::{Sort, Table};
 const EVENTS: usize = 512;
 /// Messages that are kept.
 const MESSAGES: usize = 4096;
-/// Lines of a log that are kept.
-const LOG_LINES: usize = 20_000;
 /// Samples of the rates, one a second.
 pub const SAMPLES: usize = 120;
 /// Samples of all rows together. With more rows each remembers fewer.
 const ALL_SAMPLES: usize = 200_000;
-/// For how long a row is marked as new, changed or gone, in milliseconds.
-pub const MARK: Millis = 2_000;
-
 /// The screens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Screen {
@@ -97,152 +97,6 @@ pub enum Link {
         /// Why.
         why: String,
     },
-}
-
-/// What a row went through lately.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mark {
-    /// It was not there before.
-    New,
-    /// Something about it changed.
-    Changed,
-    /// It is gone; shown for a moment still.
-    Gone,
-}
-
-/// A row with what happened to it.
-#[derive(Debug, Clone)]
-pub struct Entry<T> {
-    /// The row.
-    pub row: T,
-    /// What happened last.
-    pub mark: Mark,
-    /// When, on our clock. 0 for rows of the first update.
-    pub marked: Millis,
-    /// What it was before, oldest first.
-    pub history: VecDeque<Sample>,
-}
-
-impl<T> Entry<T> {
-    /// The mark, while it is fresh.
-    pub fn fresh(&self, now: Millis) -> Option<Mark> {
-        (now - self.marked < MARK).then_some(self.mark)
-    }
-}
-
-/// What lies over the screen.
-#[derive(Debug, Clone)]
-pub enum Layer {
-    /// Everything about one row.
-    Detail {
-        /// Which.
-        key: RowKey,
-        /// Lines scrolled down.
-        scroll: usize,
-    },
-    /// An object as YAML.
-    Yaml {
-        /// The request.
-        id: u64,
-        /// Of what.
-        title: String,
-        /// The text, once it is there; or why not.
-        text: Option<Result<String, String>>,
-        /// Lines scrolled down.
-        scroll: usize,
-    },
-    /// A log.
-    Logs(Logs),
-    /// The keys.
-    Help {
-        /// Lines scrolled down.
-        scroll: usize,
-    },
-}
-
-/// A log on the screen.
-#[derive(Debug, Clone, Default)]
-pub struct Logs {
-    /// The request.
-    pub id: u64,
-    /// Of what.
-    pub title: String,
-    /// The newest lines, fit for a terminal.
-    pub lines: VecDeque<String>,
-    /// Lines that were let go.
-    pub dropped: u64,
-    /// Why it ended, if it did; empty for a clean end.
-    pub ended: Option<String>,
-    /// Stay at the end.
-    pub follow: bool,
-    /// First line shown, when not following.
-    pub top: usize,
-    /// The line that the search has found.
-    pub hit: Option<usize>,
-    /// What is searched for.
-    pub search: String,
-}
-
-impl Logs {
-    /// Adds lines; keeps the newest.
-    pub fn push(&mut self, lines: Vec<String>) {
-        for line in lines {
-            if self.lines.len() == LOG_LINES {
-                self.lines.pop_front();
-                self.dropped += 1;
-                self.top = self.top.saturating_sub(1);
-                self.hit = self.hit.and_then(|hit| hit.checked_sub(1));
-            }
-            self.lines.push_back(crate::rows::clean(&line));
-        }
-    }
-}
-
-/// A line that the user is writing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Prompt {
-    /// What for.
-    pub purpose: Purpose,
-    /// What is there so far.
-    pub text: String,
-}
-
-/// What a line is written for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Purpose {
-    /// `/`: rows that contain it.
-    Filter,
-    /// `:`: go somewhere, do something.
-    Command,
-    /// A search in a log.
-    Search,
-    /// `property=value`: a desired value.
-    Desired {
-        /// Of which device.
-        device: RowKey,
-    },
-}
-
-/// Something to do that needs a yes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Confirm {
-    /// What will happen, in words.
-    pub question: String,
-    /// The command that would do the same.
-    pub command: String,
-    /// What to ask of the server.
-    pub request: api::status::stream::Request,
-}
-
-/// A line at the foot of the screen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
-    /// The line.
-    pub text: String,
-    /// Whether something failed.
-    pub failed: bool,
-    /// When, on our clock.
-    pub at: Millis,
 }
 
 /// A replay, and where it stands.
@@ -615,73 +469,4 @@ fn event_passes(filter: &str, e: &EventRow) -> bool {
 fn message_passes(filter: &str, m: &MessageRow) -> bool {
     let texts = [&m.node, &m.kind, &m.object, &m.outcome];
     table::passes(filter, texts.map(String::as_str), &BTreeMap::new())
-}
-
-/// Removes rows that have been gone for a moment; returns their keys.
-fn let_go<T>(rows: &mut BTreeMap<String, Entry<T>>, now: Millis) -> Vec<String> {
-    let over = |e: &Entry<T>| e.mark == Mark::Gone && now - e.marked >= MARK;
-    let gone: Vec<String> =
-        rows.iter().filter(|(_, e)| over(e)).map(|(key, _)| key.clone()).collect();
-    for key in &gone {
-        rows.remove(key);
-    }
-    gone
-}
-
-fn mark_gone<T>(rows: &mut BTreeMap<String, Entry<T>>, key: &str, now: Millis) {
-    if let Some(entry) = rows.get_mut(key) {
-        entry.mark = Mark::Gone;
-        entry.marked = now;
-    }
-}
-
-/// How a row that came is remembered.
-#[derive(Debug, Clone, Copy)]
-struct Marking {
-    /// When it was marked; 0 for the first update.
-    marked: Millis,
-    /// So many samples.
-    keep: usize,
-}
-
-fn put<T: PartialEq>(
-    rows: &mut BTreeMap<String, Entry<T>>,
-    key: String,
-    mut sample: Sample,
-    row: T,
-    Marking { marked, keep }: Marking,
-) {
-    match rows.get_mut(&key) {
-        Some(entry) => {
-            let reborn = entry.mark == Mark::Gone;
-            let last = entry.history.back();
-            let same = last.is_some_and(|last| last.says(&sample));
-            let news = last.is_none_or(|last| sample.is_news(last));
-            entry.row = row;
-            if reborn || news {
-                entry.mark = if reborn { Mark::New } else { Mark::Changed };
-                entry.marked = marked;
-            }
-            if same {
-                return;
-            }
-            while entry.history.len() >= keep {
-                entry.history.pop_front();
-            }
-            if let Some(last) = entry.history.back() {
-                sample.share(last);
-            }
-            entry.history.push_back(sample);
-        }
-        None => {
-            let history = VecDeque::from([sample]);
-            rows.insert(key, Entry { row, mark: Mark::New, marked, history });
-        }
-    }
-}
-
-fn extend<T>(to: &mut VecDeque<T>, new: Vec<T>, limit: usize) {
-    to.extend(new);
-    let over = to.len().saturating_sub(limit);
-    to.drain(..over);
 }
