@@ -1,0 +1,208 @@
+use super::*;
+use crate::registry::Registry;
+
+fn options(manager: &str, force: bool) -> WriteOptions {
+    WriteOptions { manager: manager.into(), force, applying: true, ..WriteOptions::default() }
+}
+
+fn deployment(spec: Value) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d", "resourceVersion": "1"}, "spec": spec})
+}
+
+fn run(old: &Value, applied: &Value, manager: &str, force: bool) -> Result<Value, Status> {
+    let r = Registry::new().builtin("apps", "deployments");
+    applied_to(&r, old, applied, Part::Main, &options(manager, force))
+}
+
+#[test]
+fn fields_are_written_as_kubernetes_writes_them() {
+    let r = Registry::new().builtin("", "pods");
+    let pod = json!({"metadata": {"name": "p", "labels": {"a": "b"}, "finalizers": ["x/y"]},
+        "spec": {"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80}]}]}});
+    let fields = Fields::of(&ownable(&pod), place(&r));
+    let expected = json!({
+        "f:metadata": {"f:labels": {"f:a": {}}, "f:finalizers": {"v:\"x/y\"": {}}},
+        "f:spec": {"f:containers": {"k:{\"name\":\"c\"}": {".": {}, "f:image": {}, "f:name": {},
+            "f:ports": {"k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}}}}}}});
+    assert_eq!(fields.write(), expected);
+    assert_eq!(Fields::read(&expected), fields);
+}
+
+// "Upgrading from client-side apply to server-side apply" of the page: kubectl hands its records over.
+#[test]
+fn a_client_may_write_records_that_make_sense_and_nobody_loses_them_by_mistake() {
+    let r = Registry::new().builtin("", "configmaps");
+    let entry = |manager: &str, operation: &str| {
+        json!({"manager": manager, "operation": operation, "apiVersion": "v1", "time": "2026-01-01T00:00:00Z",
+            "fieldsType": "FieldsV1", "fieldsV1": {"f:data": {"f:a": {}}}})
+    };
+    let old = json!({"metadata": {"name": "m", "managedFields": [entry("csa", "Update")]}, "data": {"a": "1"}});
+    let written = |list: Value, part: Part| {
+        let mut new = old.clone();
+        new["metadata"]["managedFields"] = list;
+        record_update(
+            &r,
+            &mut new,
+            &old,
+            part,
+            &WriteOptions { manager: "me".into(), ..WriteOptions::default() },
+        );
+        new["metadata"].get("managedFields").cloned().unwrap_or_default()
+    };
+    let (mine, theirs) = (json!([entry("kubectl", "Apply")]), json!([entry("csa", "Update")]));
+    assert_eq!(written(mine.clone(), Part::Main), mine);
+    assert_eq!(written(mine, Part::Status), theirs);
+    assert_eq!(written(json!([{"manager": "x"}]), Part::Main), theirs);
+    assert_eq!(written(Value::Null, Part::Main), theirs);
+    assert_eq!(written(json!([]), Part::Main), Value::Null);
+    assert_eq!(written(json!([{}]), Part::Main), Value::Null);
+}
+
+// The first example of
+// https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management, and
+// `kubectl create deployment` as published in many places.
+#[test]
+fn who_wrote_an_object_owns_the_maps_and_lists_that_came_with_it() {
+    let maps = Registry::new().builtin("", "configmaps");
+    let map =
+        json!({"metadata": {"name": "m", "labels": {"l": "v"}}, "data": {"key": "some value"}});
+    let expected =
+        json!({"f:metadata": {"f:labels": {".": {}, "f:l": {}}}, "f:data": {".": {}, "f:key": {}}});
+    assert_eq!(Fields::made(&ownable(&map), place(&maps)).write(), expected);
+    let r = Registry::new().builtin("apps", "deployments");
+    let d = deployment(
+        json!({"strategy": {"rollingUpdate": {"maxSurge": 1}, "type": "RollingUpdate"},
+        "selector": {"matchLabels": {"a": "b"}},
+        "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"nodeSelector": {"x": "y"},
+            "containers": [{"name": "c", "ports": [{"containerPort": 80, "protocol": "TCP"}], "resources": {}}]}}}),
+    );
+    let expected = json!({"f:spec": {
+        "f:selector": {},
+        "f:strategy": {"f:rollingUpdate": {".": {}, "f:maxSurge": {}}, "f:type": {}},
+        "f:template": {"f:metadata": {"f:labels": {".": {}, "f:a": {}}}, "f:spec": {"f:nodeSelector": {},
+            "f:containers": {"k:{\"name\":\"c\"}": {".": {}, "f:name": {}, "f:resources": {},
+                "f:ports": {".": {}, "k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}, "f:protocol": {}}}}}}}}});
+    assert_eq!(Fields::made(&ownable(&d), place(&r)).write(), expected);
+}
+
+#[test]
+fn a_list_that_is_applied_to_keeps_the_order_that_it_had() {
+    let r = Registry::new().builtin("apps", "deployments");
+    let list = |names: &[&str]| {
+        let all: Vec<Value> = names.iter().map(|n| json!({"name": n})).collect();
+        deployment(json!({"template": {"spec": {"containers": all}}}))
+    };
+    let merged = |live: &[&str], applied: &[&str]| {
+        let mut live = list(live);
+        merge(&mut live, &list(applied), place(&r));
+        live == list(&["a", "b", "c", "d"])
+    };
+    assert!(merged(&["a", "b", "c"], &["d"]));
+    assert!(merged(&["a", "b", "c"], &["b", "d"]));
+    assert!(merged(&["b", "a"], &["a", "b", "c", "d"]));
+}
+
+#[test]
+fn elements_of_the_same_key_are_named() {
+    let r = Registry::new().builtin("apps", "deployments");
+    let d = deployment(json!({"template": {"spec": {"containers": [{"name": "c",
+        "ports": [{"containerPort": 80}, {"containerPort": 80}], "env": [{"name": "A"}, {"name": "A"}]}]}}}));
+    let mut found = Vec::new();
+    duplicates(&d, place(&r), "", &mut found);
+    found.sort();
+    let at = ".spec.template.spec.containers[name=\"c\"]";
+    assert_eq!(
+        found,
+        [
+            format!("{at}.env: duplicate entries for key [name=\"A\"]"),
+            format!("{at}.ports: duplicate entries for key [containerPort=80,protocol=\"TCP\"]")
+        ]
+    );
+}
+
+// https://kubernetes.io/docs/reference/using-api/server-side-apply/#conflicts
+#[test]
+fn another_managers_field_is_a_conflict_unless_forced() {
+    let first = run(
+        &deployment(json!({})),
+        &deployment(json!({"replicas": 1, "paused": true})),
+        "a",
+        false,
+    )
+    .unwrap();
+    let e = run(&first, &deployment(json!({"replicas": 2})), "b", false).unwrap_err();
+    assert_eq!(e.message, "Apply failed with 1 conflict: conflict with \"a\": .spec.replicas");
+    assert_eq!(e.code, 409);
+    let forced = run(&first, &deployment(json!({"replicas": 2})), "b", true).unwrap();
+    assert_eq!(forced["spec"], json!({"replicas": 2, "paused": true}));
+    let owner = |o: &Value, m: &str| {
+        read_entries(o).into_iter().find(|e| e.manager == m).unwrap().fields.write()
+    };
+    assert_eq!(owner(&forced, "b"), json!({"f:spec": {"f:replicas": {}}}));
+    assert_eq!(owner(&forced, "a"), json!({"f:spec": {"f:paused": {}}}));
+    // The same value is no conflict: the field is shared.
+    let shared = run(&first, &deployment(json!({"replicas": 1})), "b", false).unwrap();
+    assert_eq!(owner(&shared, "a"), json!({"f:spec": {"f:paused": {}, "f:replicas": {}}}));
+}
+
+#[test]
+fn what_is_not_applied_any_more_goes_unless_it_is_shared() {
+    let c = |list: Value| deployment(json!({"template": {"spec": {"containers": list}}}));
+    let first = run(
+        &deployment(json!({})),
+        &c(json!([{"name": "x", "image": "1"}, {"name": "y", "image": "1"}])),
+        "a",
+        false,
+    )
+    .unwrap();
+    let second = run(&first, &c(json!([{"name": "x", "image": "1"}])), "a", false).unwrap();
+    assert_eq!(
+        second["spec"]["template"]["spec"]["containers"],
+        json!([{"name": "x", "image": "1"}])
+    );
+    let shared = run(&first, &c(json!([{"name": "y", "image": "1"}])), "b", false).unwrap();
+    let third = run(&shared, &c(json!([{"name": "x", "image": "1"}])), "a", false).unwrap();
+    assert_eq!(third["spec"]["template"]["spec"]["containers"].as_array().unwrap().len(), 2);
+}
+
+// What a kube-apiserver 1.33 recorded of the same.
+#[test]
+fn who_makes_an_object_owns_what_was_sent_and_no_status() {
+    let record = |plural: &str, sent: Value, new: Value| {
+        let r = Registry::new().builtin("", plural);
+        let (mut new, options) = (new, options("m", false));
+        record_create(&r, &mut new, &sent, None, &WriteOptions { applying: false, ..options });
+        new["metadata"]["managedFields"][0]["fieldsV1"].clone()
+    };
+    let sent = json!({"metadata": {"name": "e"}, "involvedObject": {"kind": "Pod"}, "reason": "R",
+        "firstTimestamp": null, "eventTime": null, "source": {}, "reportingComponent": ""});
+    assert_eq!(
+        record("events", sent.clone(), sent),
+        json!({"f:involvedObject": {}, "f:reason": {}})
+    );
+    let sent = json!({"metadata": {"name": "n", "labels": {"kubernetes.io/metadata.name": "n"}}});
+    let mut new = sent.clone();
+    new["spec"] = json!({"finalizers": ["kubernetes"]});
+    new["status"] = json!({"phase": "Active"});
+    assert_eq!(
+        record("namespaces", sent, new),
+        json!({"f:metadata": {"f:labels": {".": {}, "f:kubernetes.io/metadata.name": {}}}})
+    );
+}
+
+// https://kubernetes.io/docs/reference/using-api/server-side-apply/#upgrading-from-client-side-apply-to-server-side-apply
+#[test]
+fn kubectl_goes_on_by_the_server_where_it_applied_by_itself() {
+    let last = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {"replicas": 1}});
+    let mut old = deployment(json!({"replicas": 1}));
+    old["metadata"]["annotations"] =
+        json!({"kubectl.kubernetes.io/last-applied-configuration": last.to_string()});
+    old["metadata"]["managedFields"] = json!([{"manager": "kubectl-client-side-apply", "operation": "Update",
+        "apiVersion": "apps/v1", "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:replicas": {}}}}]);
+    let wanted = deployment(json!({"replicas": 2}));
+    assert_eq!(run(&old, &wanted, "kubectl", false).unwrap()["spec"]["replicas"], 2);
+    assert_eq!(run(&old, &wanted, "other", false).unwrap_err().code, 409);
+    // Somebody changed it since.
+    old["spec"]["replicas"] = 5.into();
+    assert_eq!(run(&old, &wanted, "kubectl", false).unwrap_err().code, 409);
+}
