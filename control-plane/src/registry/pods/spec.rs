@@ -1,0 +1,242 @@
+//! What Kubernetes refuses in the spec of a pod or of a pod template.
+//!
+//! Owns: the order in which a spec is looked at, tolerations, what every container has.
+//! Called by: the pod's own validation, and the workloads that hold a template.
+
+use serde_json::{Value, json};
+
+use super::super::quantity::Quantity;
+use super::super::{meta, names, pod_fields, pod_volumes};
+use crate::http::status::FieldError;
+
+/// What is wrong with a pod's spec, in a pod or in a template.
+pub(super) fn validate_spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    pod_volumes::volumes(spec, path, errors);
+    let containers = spec["containers"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if containers.is_empty() {
+        errors.push(FieldError::required(format!("{path}.containers"), ""));
+    }
+    let mut seen: Vec<&str> = Vec::new();
+    for field in ["containers", "initContainers"] {
+        for (i, c) in spec[field].as_array().into_iter().flatten().enumerate() {
+            let at = format!("{path}.{field}[{i}]");
+            validate_container(c, spec, &at, &mut seen, errors);
+            pod_fields::restart(c, &at, field == "initContainers", errors);
+            pod_fields::lifecycle(c, &at, field == "initContainers", errors);
+            pod_fields::container_security(c, &at, errors);
+        }
+    }
+    pod_fields::host_ports(spec, path, errors);
+    pod_fields::gates(spec, path, errors);
+    if !matches!(spec["restartPolicy"].as_str(), Some("Always" | "OnFailure" | "Never")) {
+        errors.push(FieldError::unsupported(
+            format!("{path}.restartPolicy"),
+            &spec["restartPolicy"],
+            &["Always", "OnFailure", "Never"],
+        ));
+    }
+    if !matches!(
+        spec["dnsPolicy"].as_str(),
+        Some("ClusterFirst" | "ClusterFirstWithHostNet" | "Default" | "None")
+    ) {
+        errors.push(FieldError::unsupported(
+            format!("{path}.dnsPolicy"),
+            &spec["dnsPolicy"],
+            &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"],
+        ));
+    }
+    meta::validate_labels(spec.get("nodeSelector"), &format!("{path}.nodeSelector"), errors);
+    if let Some(n) = spec["activeDeadlineSeconds"].as_i64()
+        && n < 1
+    {
+        errors.push(FieldError::invalid(
+            format!("{path}.activeDeadlineSeconds"),
+            &spec["activeDeadlineSeconds"],
+            "must be between 1 and 2147483647, inclusive",
+        ));
+    }
+    for (field, form) in [
+        ("serviceAccountName", names::dns_subdomain as fn(&str) -> _),
+        ("nodeName", names::dns_subdomain),
+        ("hostname", names::dns_label),
+        ("subdomain", names::dns_label),
+    ] {
+        if let Some(s) = spec[field].as_str().filter(|s| !s.is_empty())
+            && let Err(e) = form(s)
+        {
+            errors.push(FieldError::invalid(format!("{path}.{field}"), &spec[field], &e));
+        }
+    }
+    pod_fields::pod_security(spec, path, errors);
+    pod_fields::placement(spec, path, errors);
+    pod_fields::name_resolution(spec, path, errors);
+    for (i, t) in spec["tolerations"].as_array().into_iter().flatten().enumerate() {
+        validate_toleration(t, &format!("{path}.tolerations[{i}]"), errors);
+    }
+}
+
+fn validate_toleration(t: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let key = t["key"].as_str().unwrap_or_default();
+    let operator = t["operator"].as_str().unwrap_or_default();
+    if !key.is_empty()
+        && let Err(e) = names::label_key(key)
+    {
+        errors.push(FieldError::invalid(format!("{path}.key"), &t["key"], &e));
+    }
+    if matches!(operator, "" | "Equal")
+        && let Err(e) = names::label_value(t["value"].as_str().unwrap_or_default())
+    {
+        errors.push(FieldError::invalid(format!("{path}.operator"), &t["value"], &e));
+    }
+    if key.is_empty() && operator != "Exists" {
+        errors.push(FieldError::invalid(
+            format!("{path}.operator"),
+            &json!(operator),
+            "operator must be Exists when `key` is empty, which means \"match all values and all keys\"",
+        ));
+    }
+    if !matches!(operator, "" | "Equal" | "Exists") {
+        errors.push(FieldError::unsupported(
+            format!("{path}.operator"),
+            &t["operator"],
+            &["Equal", "Exists"],
+        ));
+    }
+    if operator == "Exists" && !t["value"].as_str().unwrap_or_default().is_empty() {
+        errors.push(FieldError::invalid(
+            format!("{path}.operator"),
+            &t["value"],
+            "value must be empty when `operator` is 'Exists'",
+        ));
+    }
+    let effect = t["effect"].as_str().unwrap_or_default();
+    if !matches!(effect, "" | "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
+        errors.push(FieldError::unsupported(
+            format!("{path}.effect"),
+            &t["effect"],
+            &["NoSchedule", "PreferNoSchedule", "NoExecute"],
+        ));
+    }
+    if t["tolerationSeconds"].is_number() && effect != "NoExecute" {
+        errors.push(FieldError::invalid(
+            format!("{path}.effect"),
+            &json!(effect),
+            "effect must be 'NoExecute' when `tolerationSeconds` is set",
+        ));
+    }
+}
+
+fn validate_container<'a>(
+    c: &'a Value,
+    spec: &Value,
+    path: &str,
+    seen: &mut Vec<&'a str>,
+    errors: &mut Vec<FieldError>,
+) {
+    let name = c["name"].as_str().unwrap_or_default();
+    if name.is_empty() {
+        errors.push(FieldError::required(format!("{path}.name"), ""));
+    } else if let Err(e) = names::dns_label(name) {
+        errors.push(FieldError::invalid(format!("{path}.name"), &c["name"], &e));
+    } else if seen.contains(&name) {
+        errors.push(FieldError::duplicate(format!("{path}.name"), &c["name"]));
+    }
+    seen.push(name);
+    let image = c["image"].as_str().unwrap_or_default();
+    if image.is_empty() {
+        errors.push(FieldError::required(format!("{path}.image"), ""));
+    } else if image.trim() != image {
+        errors.push(FieldError::invalid(
+            format!("{path}.image"),
+            &c["image"],
+            "must not have leading or trailing whitespace",
+        ));
+    }
+    if !matches!(c["imagePullPolicy"].as_str(), Some("Always" | "IfNotPresent" | "Never")) {
+        errors.push(FieldError::unsupported(
+            format!("{path}.imagePullPolicy"),
+            &c["imagePullPolicy"],
+            &["Always", "IfNotPresent", "Never"],
+        ));
+    }
+    for (i, p) in c["ports"].as_array().into_iter().flatten().enumerate() {
+        for field in ["containerPort", "hostPort"] {
+            match p.get(field) {
+                n if field == "containerPort" && n.is_none_or(|n| *n == 0) => {
+                    errors.push(FieldError::required(format!("{path}.ports[{i}].{field}"), ""))
+                }
+                Some(n)
+                    if n.as_i64().is_none_or(|n| !(1..=65535).contains(&n))
+                        && (field != "hostPort" || *n != 0) =>
+                {
+                    errors.push(FieldError::invalid(
+                        format!("{path}.ports[{i}].{field}"),
+                        n,
+                        "must be between 1 and 65535, inclusive",
+                    ));
+                }
+                _ => {}
+            }
+        }
+        if !matches!(p["protocol"].as_str(), Some("TCP" | "UDP" | "SCTP")) {
+            errors.push(FieldError::unsupported(
+                format!("{path}.ports[{i}].protocol"),
+                &p["protocol"],
+                &["SCTP", "TCP", "UDP"],
+            ));
+        }
+    }
+    let policies = ["File", "FallbackToLogsOnError"];
+    if !c["terminationMessagePolicy"].as_str().is_none_or(|p| policies.contains(&p)) {
+        errors.push(FieldError::unsupported(
+            format!("{path}.terminationMessagePolicy"),
+            &c["terminationMessagePolicy"],
+            &policies,
+        ));
+    }
+    pod_fields::port_names(c, path, errors);
+    pod_fields::environment(c, path, errors);
+    pod_volumes::environment_sources(c, path, errors);
+    pod_volumes::mounts(c, spec, path, errors);
+    pod_volumes::devices(c, spec, path, errors);
+    pod_fields::resource_names(&c["resources"], path, errors);
+    validate_resources(&c["resources"], path, errors);
+}
+
+fn validate_resources(r: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    for side in ["limits", "requests"] {
+        for (k, v) in r[side].as_object().into_iter().flatten() {
+            let p = format!("{path}.resources.{side}[{k}]");
+            if v.as_str().and_then(Quantity::parse).is_some_and(Quantity::is_negative) {
+                errors.push(FieldError::invalid(p, v, "must be greater than or equal to 0"));
+            }
+        }
+    }
+    for (k, request) in r["requests"].as_object().into_iter().flatten() {
+        let (Some(q), Some(limit)) = (
+            request.as_str().and_then(Quantity::parse),
+            r["limits"][k].as_str().and_then(Quantity::parse),
+        ) else {
+            continue;
+        };
+        if q > limit {
+            let why = format!(
+                "must be less than or equal to {k} limit of {}",
+                r["limits"][k].as_str().unwrap_or_default()
+            );
+            errors.push(FieldError::invalid(format!("{path}.resources.requests"), request, &why));
+        }
+    }
+}
+
+/// What is wrong with a pod template.
+pub(crate) fn validate_template(template: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let m = &template["metadata"];
+    meta::validate_labels(m.get("labels"), &format!("{path}.labels"), errors);
+    meta::validate_annotations(m.get("annotations"), &format!("{path}.annotations"), errors);
+    validate_spec(&template["spec"], &format!("{path}.spec"), errors);
+    if template["spec"]["ephemeralContainers"].as_array().is_some_and(|c| !c.is_empty()) {
+        let why = "ephemeral containers not allowed in pod template";
+        errors.push(FieldError::forbidden(format!("{path}.spec.ephemeralContainers"), why));
+    }
+}

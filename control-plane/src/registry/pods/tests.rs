@@ -1,0 +1,337 @@
+use super::*;
+
+fn pod(spec: Value) -> Value {
+    let mut p = json!({"metadata": {"name": "a"}, "spec": spec});
+    (POD.default)(&mut p);
+    p
+}
+
+fn problems(spec: Value) -> Vec<String> {
+    let mut errors = Vec::new();
+    (POD.validate)(&pod(spec), None, Part::Main, &mut errors);
+    errors.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_pod_gets_the_documented_defaults() {
+    let p = pod(json!({"containers": [{"name": "c", "image": "nginx"}]}));
+    assert_eq!(
+        p["spec"],
+        json!({"containers": [{"name": "c", "image": "nginx", "imagePullPolicy": "Always", "resources": {},
+            "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"}],
+            "restartPolicy": "Always", "terminationGracePeriodSeconds": 30, "dnsPolicy": "ClusterFirst",
+            "securityContext": {}, "schedulerName": "default-scheduler", "enableServiceLinks": true})
+    );
+}
+
+// https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/ says of each field
+// what it may be; the words are those of a kube-apiserver 1.33.
+#[test]
+fn fields_of_containers_are_checked_one_by_one() {
+    let with = |field: &str, v: Value| {
+        let mut c = json!({"name": "c", "image": "i"});
+        c[field] = v;
+        problems(json!({"containers": [c]}))
+    };
+    for (field, value, expected) in [
+        ("livenessProbe", json!({}), "livenessProbe: Required value: must specify a handler type"),
+        (
+            "readinessProbe",
+            json!({"httpGet": {"port": 0}}),
+            "readinessProbe.httpGet.port: Invalid value: 0: must be between 1 and 65535, inclusive",
+        ),
+        (
+            "readinessProbe",
+            json!({"tcpSocket": {"port": 80}, "timeoutSeconds": -1}),
+            "readinessProbe.timeoutSeconds: Invalid value: -1: must be greater than or equal to 0",
+        ),
+        (
+            "livenessProbe",
+            json!({"tcpSocket": {"port": 80}, "successThreshold": 2}),
+            "livenessProbe.successThreshold: Invalid value: 2: must be 1",
+        ),
+        (
+            "startupProbe",
+            json!({"exec": {"command": ["a"]}, "tcpSocket": {"port": 80}}),
+            "startupProbe.tcpSocket: Forbidden: may not specify more than 1 handler type",
+        ),
+        (
+            "lifecycle",
+            json!({"preStop": {}}),
+            "lifecycle.preStop: Required value: must specify a handler type",
+        ),
+        ("ports", json!([{"containerPort": 0}]), "ports[0].containerPort: Required value"),
+        (
+            "ports",
+            json!([{"containerPort": 1, "name": "a-name-that-is-too-long"}]),
+            "ports[0].name: Invalid value: \"a-name-that-is-too-long\": must be no more than 15 characters",
+        ),
+        (
+            "ports",
+            json!([{"containerPort": 1, "name": "a"}, {"containerPort": 2, "name": "a"}]),
+            "ports[1].name: Duplicate value: \"a\"",
+        ),
+        (
+            "ports",
+            json!([{"containerPort": 1, "hostPort": 5}, {"containerPort": 2, "hostPort": 5}]),
+            "ports[1].hostPort: Duplicate value: \"TCP//5\"",
+        ),
+        (
+            "env",
+            json!([{"name": "A=B"}]),
+            "env[0].name: Invalid value: \"A=B\": a valid environment variable name must consist only of printable ASCII characters other than '='",
+        ),
+        (
+            "env",
+            json!([{"name": "A", "valueFrom": {}}]),
+            "env[0].valueFrom: Invalid value: \"\": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`",
+        ),
+        (
+            "env",
+            json!([{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "foo.bar"}}}]),
+            "env[0].valueFrom.fieldRef.fieldPath: Invalid value: \"foo.bar\": error converting fieldPath: field label not supported: foo.bar",
+        ),
+        (
+            "envFrom",
+            json!([{}]),
+            "envFrom: Invalid value: \"\": must specify one of: `configMapRef` or `secretRef`",
+        ),
+        (
+            "securityContext",
+            json!({"runAsUser": -2}),
+            "securityContext.runAsUser: Invalid value: -2: must be between 0 and 2147483647, inclusive",
+        ),
+        (
+            "terminationMessagePolicy",
+            json!("Foo"),
+            "terminationMessagePolicy: Unsupported value: \"Foo\": supported values: \"File\", \"FallbackToLogsOnError\"",
+        ),
+    ] {
+        assert_eq!(with(field, value), [format!("spec.containers[0].{expected}")]);
+    }
+    assert_eq!(
+        with("resources", json!({"requests": {"foo": "1"}})),
+        [
+            "spec.containers[0].resources.requests[foo]: Invalid value: foo: must be a standard resource type or fully qualified",
+            "spec.containers[0].resources.requests[foo]: Invalid value: foo: must be a standard resource for containers"
+        ]
+    );
+    for good in [
+        json!({"fieldRef": {"fieldPath": "metadata.labels['a.b/c']"}}),
+        json!({"resourceFieldRef": {"resource": "limits.cpu"}}),
+        json!({"secretKeyRef": {"name": "s", "key": "k"}}),
+    ] {
+        assert_eq!(with("env", json!([{"name": "A", "valueFrom": good}])), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn fields_of_pods_are_checked_one_by_one() {
+    let with = |field: &str, v: Value| {
+        let mut spec = json!({"containers": [{"name": "c", "image": "i"}]});
+        spec[field] = v;
+        problems(spec)
+    };
+    for (field, value, expected) in [
+        (
+            "dnsPolicy",
+            json!("None"),
+            "dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None",
+        ),
+        (
+            "hostAliases",
+            json!([{"ip": "x"}]),
+            "hostAliases[0].ip: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        ),
+        (
+            "topologySpreadConstraints",
+            json!([{"maxSkew": 0, "topologyKey": "a", "whenUnsatisfiable": "DoNotSchedule"}]),
+            "topologySpreadConstraints[0].maxSkew: Invalid value: 0: must be greater than zero",
+        ),
+        (
+            "affinity",
+            json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}),
+            "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: Required value: must have at least one node selector term",
+        ),
+        (
+            "volumes",
+            json!([{"name": "v", "hostPath": {"path": "/a", "type": "Foo"}}]),
+            "volumes[0].hostPath.type: Unsupported value: \"Foo\": supported values: \"\", \"BlockDevice\", \"CharDevice\", \"Directory\", \"DirectoryOrCreate\", \"File\", \"FileOrCreate\", \"Socket\"",
+        ),
+        (
+            "volumes",
+            json!([{"name": "v", "hostPath": {"path": "../a"}}]),
+            "volumes[0].hostPath.path: Invalid value: \"../a\": must not contain '..'",
+        ),
+        (
+            "volumes",
+            json!([{"name": "v", "secret": {"secretName": "s", "defaultMode": 1000}}]),
+            "volumes[0].secret.defaultMode: Invalid value: 1000: must be a number between 0 and 0777 (octal), both inclusive",
+        ),
+        (
+            "ephemeralContainers",
+            json!([{"name": "e", "image": "i"}]),
+            "ephemeralContainers: Forbidden: cannot be set on create",
+        ),
+        (
+            "initContainers",
+            json!([{"name": "i", "image": "i", "readinessProbe": {"tcpSocket": {"port": 1}}}]),
+            "initContainers[0].readinessProbe: Forbidden: may not be set for init containers without restartPolicy=Always",
+        ),
+    ] {
+        assert_eq!(with(field, value), [format!("spec.{expected}")]);
+    }
+    let volumes = json!([{"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}},
+        {"configMap": {"name": "c", "items": [{"key": "a", "path": "b"}]}}, {"downwardAPI": {"items": [{"path": "n", "fieldRef": {"fieldPath": "metadata.namespace"}}]}}]}}]);
+    assert_eq!(with("volumes", volumes), Vec::<String>::new());
+}
+
+// What a kube-apiserver 1.33 said.
+#[test]
+fn what_a_pod_asks_for_is_refused_in_the_words_of_kubernetes() {
+    let with = |field: &str, v: Value| {
+        let mut spec = json!({"containers": [{"name": "c", "image": "i"}]});
+        match field.strip_prefix("containers[0].") {
+            Some(f) => spec["containers"][0][f] = v,
+            None => spec[field] = v,
+        }
+        problems(spec)
+    };
+    for (field, value, expected) in [
+        (
+            "containers[0].restartPolicy",
+            json!("Always"),
+            "containers[0].restartPolicy: Forbidden: may not be set for non-init containers",
+        ),
+        (
+            "initContainers",
+            json!([{"name": "i", "image": "x", "restartPolicy": "Never"}]),
+            "initContainers[0].restartPolicy: Unsupported value: \"Never\": supported values: \"Always\"",
+        ),
+        (
+            "os",
+            json!({"name": "foo"}),
+            "os: Unsupported value: \"foo\": supported values: \"linux\", \"windows\"",
+        ),
+        (
+            "containers[0].readinessProbe",
+            json!({"exec": {"command": ["a"]}, "terminationGracePeriodSeconds": 5}),
+            "containers[0].readinessProbe.terminationGracePeriodSeconds: Invalid value: 5: must not be set for readinessProbes",
+        ),
+        (
+            "containers[0].livenessProbe",
+            json!({"httpGet": {"port": 80, "httpHeaders": [{"name": "a b", "value": "c"}]}}),
+            "containers[0].livenessProbe.httpGet.httpHeaders: Invalid value: \"a b\": a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')",
+        ),
+        (
+            "topologySpreadConstraints",
+            json!([{"maxSkew": 1, "topologyKey": "a", "whenUnsatisfiable": "DoNotSchedule"},
+                {"maxSkew": 1, "topologyKey": "a", "whenUnsatisfiable": "DoNotSchedule"}]),
+            "topologySpreadConstraints[0].{topologyKey, whenUnsatisfiable}: Duplicate value: \"{a, DoNotSchedule}\"",
+        ),
+        (
+            "securityContext",
+            json!({"seccompProfile": {"type": "Localhost"}}),
+            "securityContext.seccompProfile.localhostProfile: Required value: must be set when seccomp type is Localhost",
+        ),
+        (
+            "securityContext",
+            json!({"fsGroupChangePolicy": "Foo"}),
+            "securityContext.fsGroupChangePolicy: Unsupported value: \"Foo\": supported values: \"Always\", \"OnRootMismatch\"",
+        ),
+        (
+            "containers[0].env",
+            json!([{"name": "A", "valueFrom": {"fieldRef": {"apiVersion": "v2", "fieldPath": "metadata.name"}}}]),
+            "containers[0].env[0].valueFrom.fieldRef.fieldPath: Invalid value: \"metadata.name\": error converting fieldPath: unsupported pod version: v2",
+        ),
+        (
+            "containers[0].env",
+            json!([{"name": "A", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu", "divisor": "3"}}}]),
+            "containers[0].env[0].valueFrom.resourceFieldRef.divisor: Invalid value: \"limits.cpu\": only divisor's values 1m and 1 are supported with the cpu resource",
+        ),
+        (
+            "containers[0].envFrom",
+            json!([{"configMapRef": {"name": ""}}]),
+            "containers[0].envFrom[0].configMapRef.name: Required value",
+        ),
+        (
+            "volumes",
+            json!([{"name": "v", "projected": {"sources": [{"secret": {"name": "a"}, "configMap": {"name": "b"}}]}}]),
+            "volumes[0].projected.sources[0]: Forbidden: may not specify more than 1 volume type per source",
+        ),
+        (
+            "volumes",
+            json!([{"name": "v", "downwardAPI": {"items": [{"path": "a", "fieldRef": {"fieldPath": "spec.nodeName"}}]}}]),
+            "volumes[0].downwardAPI.fieldRef.fieldPath: Unsupported value: \"spec.nodeName\": supported values: \"metadata.annotations\", \"metadata.labels\", \"metadata.name\", \"metadata.namespace\", \"metadata.uid\"",
+        ),
+        (
+            "volumes",
+            json!([{"name": "v", "ephemeral": {}}]),
+            "volumes[0].ephemeral.volumeClaimTemplate: Required value",
+        ),
+    ] {
+        assert_eq!(with(field, value), [format!("spec.{expected}")]);
+    }
+}
+
+#[test]
+fn tags_decide_the_pull_policy() {
+    for (image, latest) in [
+        ("a", true),
+        ("a:latest", true),
+        ("a:1", false),
+        ("h:5000/a", true),
+        ("h:5000/a:1", false),
+        ("a@sha256:0", false),
+    ] {
+        assert_eq!(defaults::image_is_latest(image), latest, "{image}");
+    }
+}
+
+#[test]
+fn problems_are_told_in_the_words_of_kubernetes() {
+    assert_eq!(problems(json!({})), ["spec.containers: Required value"]);
+    assert_eq!(
+        problems(
+            json!({"containers": [{"name": "c", "image": "x", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}]})
+        ),
+        ["spec.containers[0].volumeMounts[0].name: Not found: \"v\""]
+    );
+    assert_eq!(
+        problems(
+            json!({"restartPolicy": "Sometimes", "containers": [{"name": "c", "image": "x"}]})
+        ),
+        [
+            "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"OnFailure\", \"Never\""
+        ]
+    );
+}
+
+#[test]
+fn only_the_documented_fields_of_a_pod_change() {
+    let old = pod(json!({"containers": [{"name": "c", "image": "x:1"}]}));
+    let mut new = old.clone();
+    new["spec"]["containers"][0]["image"] = "x:2".into();
+    let mut errors = Vec::new();
+    (POD.validate)(&new, Some(&old), Part::Main, &mut errors);
+    assert_eq!(errors, []);
+    new["spec"]["hostNetwork"] = true.into();
+    (POD.validate)(&new, Some(&old), Part::Main, &mut errors);
+    assert!(
+        errors[0]
+            .to_string()
+            .starts_with("spec: Forbidden: pod updates may not change fields other than")
+    );
+}
+
+#[test]
+fn quality_of_service_follows_requests_and_limits() {
+    let class = |resources: Value| {
+        qos_class(
+            &pod(json!({"containers": [{"name": "c", "image": "x", "resources": resources}]}))["spec"],
+        )
+    };
+    assert_eq!(class(json!({})), "BestEffort");
+    assert_eq!(class(json!({"requests": {"cpu": "1"}})), "Burstable");
+    assert_eq!(class(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), "Guaranteed");
+}
