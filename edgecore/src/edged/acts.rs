@@ -18,7 +18,7 @@ use super::memory::{Failure, Volumes, wait};
 use super::plan::{self, Action};
 use super::podspec;
 use super::recorder::Kind;
-use super::runtime::RuntimeError;
+use super::runtime::{ContainerState, RuntimeError};
 use super::worker::Worker;
 
 /// A hook after a container's start may hold the pod up for so long.
@@ -164,7 +164,7 @@ impl Worker {
     async fn start_container(&mut self, name: &str, attempt: u32, backoff: u64, sandbox: &str) {
         let pod = self.pod.clone();
         let Some((c, _)) = podspec::container(&pod, name) else { return };
-        match self.try_start(c, attempt, backoff, sandbox).await {
+        match self.try_start(&c, attempt, backoff, sandbox).await {
             Ok(()) => {
                 self.memory.containers.remove(name);
             }
@@ -229,6 +229,7 @@ impl Worker {
             backoff,
             facts: &facts,
             site: &shared.site,
+            looks_into: self.looked_into(&c.name)?,
         };
         let spec = making
             .spec(cluster)
@@ -250,6 +251,18 @@ impl Worker {
         };
         tracing::debug!(pod = podspec::full_name(&pod), container = c.name, age = ?self.age(), "started");
         self.post_start(c, &id).await
+    }
+
+    /// The id of the running container whose processes this one is to see, if it asks for that.
+    fn looked_into(&self, name: &str) -> Result<Option<String>, (&'static str, String)> {
+        let Some(target) = podspec::looks_into(&self.pod, name) else { return Ok(None) };
+        match plan::latest(&self.seen, target) {
+            Some(c) if c.status.state == ContainerState::Running => Ok(Some(c.status.id.clone())),
+            _ => {
+                let why = format!("the target container `{target}` is not running");
+                Err(("CreateContainerError", why))
+            }
+        }
     }
 
     async fn post_start(&self, c: &Container, id: &str) -> Result<(), (&'static str, String)> {
@@ -284,8 +297,9 @@ impl Worker {
         };
         self.shared.recorder.container(&self.pod, name, Kind::Normal, "Killing", why.clone());
         let begun = tokio::time::Instant::now();
-        let hook = podspec::container(&self.pod, name)
-            .and_then(|(c, _)| Some((c, c.lifecycle.as_ref()?.pre_stop.as_ref()?)));
+        let container = podspec::container(&self.pod, name).map(|(c, _)| c);
+        let hook =
+            container.as_deref().and_then(|c| Some((c, c.lifecycle.as_ref()?.pre_stop.as_ref()?)));
         if let Some((c, hook)) = hook
             && !self.hooked.contains(id)
         {

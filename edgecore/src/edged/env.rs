@@ -4,6 +4,7 @@
 //! Owns: the order in which variables are set and what they may refer to.
 //! Called by: `make.rs`. Never: logs a value.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, Pod};
@@ -97,10 +98,10 @@ async fn value_of(
             Some(name) if !name.is_empty() => podspec::container(pod, name)
                 .map(|(c, _)| c)
                 .ok_or_else(|| ConfigError(format!("container {name} not found")))?,
-            _ => c,
+            _ => Cow::Borrowed(c),
         };
         let divisor = r.divisor.as_ref();
-        return resource(c, &r.resource, divisor, machine).map(Some);
+        return resource(&c, &r.resource, divisor, machine).map(Some);
     }
     Err(ConfigError(format!("env `{}` has a source that this edge does not know", var.name)))
 }

@@ -149,7 +149,7 @@ fn victim<'a>(
         .filter(|p| !podspec::is_static(p) && !podspec::is_over(p) && !podspec::is_deleted(p))
         .filter(|p| !is_critical(p))
         .min_by_key(|p| {
-            let asked: i128 = podspec::containers(p)
+            let asked: i128 = podspec::lasting(p)
                 .filter_map(|(c, _)| resources::request(c, resource))
                 .sum::<i128>()
                 / 1000;

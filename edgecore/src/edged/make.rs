@@ -124,6 +124,8 @@ pub(crate) struct Making<'a> {
     pub(crate) backoff: u64,
     pub(crate) facts: &'a Facts,
     pub(crate) site: &'a Site,
+    /// The id of the container whose processes it is to see.
+    pub(crate) looks_into: Option<String>,
 }
 
 impl Making<'_> {
@@ -162,6 +164,7 @@ impl Making<'_> {
             tty: c.tty == Some(true),
             resources: resources::of_container(pod, c, &site.machine),
             security,
+            looks_into: self.looks_into.clone(),
         })
     }
 

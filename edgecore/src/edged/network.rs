@@ -157,7 +157,7 @@ pub(crate) fn host_ports(pod: &Pod) -> Vec<PortMapping> {
         return Vec::new();
     }
     let port = |p: i32| u16::try_from(p).ok().filter(|p| *p > 0);
-    podspec::containers(pod)
+    podspec::lasting(pod)
         .flat_map(|(c, _)| c.ports.iter().flatten())
         .filter_map(|p| {
             Some(PortMapping {

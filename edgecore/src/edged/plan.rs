@@ -206,6 +206,10 @@ fn run(want: &Want<'_>, seen: &SeenPod, memory: &Memory, now: Nanos) -> Plan {
         plan.push(Action::StopSandbox { id: old.id.clone() });
     }
     let of_sandbox = Run { want, seen, memory, now, sandbox };
+    // Also while the pod does not get beyond its init containers: that is when one looks into it.
+    for c in podspec::ephemeral(want.pod) {
+        of_sandbox.start_once(&c.name, &mut plan);
+    }
     let main_made =
         podspec::spec(want.pod).containers.iter().any(|c| of_sandbox.current(&c.name).is_some());
     let initialized = of_sandbox.init(main_made, &mut plan);
@@ -292,6 +296,14 @@ impl Run<'_> {
             || self.memory.health.get(&seen.status.id).and_then(|h| h.started) == Some(true)
     }
 
+    /// Starts an ephemeral container unless there was one in any sandbox: it is not started again.
+    fn start_once(&self, name: &str, plan: &mut Plan) {
+        match latest(self.seen, name) {
+            Some(c) if c.status.state != ContainerState::Created => {}
+            _ => self.keep_running(name, RestartPolicy::Never, plan),
+        }
+    }
+
     fn keep_running(&self, name: &str, policy: RestartPolicy, plan: &mut Plan) {
         if let Some(failure) = self.memory.containers.get(name) {
             if failure.is_pull() && self.now < failure.at + PULL_FAILURE_SHOWN {
@@ -351,10 +363,9 @@ impl Run<'_> {
             });
             return;
         }
-        let wanted = podspec::container(self.want.pod, &status.name)
-            .and_then(|(c, _)| c.image.as_deref())
-            .unwrap_or_default();
-        if status.annotations.get(label::SPEC_IMAGE).is_some_and(|image| image != wanted) {
+        let wanted = podspec::container(self.want.pod, &status.name);
+        let wanted = wanted.and_then(|(c, _)| c.image.clone()).unwrap_or_default();
+        if status.annotations.get(label::SPEC_IMAGE).is_some_and(|image| *image != wanted) {
             let why = format!("Container {} definition changed, will be restarted", status.name);
             plan.push(self.stop(current, &why));
         }

@@ -134,6 +134,25 @@ fn a_failed_init_container_ends_a_pod_that_is_never_restarted() {
     assert_eq!(outcome(&pod, &scene.seen), Outcome::InitFailed);
 }
 
+// https://kubernetes.io/docs/concepts/workloads/pods/ephemeral-containers/
+#[test]
+fn an_ephemeral_container_starts_once_also_before_the_others_are_done() {
+    let pod = pod(json!({"initContainers": [{"name": "i1", "image": "web:1"}],
+        "ephemeralContainers": [{"name": "look", "image": "web:1", "targetContainerName": "main"}]}));
+    let waiting = || Scene::up().running("i1", 0, 1);
+    assert_eq!(run(&pod, &waiting()), ["start look 0 0"]);
+    assert!(run(&pod, &waiting().running("look", 0, 2)).is_empty());
+    for code in [0, 1] {
+        assert!(run(&pod, &waiting().exited("look", 0, (1, 2), code, 0)).is_empty(), "{code}");
+    }
+    assert_eq!(podspec::looks_into(&pod, "look"), Some("main"));
+    assert_eq!(podspec::looks_into(&pod, "main"), None);
+    // The end of the pod does not wait for it: it is ended with the others.
+    let scene = Scene::up().running("main", 0, 1).running("look", 0, 1);
+    let end = plan(&want(&pod, Fate::Remove), &scene.seen, &memory(), at(10));
+    assert_eq!(short(&end), ["stop look-0 30", "stop main-0 30"]);
+}
+
 #[test]
 fn sidecars_start_in_turn_stay_and_end_last() {
     let spec = json!({"restartPolicy": "Never", "initContainers": [

@@ -1,8 +1,9 @@
 //! Reading a Pod: what its optional fields mean when they are absent. Pure.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec, PodStatus};
 
 /// Marks a pod that comes from a file of this node; its value is a hash of the file.
 pub(crate) const CONFIG_HASH: &str = "kubernetes.io/config.hash";
@@ -39,6 +40,8 @@ pub(crate) enum Role {
     Sidecar,
     /// What the pod is for.
     Main,
+    /// Added to a pod that is there, to look into it; started once.
+    Ephemeral,
 }
 
 /// The name, or nothing.
@@ -94,14 +97,55 @@ fn init_role(c: &Container) -> Role {
     }
 }
 
-/// All containers: init containers first.
-pub(crate) fn containers(pod: &Pod) -> impl Iterator<Item = (&Container, Role)> {
+/// The containers that a pod is made with: init containers first.
+pub(crate) fn lasting(pod: &Pod) -> impl Iterator<Item = (&Container, Role)> {
     init_containers(pod).chain(spec(pod).containers.iter().map(|c| (c, Role::Main)))
 }
 
+/// All containers, ephemeral ones last.
+pub(crate) fn containers(pod: &Pod) -> impl Iterator<Item = (Cow<'_, Container>, Role)> {
+    lasting(pod)
+        .map(|(c, role)| (Cow::Borrowed(c), role))
+        .chain(ephemeral(pod).iter().map(|e| (Cow::Owned(as_container(e)), Role::Ephemeral)))
+}
+
 /// The container of this name.
-pub(crate) fn container<'a>(pod: &'a Pod, name: &str) -> Option<(&'a Container, Role)> {
+pub(crate) fn container<'a>(pod: &'a Pod, name: &str) -> Option<(Cow<'a, Container>, Role)> {
     containers(pod).find(|(c, _)| c.name == name)
+}
+
+/// Containers that were added to look into the pod.
+pub(crate) fn ephemeral(pod: &Pod) -> &[EphemeralContainer] {
+    spec(pod).ephemeral_containers.as_deref().unwrap_or_default()
+}
+
+/// The container whose processes another one, an ephemeral one, wants to see.
+pub(crate) fn looks_into<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+    let found = ephemeral(pod).iter().find(|e| e.name == name)?;
+    found.target_container_name.as_deref().filter(|t| !t.is_empty())
+}
+
+/// What an ephemeral container has in common with others.
+fn as_container(e: &EphemeralContainer) -> Container {
+    Container {
+        args: e.args.clone(),
+        command: e.command.clone(),
+        env: e.env.clone(),
+        env_from: e.env_from.clone(),
+        image: e.image.clone(),
+        image_pull_policy: e.image_pull_policy.clone(),
+        name: e.name.clone(),
+        security_context: e.security_context.clone(),
+        stdin: e.stdin,
+        stdin_once: e.stdin_once,
+        termination_message_path: e.termination_message_path.clone(),
+        termination_message_policy: e.termination_message_policy.clone(),
+        tty: e.tty,
+        volume_devices: e.volume_devices.clone(),
+        volume_mounts: e.volume_mounts.clone(),
+        working_dir: e.working_dir.clone(),
+        ..Container::default()
+    }
 }
 
 /// How long the pod's containers may take to end: what its deletion asks for, else its spec.

@@ -96,11 +96,12 @@ impl Probes {
             if c.status.state != ContainerState::Running {
                 continue;
             }
-            for (kind, probe) in due(spec, started(&c.status.id)) {
+            for (kind, probe) in due(&spec, started(&c.status.id)) {
                 let key = (c.status.id.clone(), kind);
                 self.tasks.entry(key).or_insert_with(|| {
                     let bench = bench.clone();
-                    let (spec, probe, id) = (spec.clone(), probe.clone(), c.status.id.clone());
+                    let (spec, probe) = (spec.clone().into_owned(), probe.clone());
+                    let id = c.status.id.clone();
                     Task(tokio::spawn(run(bench, spec, kind, probe, id)))
                 });
             }

@@ -54,6 +54,7 @@ impl Recorder {
     ) {
         let list = match podspec::container(pod, name) {
             Some((_, Role::Main)) | None => "containers",
+            Some((_, Role::Ephemeral)) => "ephemeralContainers",
             Some(_) => "initContainers",
         };
         self.record(pod, Some(format!("spec.{list}{{{name}}}")), kind, reason, message);

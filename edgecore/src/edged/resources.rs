@@ -117,7 +117,7 @@ pub(crate) fn qos(pod: &Pod) -> Qos {
     }
     let mut any = false;
     let mut guaranteed = true;
-    for (c, _) in podspec::containers(pod) {
+    for (c, _) in podspec::lasting(pod) {
         for what in ["cpu", "memory"] {
             let (asked, most) = (request(c, what), limit(c, what));
             any |= asked.is_some();
@@ -180,13 +180,13 @@ pub(crate) fn of_container(pod: &Pod, c: &Container, machine: &Machine) -> Resou
 pub(crate) fn of_pod(pod: &Pod) -> Resources {
     let mut r = Resources::default();
     let (mut cpu, mut cpu_limit, mut memory_limit) = (0, Some(0), Some(0));
-    for (c, role) in podspec::containers(pod) {
+    for (c, role) in podspec::lasting(pod) {
         let (asked, most) = (request(c, "cpu").unwrap_or(0), limit(c, "cpu"));
         let memory = limit(c, "memory");
         let together = |sum: Option<i128>, one: Option<i128>| match role {
             // Init containers run alone, one after the other.
             Role::Init => sum.zip(one.or(Some(0))).map(|(s, o)| s.max(o)),
-            Role::Sidecar | Role::Main => sum.zip(one).map(|(s, o)| s + o),
+            Role::Sidecar | Role::Main | Role::Ephemeral => sum.zip(one).map(|(s, o)| s + o),
         };
         cpu = together(Some(cpu), Some(asked)).unwrap_or(0);
         cpu_limit = together(cpu_limit, most);

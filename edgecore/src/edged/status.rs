@@ -50,6 +50,7 @@ pub(crate) fn pod_status(
         .map(|c| view.container(c, Role::Main, old.container_statuses.as_deref()))
         .collect();
     main.sort_by(|a, b| a.name.cmp(&b.name));
+    let ephemeral = view.ephemeral();
     let phase = view.phase(&init, &main);
     let conditions = Conditions { view: &view, phase, init: &init, main: &main }.all();
     let ips = view.ips();
@@ -67,6 +68,7 @@ pub(crate) fn pod_status(
         qos_class: Some(resources::qos(want.pod).as_str().to_owned()),
         init_container_statuses: some(init),
         container_statuses: some(main),
+        ephemeral_container_statuses: some(ephemeral),
         observed_generation: want.pod.metadata.generation,
         ..PodStatus::default()
     }
@@ -125,7 +127,7 @@ impl View<'_> {
         let started = newest.filter(|_| running).map(|n| self.is_started(c, n, old));
         let ready = match role {
             Role::Init => state.terminated.as_ref().is_some_and(|t| t.exit_code == 0),
-            Role::Sidecar | Role::Main => {
+            Role::Sidecar | Role::Main | Role::Ephemeral => {
                 started == Some(true) && newest.is_some_and(|n| self.is_ready(c, n, old))
             }
         };
@@ -153,6 +155,21 @@ impl View<'_> {
             state: Some(state),
             ..ContainerStatus::default()
         }
+    }
+
+    /// Those of containers that were added to look into the pod; whether it is well does not depend on
+    /// them, so they are never ready.
+    fn ephemeral(&self) -> Vec<ContainerStatus> {
+        let old = self.old.ephemeral_container_statuses.as_deref();
+        let one = |(c, role): (std::borrow::Cow<'_, Container>, Role)| ContainerStatus {
+            ready: false,
+            started: None,
+            ..self.container(&c, role, old)
+        };
+        podspec::containers(self.want.pod)
+            .filter(|(_, role)| *role == Role::Ephemeral)
+            .map(one)
+            .collect()
     }
 
     fn container_id(&self, c: &PodContainer) -> String {
@@ -272,6 +289,7 @@ impl View<'_> {
     ) -> Option<ContainerStateWaiting> {
         let policy = match (role, podspec::restart_policy(self.want.pod)) {
             (Role::Sidecar, _) => RestartPolicy::Always,
+            (Role::Ephemeral, _) => RestartPolicy::Never,
             (Role::Init, RestartPolicy::Always) => RestartPolicy::OnFailure,
             (_, policy) => policy,
         };

@@ -334,3 +334,19 @@ fn a_held_upgrade_is_a_condition() {
     pod.status = Some(held.clone());
     assert_eq!(super::held(&pod, at(50)), held);
 }
+
+#[test]
+fn what_looks_into_a_pod_is_shown_and_does_not_count_for_how_it_is() {
+    let spec = json!({"restartPolicy": "Never",
+        "ephemeralContainers": [{"name": "look", "image": "web:1"}, {"name": "next", "image": "web:1"}]});
+    let scene = || Scene::up().running("main", 0, 1).exited("look", 0, (1, 2), 1, 0);
+    let s = story(spec.clone(), scene());
+    assert_eq!(s.short(), "Running running ready");
+    assert_eq!(s.condition("ContainersReady"), "True");
+    let all = s.json()["ephemeralContainerStatuses"].clone();
+    assert_eq!(all[0]["state"]["terminated"]["exitCode"], 1);
+    assert_eq!((&all[0]["ready"], all[0].get("started")), (&json!(false), None));
+    assert_eq!(all[1]["state"]["waiting"]["reason"], "ContainerCreating");
+    let over = Scene::up().exited("main", 0, (1, 2), 0, 0).running("look", 0, 1);
+    assert_eq!(story(spec, over).short(), "Succeeded Completed 0");
+}

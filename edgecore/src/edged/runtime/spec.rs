@@ -258,6 +258,8 @@ pub struct ContainerSpec {
     pub resources: Resources,
     /// Rights.
     pub security: ContainerSecurity,
+    /// A container of the pod, running, whose processes it sees.
+    pub looks_into: Option<String>,
 }
 
 impl std::fmt::Debug for ContainerSpec {

@@ -224,7 +224,7 @@ pub(crate) fn uses(pod: &Pod, kind: &api::names::Kind, name: &str) -> bool {
         *kind == Kind::Secret && spec.image_pull_secrets.iter().flatten().any(|s| s.name == name);
     pulls
         || spec.volumes.iter().flatten().any(|v| in_volume(v) || in_projected(v))
-        || podspec::containers(pod).any(|(c, _)| in_env(c))
+        || podspec::containers(pod).any(|(c, _)| in_env(&c))
 }
 
 fn fs_group(pod: &Pod) -> Option<u32> {

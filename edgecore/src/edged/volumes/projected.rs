@@ -134,7 +134,7 @@ impl Source<'_> {
                 let name = r.container_name.as_deref().unwrap_or_default();
                 let (c, _) = podspec::container(self.pod, name)
                     .ok_or_else(|| format!("container {name} not found"))?;
-                env::resource(c, &r.resource, r.divisor.as_ref(), self.machine)
+                env::resource(&c, &r.resource, r.divisor.as_ref(), self.machine)
             } else {
                 continue;
             };

@@ -138,14 +138,30 @@ pub(super) fn container_config(spec: &ContainerSpec, ns: Namespaces) -> pb::Cont
         tty: spec.tty,
         linux: Some(pb::LinuxContainerConfig {
             resources: Some(resources(&spec.resources)),
-            security_context: Some(security_context(&spec.security, ns)),
+            security_context: Some(security_context(
+                &spec.security,
+                container_namespaces(ns, spec.looks_into.as_deref()),
+            )),
         }),
+    }
+}
+
+/// A container's namespaces: those of its pod, and the processes of the one that it looks into.
+fn container_namespaces(ns: Namespaces, looks_into: Option<&str>) -> pb::NamespaceOption {
+    let of_pod = namespace_option(ns);
+    match looks_into {
+        Some(id) => pb::NamespaceOption {
+            pid: pb::NamespaceMode::Target.into(),
+            target_id: id.to_owned(),
+            ..of_pod
+        },
+        None => of_pod,
     }
 }
 
 fn security_context(
     security: &ContainerSecurity,
-    ns: Namespaces,
+    namespaces: pb::NamespaceOption,
 ) -> pb::LinuxContainerSecurityContext {
     pb::LinuxContainerSecurityContext {
         capabilities: Some(pb::Capability {
@@ -153,7 +169,7 @@ fn security_context(
             drop_capabilities: security.drop_capabilities.clone(),
         }),
         privileged: security.privileged,
-        namespace_options: Some(namespace_option(ns)),
+        namespace_options: Some(namespaces),
         run_as_user: security.run_as_user.map(value),
         run_as_username: security.run_as_username.clone(),
         readonly_rootfs: security.read_only_rootfs,
@@ -406,6 +422,8 @@ mod tests {
         assert_eq!(modes(host), (Node, Node, Node));
         let shared = Namespaces { shared_pid: true, ..Default::default() };
         assert_eq!(modes(shared), (Pod, Pod, Pod));
+        let looking = container_namespaces(Namespaces::default(), Some("c1"));
+        assert_eq!((looking.pid(), &*looking.target_id), (pb::NamespaceMode::Target, "c1"));
     }
 
     #[test]

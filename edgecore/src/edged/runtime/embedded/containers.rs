@@ -115,6 +115,13 @@ impl Inner {
         Ok(state::store(&folder.join(file::RECORD), record)?)
     }
 
+    /// The first process of a running container.
+    fn process_of(&self, id: Option<&str>) -> Result<Option<i32>, RuntimeError> {
+        let Some(id) = id else { return Ok(None) };
+        let id = Id::try_from(id.to_owned()).map_err(RuntimeError::Refused)?;
+        Ok(Some(self.running(&id)?.process.pid))
+    }
+
     fn plan_of(
         &self,
         folder: &Path,
@@ -148,6 +155,7 @@ impl Inner {
             capabilities: spec::available_capabilities(),
             hostname: &hostname,
             devices: &devices,
+            looks_into: self.process_of(spec.looks_into.as_deref())?,
         })?;
         let log_path = match spec.log_path.as_os_str().is_empty() {
             true => PathBuf::new(),

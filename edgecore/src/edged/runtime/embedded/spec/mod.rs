@@ -56,6 +56,8 @@ pub(super) struct Inputs<'a> {
     /// For `HOSTNAME`.
     pub(super) hostname: &'a str,
     pub(super) devices: &'a [DeviceNode],
+    /// A process whose PID namespace it joins.
+    pub(super) looks_into: Option<i32>,
 }
 
 /// The spec, except for the user.
@@ -183,6 +185,9 @@ fn namespaces(inputs: &Inputs<'_>) -> Value {
         all.push(json!({ "type": "ipc", "path": of(shim, "ipc") }));
     }
     match &inputs.shim.pause {
+        _ if inputs.looks_into.is_some() => {
+            all.extend(inputs.looks_into.map(|p| json!({ "type": "pid", "path": of(p, "pid") })));
+        }
         Some(pause) => all.push(json!({ "type": "pid", "path": of(pause.pid, "pid") })),
         None if sandbox.host_pid => {}
         None => all.push(json!({ "type": "pid" })),

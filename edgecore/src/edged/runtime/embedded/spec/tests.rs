@@ -47,6 +47,7 @@ fn built(spec: &ContainerSpec, sandbox: &SandboxRecord) -> Result<Value, SpecErr
         capabilities: u64::MAX,
         hostname: "web",
         devices: &[],
+        looks_into: spec.looks_into.as_ref().map(|_| 43),
     })?;
     Ok(serde_json::to_value(spec).unwrap())
 }
@@ -182,4 +183,19 @@ fn what_cannot_be_done_is_said() {
     let refused =
         built(&ContainerSpec { security: seccomp, ..ContainerSpec::default() }, &sandbox());
     assert!(matches!(refused, Err(SpecError::Unsupported(_))));
+}
+
+#[test]
+fn a_container_that_looks_into_another_sees_its_processes() {
+    let pid = |looks_into: Option<&str>, sandbox: &SandboxRecord| {
+        let looks_into = looks_into.map(str::to_owned);
+        let spec = built(&ContainerSpec { looks_into, ..ContainerSpec::default() }, sandbox);
+        let all = spec.unwrap()["linux"]["namespaces"].clone();
+        let pids = all.as_array().unwrap().iter().filter(|n| n["type"] == "pid");
+        pids.map(|n| n["path"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(pid(None, &sandbox()), [Value::Null]);
+    assert_eq!(pid(Some("c"), &sandbox()), ["/proc/43/ns/pid"]);
+    let shared = SandboxRecord { shared_pid: true, ..sandbox() };
+    assert_eq!(pid(None, &shared), ["/proc/42/ns/pid"]);
 }
