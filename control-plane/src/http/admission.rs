@@ -91,7 +91,7 @@ pub(crate) fn on_update(
         match part {
             Part::Approval => signing::check_approval(plane, user, resource, old)?,
             Part::Status => signing::check_status(plane, user, resource, new, old)?,
-            Part::Main => {}
+            Part::Main | Part::Ephemeral => {}
         }
     }
     if resource.table.as_ref() == "core/services" && part == Part::Main {

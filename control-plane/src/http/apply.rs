@@ -25,7 +25,7 @@ use crate::registry::{Part, Resource, meta};
 use fields::Fields;
 use merge::{changed, merge, remove};
 use places::{Place, element_key, place};
-use records::{Entry, now, ownable, read_entries, write_entries};
+use records::{Entry, before_apply, now, ownable, read_entries, write_entries};
 pub(crate) use records::{record_create, record_update};
 
 /// Applies a configuration.
@@ -185,6 +185,9 @@ pub(crate) fn applied_to(
     let config = ownable(applied);
     let wanted = Fields::of(&config, at);
     let mut entries = read_entries(old);
+    if entries.is_empty() {
+        entries.extend(before_apply(resource, old, part));
+    }
     let mut new = old.clone();
     // Conflicts: fields that others own and that would change.
     let mut merged = ownable(old);

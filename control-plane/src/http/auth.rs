@@ -25,6 +25,7 @@ pub(crate) struct User {
 
 pub(crate) const MASTERS: &str = "system:masters";
 const AUTHENTICATED: &str = "system:authenticated";
+const UNAUTHENTICATED: &str = "system:unauthenticated";
 
 impl User {
     /// One of our own controllers.
@@ -88,6 +89,21 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|v| v.to_str().ok())
 }
 
+/// What is said to who asks for groups and the like of nobody: all that was asked for, as Go shows it.
+fn without_user(groups: &[String], extra: &BTreeMap<String, Vec<String>>, uid: &str) -> String {
+    const OWN: &str = "authentication.k8s.io/v1";
+    let one = |kind: &str, name: &str, version: &str, path: &str| {
+        format!("{{{kind}  {name}  {version}  {path}}}")
+    };
+    let mut all: Vec<String> = groups.iter().map(|g| one("Group", g, "", "")).collect();
+    let extra = extra.iter().flat_map(|(k, values)| values.iter().map(move |v| (k, v)));
+    all.extend(extra.map(|(k, v)| one("UserExtra", v, OWN, k)));
+    if !uid.is_empty() {
+        all.push(one("UID", uid, OWN, ""));
+    }
+    format!("requested [{}] without impersonating a user", all.join(" "))
+}
+
 /// Becomes somebody else, if the caller asks to and may.
 ///
 /// # Errors
@@ -113,9 +129,7 @@ pub(crate) fn impersonate(plane: &Plane, user: User, headers: &HeaderMap) -> Res
         if groups.is_empty() && extra.is_empty() && uid.is_empty() {
             return Ok(user);
         }
-        return Err(Status::bad_request(
-            "requested impersonation of groups, a uid or extra fields without impersonating a user",
-        ));
+        return Err(Status::internal(&without_user(&groups, &extra, uid)));
     };
     let check = |group: &str, resource: &str, sub: &str, name: &str, namespace: &str| {
         let a = rbac::Attributes {
@@ -150,8 +164,12 @@ pub(crate) fn impersonate(plane: &Plane, user: User, headers: &HeaderMap) -> Res
     if !uid.is_empty() {
         check("authentication.k8s.io", "uids", "", uid, "")?;
     }
-    if name != "system:anonymous" && !all.iter().any(|g| g == AUTHENTICATED) {
-        all.push(AUTHENTICATED.to_owned());
+    let has = |g: &str| all.iter().any(|x| x == g);
+    match name {
+        "system:anonymous" if !has(UNAUTHENTICATED) => all.push(UNAUTHENTICATED.to_owned()),
+        "system:anonymous" => {}
+        _ if has(AUTHENTICATED) || has(UNAUTHENTICATED) => {}
+        _ => all.push(AUTHENTICATED.to_owned()),
     }
     Ok(User { name: name.to_owned(), uid: uid.to_owned(), groups: all, extra })
 }

@@ -29,9 +29,9 @@ use tokio_util::sync::CancellationToken;
 use super::get;
 use super::request::{Query, Target};
 use super::response::{self, Body, Response};
-use super::status::Status;
+use super::status::{FieldError, Status};
 use crate::plane::Plane;
-use crate::registry::meta;
+use crate::registry::{meta, schema};
 
 /// Until the endpoint has been reached.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -47,16 +47,11 @@ const DEFAULT_PORT: u64 = 10250;
 /// Which cloudcore answers for a node that nobody can dial.
 const SERVED_BY: &str = "/metadata/annotations/cloudcore";
 
-/// Parameters of a log that a kubelet knows by the same name.
-const LOG: [&str; 8] = [
-    "follow",
-    "previous",
-    "sinceSeconds",
-    "sinceTime",
-    "timestamps",
-    "tailLines",
-    "limitBytes",
-    "stream",
+/// Parameters of a log that are numbers, and what each must be.
+const LOG_NUMBERS: [(&str, i64, &str); 3] = [
+    ("tailLines", 0, "must be greater than or equal to 0"),
+    ("limitBytes", 1, "must be greater than 0"),
+    ("sinceSeconds", 1, "must be greater than 0"),
 ];
 
 /// Headers of a switch of protocols, and nothing else.
@@ -115,37 +110,68 @@ fn container(pod: &Value, asked: &str) -> Result<String, Status> {
             }
         };
     }
-    if let [only] = main.as_slice() {
-        return Ok(only.clone());
+    match main.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => {
+            Err(Status::bad_request(format!("a container name must be specified for pod {name}")))
+        }
+        _ => {
+            let all = [init, main, ephemeral].concat().join(" ");
+            Err(Status::bad_request(format!(
+                "a container name must be specified for pod {name}, choose one of: [{all}]"
+            )))
+        }
     }
-    let mut why = format!(
-        "a container name must be specified for pod {name}, choose one of: [{}]",
-        main.join(" ")
-    );
-    if !init.is_empty() {
-        why.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
+}
+
+/// What is asked for of a log, as the kubelet is asked for it. Pure.
+///
+/// <https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/>
+fn log_options(pod: &str, query: &Query) -> Result<Vec<(&'static str, String)>, Status> {
+    let mut pairs = Vec::new();
+    for switch in ["follow", "previous", "timestamps"] {
+        if query.flag(switch) {
+            pairs.push((switch, "true".to_owned()));
+        }
     }
-    if !ephemeral.is_empty() {
-        why.push_str(&format!(" or one of the ephemeral containers: [{}]", ephemeral.join(" ")));
+    let mut errors = Vec::new();
+    let since = query.get("sinceTime").map(|t| schema::time(t).map(|()| t)).transpose();
+    let since = since.map_err(|e| Status::bad_request(e.to_string()))?;
+    pairs.extend(since.map(|t| ("sinceTime", t.to_owned())));
+    for (name, least, why) in LOG_NUMBERS {
+        let Some(n) = query.number(name)? else { continue };
+        if name == "sinceSeconds" && since.is_some() {
+            let why = "at most one of `sinceTime` or `sinceSeconds` may be specified";
+            errors.push(FieldError::forbidden("", why));
+        } else if n < least {
+            errors.push(FieldError::invalid(name, &n.into(), why));
+        }
+        pairs.push((name, n.to_string()));
     }
-    Err(Status::bad_request(why))
+    if query.get("stream").is_some() {
+        errors.push(FieldError::forbidden("stream", "may not be specified"));
+    }
+    if errors.is_empty() {
+        Ok(pairs)
+    } else {
+        Err(Status::invalid("", "PodLogOptions", pod, &errors))
+    }
 }
 
 /// What the kubelet is asked for. Pure.
 fn path(pod: &Value, target: &Target, query: &Query) -> Result<String, Status> {
     let (namespace, name) = (&target.namespace, &target.name);
+    if target.subresource == "log" {
+        let pairs = log_options(name, query)?;
+        let container = container(pod, query.get("container").unwrap_or_default())?;
+        return Ok(with_query(&format!("/containerLogs/{namespace}/{name}/{container}"), &pairs));
+    }
     let mut pairs: Vec<(&str, String)> = Vec::new();
     if target.subresource == "portforward" {
         pairs.extend(query.all("ports").map(|p| ("port", p.to_owned())));
         return Ok(with_query(&format!("/portForward/{namespace}/{name}"), &pairs));
     }
     let container = container(pod, query.get("container").unwrap_or_default())?;
-    if target.subresource == "log" {
-        for key in LOG {
-            pairs.extend(query.get(key).map(|v| (key, v.to_owned())));
-        }
-        return Ok(with_query(&format!("/containerLogs/{namespace}/{name}/{container}"), &pairs));
-    }
     for (ours, theirs) in
         [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")]
     {
@@ -206,6 +232,10 @@ pub(crate) async fn relay(
     let pod = pod.value();
     let path = path(&pod, target, query)?;
     let node = meta::text(&pod, "/spec/nodeName").to_owned();
+    if node.is_empty() && target.subresource == "log" {
+        // There is no log, and that is no mistake.
+        return Ok(response::pieces(StatusCode::NO_CONTENT, "", []));
+    }
     if node.is_empty() {
         let name = &target.name;
         return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
@@ -406,8 +436,40 @@ mod tests {
         pod["spec"]["initContainers"] = json!([{"name": "i"}]);
         assert_eq!(
             container(&pod, "").unwrap_err().message,
-            "a container name must be specified for pod web, choose one of: [a b] or one of the init containers: [i]"
+            "a container name must be specified for pod web, choose one of: [i a b]"
         );
         assert_eq!(container(&pod, "i").unwrap(), "i");
+    }
+
+    // https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/ (log), and what a
+    // kube-apiserver 1.33 says.
+    #[test]
+    fn what_is_asked_for_of_a_log_is_checked_before_the_node_is_asked() {
+        let said = |query: &str| {
+            path(&pod(), &target("log"), &Query::parse(query)).map_err(|e| (e.code, e.message))
+        };
+        let invalid = |why: &str| Err((422, format!("PodLogOptions \"web\" is invalid: {why}")));
+        assert_eq!(
+            said("tailLines=-1"),
+            invalid("tailLines: Invalid value: -1: must be greater than or equal to 0")
+        );
+        assert_eq!(
+            said("sinceSeconds=0"),
+            invalid("sinceSeconds: Invalid value: 0: must be greater than 0")
+        );
+        assert_eq!(
+            said("limitBytes=0"),
+            invalid("limitBytes: Invalid value: 0: must be greater than 0")
+        );
+        assert_eq!(
+            said("sinceSeconds=1&sinceTime=2020-01-01T00:00:00Z"),
+            invalid(": Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified")
+        );
+        assert_eq!(said("tailLines=x").unwrap_err().0, 400);
+        assert_eq!(said("sinceTime=x").unwrap_err().0, 400);
+        assert_eq!(
+            said("previous=true&tailLines=0&follow=false"),
+            Ok("/containerLogs/shop/web/main?previous=true&tailLines=0".to_owned())
+        );
     }
 }

@@ -15,11 +15,11 @@ use super::json::Parsed;
 use super::status::{FieldError, Status};
 use super::update::modify;
 use crate::plane::Plane;
-use crate::registry::{Part, Resource, strategic};
+use crate::registry::{Part, Resource, meta, strategic};
 
 const JSON: &str = "application/json-patch+json";
 const MERGE: &str = "application/merge-patch+json";
-const STRATEGIC: &str = "application/strategic-merge-patch+json";
+pub(crate) const STRATEGIC: &str = "application/strategic-merge-patch+json";
 const APPLY: &str = "application/apply-patch+yaml";
 /// Steps of a JSON patch at most, as in Kubernetes.
 const STEPS: usize = 10_000;
@@ -61,34 +61,48 @@ pub(crate) async fn patch(
     let (patch, duplicates) = read(resource, content_type, body)?;
     let warnings = parking_lot::Mutex::new(Vec::new());
     let change = |old: &Value| {
-        let mut new = old.clone();
-        apply_to(&patch, &mut new, resource)?;
-        let shown = new.to_string();
-        let mut parsed = Parsed { value: new, duplicates: duplicates.clone() };
-        let found = body::object(resource, &mut parsed, options.validation).map_err(|e| {
-            // The reason alone: which kind it is, is known from the path.
-            let (_, why) = e.message.split_once(": ").unwrap_or(("", &e.message));
-            Status::patched_wrongly(&shown, why)
-        })?;
+        let (new, found) = patched(&patch, &duplicates, old, resource, options.validation)?;
         if options.validation == Validation::Warn {
             *warnings.lock() = found;
         }
-        if parsed.value["metadata"]["namespace"] != old["metadata"]["namespace"] {
-            return Err(Status::bad_request(
-                "the namespace of the provided object does not match the namespace sent on the request",
-            ));
-        }
-        if parsed.value["metadata"]["name"] != old["metadata"]["name"] {
-            return Err(Status::bad_request(format!(
-                "the name of the object ({}) does not match the name on the URL ({})",
-                parsed.value["metadata"]["name"].as_str().unwrap_or_default(),
-                at.1
-            )));
-        }
-        Ok(parsed.value)
+        Ok(new)
     };
     let outcome = modify(plane, user, resource, at, part, options, change).await?;
     Ok((outcome, false, warnings.into_inner()))
+}
+
+/// The object that a patch makes of another, and warnings.
+///
+/// # Errors
+/// When the patch does not fit, or what it makes is no object of the resource.
+pub(crate) fn patched(
+    patch: &Patch,
+    duplicates: &[String],
+    old: &Value,
+    resource: &Resource,
+    validation: Validation,
+) -> Result<(Value, Vec<String>), Status> {
+    let mut new = old.clone();
+    apply_to(patch, &mut new, resource)?;
+    let shown = new.to_string();
+    let mut parsed = Parsed { value: new, duplicates: duplicates.to_vec() };
+    let found = body::object(resource, &mut parsed, validation).map_err(|e| {
+        // The reason alone: which kind it is, is known from the path.
+        let (_, why) = e.message.split_once(": ").unwrap_or(("", &e.message));
+        Status::patched_wrongly(&shown, why)
+    })?;
+    if parsed.value["metadata"]["namespace"] != old["metadata"]["namespace"] {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    let (sent, name) = (meta::name(&parsed.value), meta::name(old));
+    if sent != name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({sent}) does not match the name on the URL ({name})"
+        )));
+    }
+    Ok((parsed.value, found))
 }
 
 /// The patch, and the keys that stood twice in it.
@@ -237,7 +251,7 @@ mod tests {
         assert_eq!(patched(step("test", "/data/a")), None);
     }
 
-    fn patched(mut object: Value, patch: Value) -> Result<Value, String> {
+    fn after(mut object: Value, patch: Value) -> Result<Value, String> {
         let patch: json_patch::Patch = serde_json::from_value(patch).unwrap();
         steps(&patch, &mut object).map(|()| object)
     }
@@ -246,14 +260,14 @@ mod tests {
     fn the_steps_of_a_patch_are_taken_in_order() {
         let patch = json!([{"op": "add", "path": "/a", "value": {"b": [1]}}, {"op": "copy", "from": "/a", "path": "/c"},
             {"op": "move", "from": "/c/b/0", "path": "/d"}, {"op": "test", "path": "/d", "value": 1}, {"op": "remove", "path": "/a"}]);
-        assert_eq!(patched(json!({}), patch), Ok(json!({"c": {"b": []}, "d": 1})));
+        assert_eq!(after(json!({}), patch), Ok(json!({"c": {"b": []}, "d": 1})));
     }
 
     #[test]
     fn copies_of_copies_end_at_a_limit() {
         let copy = json!({"op": "copy", "from": "/a", "path": "/a/-"});
         let steps: Vec<Value> = vec![copy; 40];
-        let e = patched(json!({"a": ["x".repeat(1000)]}), steps.into()).unwrap_err();
+        let e = after(json!({"a": ["x".repeat(1000)]}), steps.into()).unwrap_err();
         assert!(e.contains("bytes would be copied"), "{e}");
     }
 
@@ -266,8 +280,8 @@ mod tests {
         let end = "/a".repeat(50);
         let twice = json!([{"op": "copy", "from": "", "path": end}]);
         let deeper = json!([{"op": "copy", "from": "", "path": end}, {"op": "copy", "from": "", "path": end}]);
-        assert!(patched(chain.clone(), twice).is_ok());
-        let e = patched(chain, deeper).unwrap_err();
+        assert!(after(chain.clone(), twice).is_ok());
+        let e = after(chain, deeper).unwrap_err();
         assert!(e.contains("levels"), "{e}");
     }
 }

@@ -84,7 +84,9 @@ pub(crate) fn pieces(
 ) -> Response {
     let mut r = http::Response::new(Body::Full(pieces.into()));
     *r.status_mut() = code;
-    r.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if !content_type.is_empty() {
+        r.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
     r.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     r
 }

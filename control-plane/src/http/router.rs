@@ -20,7 +20,7 @@ use super::request::{Accept, Form, Query, Target, accept, target};
 use super::response::{self, Response};
 use super::status::Status;
 use super::table::{self, Include};
-use super::update::update;
+use super::update::{check_place, update};
 use super::{discovery, evict, get, kubelet, openapi, patch, subresource, swagger, watch};
 use crate::backup;
 use crate::plane::Plane;
@@ -453,20 +453,21 @@ impl Call<'_> {
         }
         let options = WriteOptions::read(&self.parts.method, self.query, &self.parts.headers)?;
         match sub.name {
-            "status" | "approval" | "finalize" => {
+            "status" | "approval" | "ephemeralcontainers" | "finalize" => {
                 self.part(resource, verb, accept, body, &options).await
             }
             "scale" => self.scale(resource, verb, body, &options).await,
             name => {
-                let parsed = body::parse(&self.parts.headers, body)?;
-                let said = crate::registry::meta::name(&parsed.value);
-                let kind = match name {
+                let kind = plane.registry.body(match name {
                     "binding" => "Binding",
                     "eviction" => "Eviction",
-                    _ => "",
-                };
-                if !kind.is_empty() && !said.is_empty() && said != t.name {
-                    let why = format!("name in URL does not match name in {kind} object");
+                    _ => "TokenRequest",
+                });
+                let mut parsed = body::parse_as(&kind, &self.parts.headers, body)?;
+                let warnings = body::object(&kind, &mut parsed, options.validation)?;
+                let said = crate::registry::meta::name(&parsed.value);
+                if name != "token" && !said.is_empty() && said != t.name {
+                    let why = format!("name in URL does not match name in {} object", kind.kind);
                     return Err(Status::bad_request(why));
                 }
                 let v = match name {
@@ -476,7 +477,9 @@ impl Call<'_> {
                     "eviction" => evict::evict(plane, user, at, &parsed.value, &options).await?,
                     _ => subresource::token(plane, user, at, &parsed.value)?,
                 };
-                Ok(response::value(StatusCode::CREATED, &v))
+                let mut r = response::value(StatusCode::CREATED, &v);
+                response::warn(&mut r, &warnings);
+                Ok(r)
             }
         }
     }
@@ -502,7 +505,11 @@ impl Call<'_> {
                 crate::controllers::namespace::finalize(self.plane, &t.name, &parsed.value).await?;
             return Ok(response::value(StatusCode::OK, &v));
         }
-        let part = if t.subresource == "approval" { Part::Approval } else { Part::Status };
+        let part = match t.subresource.as_str() {
+            "approval" => Part::Approval,
+            "ephemeralcontainers" => Part::Ephemeral,
+            _ => Part::Status,
+        };
         let (outcome, warnings) = if verb == "patch" {
             let (o, _, w) = patch::patch(
                 self.plane,
@@ -543,34 +550,37 @@ impl Call<'_> {
                 &subresource::scale_of(resource, &found.value()),
             ));
         }
-        let sent = if verb == "patch" {
-            body::parse_json(body)?
+        let (headers, kind) = (&self.parts.headers, self.plane.registry.body("Scale"));
+        let (warnings, o) = if verb == "patch" {
+            let content_type = headers.get(http::header::CONTENT_TYPE);
+            let content_type = content_type.and_then(|c| c.to_str().ok()).unwrap_or_default();
+            let strategic = content_type == patch::STRATEGIC && resource.custom.is_some();
+            let parent = if strategic { resource } else { &kind };
+            let (steps, duplicates) = patch::read(parent, content_type, body)?;
+            let change = |old: &Value| {
+                patch::patched(&steps, &duplicates, old, &kind, options.validation).map(|(v, _)| v)
+            };
+            (Vec::new(), self.rescale(resource, options, change).await?)
         } else {
-            body::parse(&self.parts.headers, body)?
+            let mut sent = body::parse_as(&kind, headers, body)?;
+            let warnings = body::object(&kind, &mut sent, options.validation)?;
+            check_place(&kind, at, &sent.value)?;
+            (warnings, self.rescale(resource, options, |_| Ok(sent.value.clone())).await?)
         };
-        let json_patch = self
-            .parts
-            .headers
-            .get(http::header::CONTENT_TYPE)
-            .is_some_and(|c| c.as_bytes().starts_with(b"application/json-patch"));
-        let change = |old: &Value| {
-            let mut new = old.clone();
-            if json_patch {
-                let steps: json_patch::Patch = serde_json::from_value(sent.value.clone())
-                    .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
-                json_patch::patch(&mut new, &steps)
-                    .map_err(|e| Status::bad_request(e.to_string()))?;
-            } else if verb == "patch" {
-                // A Scale has no lists: a strategic merge is a merge.
-                json_patch::merge(&mut new, &sent.value);
-            } else {
-                new = sent.value.clone();
-            }
-            Ok(new)
-        };
-        let o =
-            subresource::set_scale(self.plane, self.user, resource, at, options, change).await?;
-        Ok(response::value(StatusCode::OK, &subresource::scale_of(resource, &o.value(resource))))
+        let scale = subresource::scale_of(resource, &o.value(resource));
+        let mut r = response::value(StatusCode::OK, &scale);
+        response::warn(&mut r, &warnings);
+        Ok(r)
+    }
+
+    async fn rescale(
+        &self,
+        resource: &Resource,
+        options: &WriteOptions,
+        change: impl Fn(&Value) -> Result<Value, Status>,
+    ) -> Result<Outcome, Status> {
+        let at = (self.target.namespace.as_str(), self.target.name.as_str());
+        subresource::set_scale(self.plane, self.user, resource, at, options, change).await
     }
 
     fn object(

@@ -7,8 +7,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rustls_pki_types::CertificateSigningRequestDer;
 use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
 use serde_json::Value;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
@@ -46,6 +46,13 @@ pub(crate) fn der(csr: &Value) -> Result<CertificateSigningRequestDer<'static>, 
     let pem = STANDARD.decode(text(csr, "/spec/request")).map_err(|e| e.to_string())?;
     CertificateSigningRequestDer::from_pem_slice(&pem)
         .map_err(|_| "PEM block type must be CERTIFICATE REQUEST".to_owned())
+}
+
+/// Whether a value is base64 of PEM, which has certificates and nothing else in it.
+pub(crate) fn is_chain(certificate: &Value) -> bool {
+    let Ok(pem) = STANDARD.decode(certificate.as_str().unwrap_or_default()) else { return false };
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    pem.is_empty() || all.is_ok_and(|a| !a.is_empty())
 }
 
 /// Reads the subject and the names of a request.

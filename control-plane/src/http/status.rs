@@ -100,6 +100,12 @@ impl std::fmt::Display for FieldError {
     }
 }
 
+/// A list of a type as error texts show it.
+pub(crate) fn shown_typed(of: &str, list: &[Value]) -> String {
+    let all: Vec<String> = list.iter().map(Value::to_string).collect();
+    format!("[]{of}{{{}}}", all.join(", "))
+}
+
 /// Texts by name as error texts show them.
 pub(crate) fn shown_map(v: &Value) -> String {
     match v {
@@ -113,8 +119,7 @@ pub(crate) fn shown_map(v: &Value) -> String {
 
 /// A list of texts as error texts show it.
 pub(crate) fn shown_list(v: &Value) -> String {
-    let all: Vec<String> = v.as_array().into_iter().flatten().map(Value::to_string).collect();
-    format!("[]string{{{}}}", all.join(", "))
+    shown_typed("string", v.as_array().map_or(&[][..], Vec::as_slice))
 }
 
 /// A number or a text as error texts show a field that may be either.
@@ -154,6 +159,7 @@ pub(crate) fn shown_selector(v: &Value) -> String {
 fn shown(v: &Value) -> String {
     match v {
         Value::Null => "null".to_owned(),
+        Value::Array(a) if a.iter().all(Value::is_string) => shown_typed("string", a),
         v => v.to_string(),
     }
 }

@@ -113,6 +113,15 @@ pub(crate) fn token(
     at: (&str, &str),
     request: &Value,
 ) -> Result<Value, Status> {
+    for (field, sent, real) in
+        [("name", meta::name(request), at.1), ("namespace", meta::namespace(request), at.0)]
+    {
+        if !sent.is_empty() && sent != real {
+            let why = format!("must match the service account {field} if specified");
+            let e = FieldError::invalid(format!("metadata.{field}"), &json!(sent), &why);
+            return Err(Status::invalid("authentication.k8s.io", "TokenRequest", at.1, &[e]));
+        }
+    }
     let accounts = plane.registry.builtin("", "serviceaccounts");
     let account = get::find(plane, &accounts, at.0, at.1)?.value();
     restriction::check(plane, user, &accounts, at, Write::Token(request))?;
@@ -166,26 +175,19 @@ fn bound_object(plane: &Plane, at: (&str, &str), spec: &Value) -> Result<Option<
     let Some(r) = spec.get("boundObjectRef").filter(|r| r.is_object()) else { return Ok(None) };
     let of = |f: &str| r[f].as_str().unwrap_or_default().to_owned();
     let (kind, name, uid) = (of("kind"), of("name"), of("uid"));
-    let plural = match kind.as_str() {
-        "Pod" => "pods",
-        "Secret" => "secrets",
-        "Node" => "nodes",
+    let api_version = of("apiVersion");
+    let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
+    let plural = match (group, kind.as_str()) {
+        ("", "Pod") => "pods",
+        ("", "Secret") => "secrets",
+        ("", "Node") => "nodes",
         _ => {
-            return Err(Status::bad_request(format!(
-                "cannot bind token for serviceaccount \"{}\" to object type {}",
-                at.1,
-                of("apiVersion")
-            )));
+            let full = format!("{group}/{version}, Kind={kind}");
+            return Err(Status::bad_request(format!("cannot bind token to object of type {full}")));
         }
     };
     let resource = plane.registry.builtin("", plural);
     let found = get::find(plane, &resource, at.0, &name)?.value();
-    if !uid.is_empty() && uid != meta::uid(&found) {
-        let why = format!(
-            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
-        );
-        return Err(Status::conflict(resource.group_resource(), &name, &why));
-    }
     if kind == "Pod" {
         let account = meta::text(&found, "/spec/serviceAccountName");
         if account != at.1 {
@@ -194,6 +196,13 @@ fn bound_object(plane: &Plane, at: (&str, &str), spec: &Value) -> Result<Option<
                 at.1
             )));
         }
+    }
+    if !uid.is_empty() && uid != meta::uid(&found) {
+        let why = format!(
+            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+        );
+        let whole = super::status::GroupResource { group: "", resource: &kind };
+        return Err(Status::conflict(whole, &name, &why));
     }
     let node = Some(meta::text(&found, "/spec/nodeName"))
         .filter(|n| kind == "Pod" && !n.is_empty())
@@ -217,13 +226,16 @@ pub(crate) fn review(
     mut object: Value,
 ) -> Result<Value, Status> {
     let spec = object["spec"].clone();
+    if resource.group == "authorization.k8s.io" {
+        check_review(resource, namespace, &object)?;
+    }
     let status = match resource.kind.as_str() {
         "SelfSubjectReview" => json!({"userInfo": user.to_value()}),
         "TokenReview" if meta::text(&spec, "/token").is_empty() => {
             return Err(Status::bad_request("token is required for TokenReview in authentication"));
         }
         "TokenReview" => token_review(plane, &spec),
-        "SelfSubjectAccessReview" => access(plane, user, resource, &spec)?,
+        "SelfSubjectAccessReview" => access(plane, user, &spec),
         "SelfSubjectRulesReview" => rules(plane, user, &spec),
         _ => {
             let asked = User {
@@ -238,26 +250,7 @@ pub(crate) fn review(
                     .collect(),
                 ..User::default()
             };
-            if asked.name.is_empty() && asked.groups.is_empty() {
-                let e = FieldError::invalid(
-                    "spec.user",
-                    &json!(""),
-                    "at least one of user or group must be specified",
-                );
-                return Err(Status::invalid(&resource.group, "", "", &[e]));
-            }
-            if resource.kind == "LocalSubjectAccessReview"
-                && meta::text(&spec, "/resourceAttributes/namespace") != namespace
-            {
-                let value = &spec["resourceAttributes"]["namespace"];
-                let e = FieldError::invalid(
-                    "spec.resourceAttributes.namespace",
-                    value,
-                    "must match metadata.namespace",
-                );
-                return Err(Status::invalid(&resource.group, "", "", &[e]));
-            }
-            access(plane, &asked, resource, &spec)?
+            access(plane, &asked, &spec)
         }
     };
     meta::metadata(&mut object).insert("creationTimestamp".into(), Value::Null);
@@ -286,14 +279,87 @@ fn token_review(plane: &Plane, spec: &Value) -> Value {
     }
 }
 
-fn access(plane: &Plane, user: &User, resource: &Resource, spec: &Value) -> Result<Value, Status> {
+/// Whether a review of what somebody may do is one.
+///
+/// # Errors
+/// `Invalid`, without a kind, as Kubernetes has it.
+fn check_review(resource: &Resource, namespace: &str, object: &Value) -> Result<(), Status> {
+    if resource.kind == "SelfSubjectRulesReview" {
+        return match meta::text(object, "/spec/namespace") {
+            "" => Err(Status::bad_request("no namespace on request")),
+            _ => Ok(()),
+        };
+    }
+    let (spec, local) = (&object["spec"], resource.kind == "LocalSubjectAccessReview");
+    let (r, n) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
+    let mut errors = Vec::new();
+    if r.is_object() && n.is_object() {
+        let why = "cannot be specified in combination with resourceAttributes";
+        let at = "spec.nonResourceAttributes";
+        errors.push(FieldError::invalid_shown(at, &shown_path(n), why));
+    } else if !r.is_object() && !n.is_object() {
+        let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+        errors.push(FieldError::invalid("spec.resourceAttributes", &json!("null"), why));
+    }
+    let named = !meta::text(spec, "/user").is_empty();
+    let grouped = spec["groups"].as_array().is_some_and(|g| !g.is_empty());
+    if resource.kind != "SelfSubjectAccessReview" && !named && !grouped {
+        let why = "at least one of user or group must be specified";
+        errors.push(FieldError::invalid("spec.user", &json!(""), why));
+    }
+    for field in ["fieldSelector", "labelSelector"] {
+        review_selector(&r[field], &format!("spec.resourceAttributes.{field}"), &mut errors);
+    }
+    let own = meta::namespace(object);
+    if local && r.is_object() && meta::text(r, "/namespace") != own {
+        let at = "spec.resourceAttributes.namespace";
+        let value = json!(meta::text(r, "/namespace"));
+        errors.push(FieldError::invalid(at, &value, "must match metadata.namespace"));
+    }
+    if local && n.is_object() {
+        let why = "disallowed on this kind of request";
+        let at = "spec.nonResourceAttributes";
+        errors.push(FieldError::invalid_shown(at, &shown_path(n), why));
+    }
+    if !errors.is_empty() {
+        return Err(Status::invalid(&resource.group, "", "", &errors));
+    }
+    if local && own != namespace {
+        return Err(Status::bad_request(format!(
+            "spec.resourceAttributes.namespace must match namespace: {namespace}"
+        )));
+    }
+    Ok(())
+}
+
+/// What is wrong with the selector of a review.
+fn review_selector(selector: &Value, at: &str, errors: &mut Vec<FieldError>) {
+    if !selector.is_object() {
+        return;
+    }
+    let requirements = selector["requirements"].as_array().map_or(0, Vec::len);
+    match (!meta::text(selector, "/rawSelector").is_empty(), requirements) {
+        (true, 1..) => {
+            let why = "may not specified at the same time as requirements";
+            let at = format!("{at}.rawSelector");
+            errors.push(FieldError::invalid(at, &selector["rawSelector"], why));
+        }
+        (false, 0) => {
+            let why = format!("when {at} is specified, requirements or rawSelector is required");
+            errors.push(FieldError::required(format!("{at}.requirements"), &why));
+        }
+        _ => {}
+    }
+}
+
+/// A path and a verb as error texts show them.
+fn shown_path(n: &Value) -> String {
+    json!({"path": meta::text(n, "/path"), "verb": meta::text(n, "/verb")}).to_string()
+}
+
+fn access(plane: &Plane, user: &User, spec: &Value) -> Value {
     let r = &spec["resourceAttributes"];
     let n = &spec["nonResourceAttributes"];
-    if r.is_object() == n.is_object() {
-        let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-        let e = FieldError::invalid("spec.resourceAttributes", &json!("null"), why);
-        return Err(Status::invalid(&resource.group, "", "", &[e]));
-    }
     let of = |v: &'_ Value, f: &str| v[f].as_str().unwrap_or_default().to_owned();
     let (verb, group, res, sub) = (
         of(if r.is_object() { r } else { n }, "verb"),
@@ -317,7 +383,7 @@ fn access(plane: &Plane, user: &User, resource: &Resource, spec: &Value) -> Resu
     if !verdict.reason.is_empty() {
         status["reason"] = verdict.reason.into();
     }
-    Ok(status)
+    status
 }
 
 /// The one value that a review's field selector allows for a field.
@@ -399,6 +465,15 @@ pub(crate) async fn set_scale(
                 "must be greater than or equal to 0",
             );
             return Err(Status::invalid("autoscaling", "Scale", at.1, &[e]));
+        }
+        let (uid, have) = (meta::uid(&scale), meta::uid(old));
+        if !uid.is_empty() && uid != have {
+            let resource = format!("{}/scale", resource.plural);
+            let whole = super::status::GroupResource { group: "apps", resource: &resource };
+            let why = format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {have}"
+            );
+            return Err(Status::conflict(whole, at.1, &why));
         }
         let mut new = old.clone();
         let mut place = &mut new;

@@ -32,22 +32,7 @@ pub(crate) async fn update(
     options: &WriteOptions,
 ) -> Result<(Outcome, bool), Status> {
     let (namespace, name) = at;
-    let sent = meta::name(&object);
-    if sent != name {
-        return Err(Status::bad_request(if sent.is_empty() {
-            format!(
-                "the name of the object ({name} based on URL) was undeterminable: name must be provided"
-            )
-        } else {
-            format!("the name of the object ({sent}) does not match the name on the URL ({name})")
-        }));
-    }
-    let own = meta::namespace(&object);
-    if resource.namespaced && !own.is_empty() && own != namespace {
-        return Err(Status::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
-    }
+    check_place(resource, at, &object)?;
     let revision = meta::text(&object, "/metadata/resourceVersion").to_owned();
     if !revision.is_empty()
         && let Err(why) = revision.parse::<u64>()
@@ -77,6 +62,34 @@ pub(crate) async fn update(
     }
     let f = |_: &Value| Ok(object.clone());
     modify(plane, user, resource, at, part, options, f).await.map(|o| (o, false))
+}
+
+/// Whether an object says the name and the namespace under which it was sent.
+///
+/// # Errors
+/// When it does not.
+pub(crate) fn check_place(
+    resource: &Resource,
+    (namespace, name): (&str, &str),
+    object: &Value,
+) -> Result<(), Status> {
+    let sent = meta::name(object);
+    if sent != name {
+        return Err(Status::bad_request(if sent.is_empty() {
+            format!(
+                "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+            )
+        } else {
+            format!("the name of the object ({sent}) does not match the name on the URL ({name})")
+        }));
+    }
+    let own = meta::namespace(object);
+    if resource.namespaced && !own.is_empty() && own != namespace {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    Ok(())
 }
 
 fn creates_on_update(resource: &Resource) -> bool {

@@ -61,7 +61,7 @@ pub(crate) static CSR: Strategy = Strategy {
                 }
             }
             // The request is what it was.
-            Part::Main => {
+            Part::Main | Part::Ephemeral => {
                 keep(new, Some(old), "spec");
                 keep(new, Some(old), "status");
                 return;
@@ -110,16 +110,7 @@ fn validate_new(new: &Value, errors: &mut Vec<FieldError>) {
             errors.push(FieldError::duplicate(format!("spec.usages[{i}]"), usage));
         }
     }
-    let signer = spec["signerName"].as_str().unwrap_or_default();
-    if signer.is_empty() {
-        errors.push(FieldError::required("spec.signerName", ""));
-    } else if !is_signer_name(signer) {
-        errors.push(FieldError::invalid(
-            "spec.signerName",
-            &spec["signerName"],
-            "must be a fully qualified domain and path of the form 'example.com/signer-name'",
-        ));
-    }
+    validate_signer(spec["signerName"].as_str().unwrap_or_default(), errors);
     if spec["expirationSeconds"].as_i64().is_some_and(|n| n < 600) {
         errors.push(FieldError::invalid(
             "spec.expirationSeconds",
@@ -129,13 +120,40 @@ fn validate_new(new: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn is_signer_name(signer: &str) -> bool {
-    signer.split_once('/').is_some_and(|(domain, path)| {
-        domain.contains('.')
-            && names::dns_subdomain(domain).is_ok()
-            && !path.is_empty()
-            && path.split('/').all(|p| names::dns_subdomain(p).is_ok())
-    })
+/// The name of a signer: a domain and a path.
+fn validate_signer(signer: &str, errors: &mut Vec<FieldError>) {
+    const LEGACY: &str = "kubernetes.io/legacy-unknown";
+    let at = "spec.signerName";
+    let mut bad = |value: &str, why: &str| {
+        errors.push(FieldError::invalid(at, &json!(value), why));
+    };
+    if signer == LEGACY {
+        return bad(signer, "the legacy signerName is not allowed via this API version");
+    }
+    if signer.is_empty() {
+        return errors.push(FieldError::required(at, ""));
+    }
+    let (domain, path) = match signer.split_once('/') {
+        Some((domain, path)) if !path.contains('/') => (domain, path),
+        _ => {
+            let why =
+                "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+            return bad(signer, why);
+        }
+    };
+    let wrong = |part: &str, form: fn(&str) -> Result<(), String>| {
+        let found = part.split('.').find_map(|l| form(l).err().map(|e| (l.to_owned(), e)));
+        found.map(|(label, e)| format!("validating label {label:?}: {e}"))
+    };
+    if let Some(why) = wrong(domain, names::dns_label) {
+        bad(domain, &why);
+    }
+    if !domain.contains('.') {
+        bad(domain, "should be a domain with at least two segments separated by dots");
+    }
+    if let Some(why) = wrong(path, names::dns_subdomain) {
+        bad(path, &why);
+    }
 }
 
 fn validate_change(new: &Value, old: &Value, part: Part, errors: &mut Vec<FieldError>) {
@@ -146,6 +164,9 @@ fn validate_change(new: &Value, old: &Value, part: Part, errors: &mut Vec<FieldE
             "status.certificate",
             "updates may not modify existing certificate content",
         ));
+    } else if part == Part::Status && now != before && !signing::is_chain(now) {
+        let why = "must contain at least one CERTIFICATE PEM block";
+        errors.push(FieldError::invalid("status.certificate", &json!("<certificate data>"), why));
     }
     let has = |v: &Value, kind: &str| meta::condition(v, kind).is_some();
     for kind in ["Approved", "Denied", "Failed"] {
@@ -162,14 +183,8 @@ fn validate_change(new: &Value, old: &Value, part: Part, errors: &mut Vec<FieldE
             ));
         }
     }
-    if has(new, "Approved") && has(new, "Denied") {
-        errors.push(FieldError::invalid(
-            "status.conditions",
-            &json!("Denied"),
-            "Approved and Denied conditions are mutually exclusive",
-        ));
-    }
-    for (i, c) in new["status"]["conditions"].as_array().into_iter().flatten().enumerate() {
+    let all = new["status"]["conditions"].as_array().map_or(&[][..], Vec::as_slice);
+    for (i, c) in all.iter().enumerate() {
         let at = |f: &str| format!("status.conditions[{i}].{f}");
         let kind = c["type"].as_str().unwrap_or_default();
         if kind.is_empty() {
@@ -181,7 +196,24 @@ fn validate_change(new: &Value, old: &Value, part: Part, errors: &mut Vec<FieldE
             "Approved" | "Denied" | "Failed" if status != "True" => {
                 errors.push(FieldError::unsupported(at("status"), &c["status"], &["True"]));
             }
+            _ if !matches!(status, "True" | "False" | "Unknown") => {
+                let known = ["False", "True", "Unknown"];
+                errors.push(FieldError::unsupported(at("status"), &c["status"], &known));
+            }
             _ => {}
+        }
+        let before = &all[..i];
+        let other = match kind {
+            "Approved" => "Denied",
+            "Denied" => "Approved",
+            _ => "",
+        };
+        if !other.is_empty() && before.iter().any(|b| b["type"] == other) {
+            let why = "Approved and Denied conditions are mutually exclusive";
+            errors.push(FieldError::invalid(at("type"), &c["type"], why));
+        }
+        if before.iter().any(|b| b["type"] == c["type"]) {
+            errors.push(FieldError::duplicate(at("type"), &c["type"]));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Checks of the smaller kinds: values out of a list, addresses, ports.
 //!
-//! Owns: what Kubernetes refuses in services, endpoints, storage and the like. Called by: the kinds'
+//! Owns: what Kubernetes refuses in services, claims, volumes and the like. Called by: the kinds'
 //! own validation.
 //!
 //! <https://kubernetes.io/docs/reference/kubernetes-api/>
@@ -81,13 +81,6 @@ pub(crate) fn revision(new: &Value, errors: &mut Errors) {
     if new["revision"].as_i64().is_some_and(|n| n < 0) {
         let why = "must be greater than or equal to 0";
         errors.push(FieldError::invalid("revision", &new["revision"], why));
-    }
-}
-
-/// An address. One of this machine alone is allowed: all may run on one.
-fn ip(v: &Value, at: &str, errors: &mut Errors) {
-    if v.as_str().unwrap_or_default().parse::<IpAddr>().is_err() {
-        errors.push(FieldError::invalid(at, v, IP));
     }
 }
 
@@ -185,99 +178,6 @@ pub(crate) fn service(spec: &Value, errors: &mut Errors) {
         && let Err(e) = names::dns_subdomain(name.trim_end_matches('.'))
     {
         errors.push(FieldError::invalid("spec.externalName", &spec["externalName"], &e));
-    }
-}
-
-/// The addresses and ports of endpoints.
-pub(crate) fn endpoints(new: &Value, errors: &mut Errors) {
-    for (i, s) in each(new, "subsets") {
-        let at = format!("subsets[{i}]");
-        let has = |f: &str| s[f].as_array().is_some_and(|a| !a.is_empty());
-        if !has("addresses") && !has("notReadyAddresses") {
-            let why = "must specify `addresses` or `notReadyAddresses`";
-            errors.push(FieldError::required(at.clone(), why));
-        }
-        for field in ["addresses", "notReadyAddresses"] {
-            for (k, a) in each(s, field) {
-                ip(&a["ip"], &format!("{at}.{field}[{k}].ip"), errors);
-            }
-        }
-        let several = s["ports"].as_array().is_some_and(|p| p.len() > 1);
-        for (k, p) in each(s, "ports") {
-            let at = format!("{at}.ports[{k}]");
-            let name = p["name"].as_str().unwrap_or_default();
-            if several && name.is_empty() {
-                errors.push(FieldError::required(format!("{at}.name"), ""));
-            } else if !name.is_empty()
-                && let Err(e) = names::dns_label(name)
-            {
-                errors.push(FieldError::invalid(format!("{at}.name"), &p["name"], &e));
-            }
-            if !p["port"].as_i64().is_some_and(|n| (1..=65535).contains(&n)) {
-                errors.push(FieldError::invalid(format!("{at}.port"), &p["port"], PORT));
-            }
-            one_of(&p["protocol"], &format!("{at}.protocol"), &["SCTP", "TCP", "UDP"], errors);
-        }
-    }
-}
-
-/// The addresses and ports of an endpoint slice.
-pub(crate) fn endpoint_slice(new: &Value, errors: &mut Errors) {
-    let mut seen = Vec::new();
-    for (i, p) in each(new, "ports") {
-        let at = format!("ports[{i}]");
-        let name = p["name"].as_str().unwrap_or_default();
-        if !name.is_empty()
-            && let Err(e) = names::dns_label(name)
-        {
-            errors.push(FieldError::invalid(format!("{at}.name"), &p["name"], &e));
-        }
-        if seen.contains(&name) {
-            errors.push(FieldError::duplicate(format!("{at}.name"), &json!(name)));
-        }
-        seen.push(name);
-        one_of(&p["protocol"], &format!("{at}.protocol"), &["SCTP", "TCP", "UDP"], errors);
-    }
-    for (i, e) in each(new, "endpoints") {
-        let at = format!("endpoints[{i}].addresses");
-        let count = e["addresses"].as_array().map_or(0, Vec::len);
-        if count == 0 {
-            errors.push(FieldError::required(at.clone(), "must contain at least 1 address"));
-        }
-        let host = e["hostname"].as_str().unwrap_or_default();
-        if !host.is_empty()
-            && let Err(why) = names::dns_label(host)
-        {
-            let at = format!("endpoints[{i}].hostname");
-            errors.push(FieldError::invalid(at, &e["hostname"], &why));
-        }
-        let node = e["nodeName"].as_str().unwrap_or_default();
-        if !node.is_empty()
-            && let Err(why) = names::dns_subdomain(node)
-        {
-            let at = format!("endpoints[{i}].nodeName");
-            errors.push(FieldError::invalid(at, &e["nodeName"], &why));
-        }
-        for (k, a) in each(e, "addresses") {
-            let family = match (new["addressType"].as_str(), a.as_str().map(str::parse)) {
-                (Some("IPv4"), Some(Ok(IpAddr::V6(_)))) => Some("must be an IPv4 address"),
-                (Some("IPv6"), Some(Ok(IpAddr::V4(_)))) => Some("must be an IPv6 address"),
-                _ => None,
-            };
-            if let Some(why) = family {
-                errors.push(FieldError::invalid(at.as_str(), a, why));
-                continue;
-            }
-            let at = format!("{at}[{k}]");
-            match new["addressType"].as_str() {
-                Some("IPv4" | "IPv6") => ip(a, &at, errors),
-                _ => {
-                    if let Err(e) = names::dns_subdomain(a.as_str().unwrap_or_default()) {
-                        errors.push(FieldError::invalid(at, a, &e));
-                    }
-                }
-            }
-        }
     }
 }
 
@@ -385,41 +285,6 @@ pub(crate) fn volume(spec: &Value, errors: &mut Errors) {
     }
 }
 
-/// A volume's attachment to a node.
-pub(crate) fn attachment(spec: &Value, errors: &mut Errors) {
-    let text = |f: &str| spec[f].as_str().unwrap_or_default();
-    if text("attacher").is_empty() {
-        errors.push(FieldError::required("spec.attacher", ""));
-    }
-    let source = &spec["source"];
-    let named = source["persistentVolumeName"].as_str().is_some_and(|s| !s.is_empty());
-    if named == source["inlineVolumeSpec"].is_object() {
-        let why = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
-        errors.push(FieldError::required("spec.source", why));
-    }
-    if let Err(e) = names::dns_subdomain(text("nodeName")) {
-        errors.push(FieldError::invalid("spec.nodeName", &json!(text("nodeName")), &e));
-    }
-}
-
-/// The drivers of a node.
-pub(crate) fn drivers(spec: &Value, errors: &mut Errors) {
-    let mut seen = Vec::new();
-    for (i, d) in each(spec, "drivers") {
-        let at = format!("spec.drivers[{i}]");
-        let name = d["name"].as_str().unwrap_or_default();
-        if name.is_empty() {
-            errors.push(FieldError::required(format!("{at}.name"), ""));
-        } else if seen.contains(&name) {
-            errors.push(FieldError::duplicate(format!("{at}.name"), &d["name"]));
-        }
-        seen.push(name);
-        if d["nodeID"].as_str().unwrap_or_default().is_empty() {
-            errors.push(FieldError::required(format!("{at}.nodeID"), ""));
-        }
-    }
-}
-
 /// What a secret of a known type must have in it.
 pub(crate) fn secret(new: &Value, errors: &mut Errors) {
     use base64::Engine as _;
@@ -479,22 +344,35 @@ pub(crate) fn node(new: &Value, errors: &mut Errors) {
     }
 }
 
-/// The subjects of a binding, beyond their kinds and names.
-pub(crate) fn subjects(new: &Value, errors: &mut Errors) {
-    for (i, s) in each(new, "subjects") {
-        let group = s["apiGroup"].as_str().unwrap_or_default();
-        let known = match s["kind"].as_str() {
-            Some("ServiceAccount") => "",
-            Some("User" | "Group") => "rbac.authorization.k8s.io",
-            _ => continue,
-        };
-        if group != known {
-            let at = format!("subjects[{i}].apiGroup");
-            errors.push(FieldError::unsupported(at, &json!(group), &[known]));
+/// Whom a binding names, beyond a name.
+pub(crate) fn subject(s: &Value, at: &str, namespace: &str, errors: &mut Errors) {
+    const RBAC: &str = "rbac.authorization.k8s.io";
+    let text = |f: &str| s[f].as_str().unwrap_or_default();
+    let known = match text("kind") {
+        "ServiceAccount" => "",
+        "User" | "Group" => RBAC,
+        kind => {
+            let known = ["ServiceAccount", "User", "Group"];
+            return errors.push(FieldError::unsupported(
+                format!("{at}.kind"),
+                &json!(kind),
+                &known,
+            ));
         }
+    };
+    let account = known.is_empty();
+    if account
+        && !text("name").is_empty()
+        && let Err(e) = names::dns_subdomain(text("name"))
+    {
+        errors.push(FieldError::invalid(format!("{at}.name"), &s["name"], &e));
     }
-    if meta::namespace(new).is_empty() && new["roleRef"]["kind"] == "Role" {
-        errors.push(FieldError::unsupported("roleRef.kind", &json!("Role"), &["ClusterRole"]));
+    if text("apiGroup") != known {
+        let group = json!(text("apiGroup"));
+        errors.push(FieldError::unsupported(format!("{at}.apiGroup"), &group, &[known]));
+    }
+    if account && namespace.is_empty() && text("namespace").is_empty() {
+        errors.push(FieldError::required(format!("{at}.namespace"), ""));
     }
 }
 
@@ -510,7 +388,7 @@ mod tests {
 
     // The fields are those of the reference named above; the words those of a kube-apiserver 1.33.
     #[test]
-    fn services_and_endpoints_have_ports_and_addresses_that_can_be() {
+    fn services_have_ports_and_addresses_that_can_be() {
         let service = |field: &str, v: Value| {
             let mut spec = json!({"type": "ClusterIP", "ports": [{"port": 80}]});
             spec[field] = v;
@@ -551,16 +429,6 @@ mod tests {
             assert_eq!(service(field, value), [format!("spec.{expected}")]);
         }
         assert!(service("clusterIP", json!("None")).is_empty());
-        assert_eq!(
-            found(endpoints, &json!({"subsets": [{}]})),
-            ["subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`"]
-        );
-        let slice = |addresses: Value| json!({"addressType": "IPv4", "endpoints": [{"addresses": addresses}]});
-        assert!(found(endpoint_slice, &slice(json!(["10.0.0.1"]))).is_empty());
-        assert_eq!(
-            found(endpoint_slice, &slice(json!([]))),
-            ["endpoints[0].addresses: Required value: must contain at least 1 address"]
-        );
     }
 
     fn claim_of_spec(v: &Value, errors: &mut Errors) {
@@ -587,12 +455,6 @@ mod tests {
             [
                 "spec.nfs: Forbidden: may not specify more than 1 volume type",
                 "spec.hostPath.path: Invalid value: \"../x\": must not contain '..'"
-            ]
-        );
-        assert_eq!(
-            found(attachment, &json!({"attacher": "a", "nodeName": "n"})),
-            [
-                "spec.source: Required value: must specify exactly one of inlineVolumeSpec and persistentVolumeName"
             ]
         );
     }

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Part, Strategy, checks, columns, meta, names};
+use super::{Part, Strategy, checks, columns, endpoints, meta, names};
 use crate::http::status::FieldError;
 
 /// A strategy that adds nothing; the others start from it.
@@ -187,20 +187,8 @@ pub(crate) static EVENT: Strategy = Strategy {
             default(o, field, Value::Null);
         }
     },
-    validate: |new, old, _, errors| {
-        if old.is_some() {
-            return;
-        }
-        let involved = meta::text(new, "/involvedObject/namespace");
-        let ns = meta::namespace(new);
-        let fits = if involved.is_empty() { ns == "default" } else { involved == ns };
-        if !fits {
-            errors.push(FieldError::invalid(
-                "involvedObject.namespace",
-                &json!(involved),
-                "does not match event.namespace",
-            ));
-        }
+    validate: |new, _, _, errors| {
+        validate_event(new, errors);
     },
     fields: &[
         "involvedObject.kind",
@@ -218,6 +206,47 @@ pub(crate) static EVENT: Strategy = Strategy {
     columns: &columns::EVENT,
     ..BASE
 };
+
+/// Events of the new kind say when they happened, who reports and what was done.
+fn validate_event(new: &Value, errors: &mut Vec<FieldError>) {
+    let text = |f: &str| new[f].as_str().unwrap_or_default();
+    let involved = meta::text(new, "/involvedObject/namespace");
+    let ns = meta::namespace(new);
+    let timed = !text("eventTime").is_empty();
+    let fits = match (involved, timed) {
+        ("", false) => ns == "default",
+        ("", true) => matches!(ns, "default" | "kube-system"),
+        (_, false) => involved == ns,
+        (_, true) => true,
+    };
+    if !fits {
+        let why = "does not match event.namespace";
+        errors.push(FieldError::invalid("involvedObject.namespace", &json!(involved), why));
+    }
+    if !timed {
+        return;
+    }
+    for (field, most) in [
+        ("reportingComponent", usize::MAX),
+        ("reportingInstance", 128),
+        ("action", 128),
+        ("reason", 128),
+        ("message", 1024),
+    ] {
+        if text(field).is_empty() && field != "message" {
+            errors.push(FieldError::required(field, ""));
+        }
+        if field == "reportingComponent"
+            && let Err(e) = names::label_key(text(field))
+        {
+            errors.push(FieldError::invalid(field, &json!(text(field)), &e));
+        }
+        if text(field).len() > most {
+            let why = format!("can have at most {most} characters");
+            errors.push(FieldError::invalid(field, &json!(""), &why));
+        }
+    }
+}
 
 pub(crate) static NAMESPACE: Strategy = Strategy {
     name: names::dns_label,
@@ -469,7 +498,7 @@ pub(crate) static ENDPOINTS: Strategy = Strategy {
             }
         }
     },
-    validate: |new, _, _, errors| checks::endpoints(new, errors),
+    validate: |new, old, _, errors| endpoints::endpoints(new, old, errors),
     columns: &columns::ENDPOINTS,
     ..BASE
 };

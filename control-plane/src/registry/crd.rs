@@ -9,10 +9,7 @@ use serde_json::{Value, json};
 
 use super::core::{BASE, default, list, object, split_status};
 use super::structural::Node;
-use super::{
-    Part, Resource, Snapshot, Strategy, Subresource, api_version, columns, crd_schema, meta, names,
-};
-use crate::http::status::FieldError;
+use super::{Resource, Snapshot, Strategy, Subresource, api_version, columns, crd_checks, meta};
 
 /// A served version of a custom kind.
 pub(crate) struct Served {
@@ -38,8 +35,10 @@ pub(crate) static DEFINITION: Strategy = Strategy {
         default(spec, "conversion", json!({"strategy": "None"}));
         let kind = spec["names"]["kind"].as_str().unwrap_or_default().to_owned();
         let accepted = object(spec, "names");
-        default(accepted, "singular", kind.to_lowercase());
-        default(accepted, "listKind", format!("{kind}List"));
+        if !kind.is_empty() {
+            default(accepted, "singular", kind.to_lowercase());
+            default(accepted, "listKind", format!("{kind}List"));
+        }
         for v in list(spec, "versions") {
             for c in list(v, "additionalPrinterColumns") {
                 if c.get("type").is_none() {
@@ -61,182 +60,11 @@ pub(crate) static DEFINITION: Strategy = Strategy {
             new["status"] = json!({"conditions": [], "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored});
         }
     },
-    validate,
+    validate: crd_checks::validate,
     generation: true,
     columns: &columns::CREATED,
     ..BASE
 };
-
-fn validate(new: &Value, old: Option<&Value>, part: Part, errors: &mut Vec<FieldError>) {
-    if part == Part::Status {
-        return;
-    }
-    let spec = &new["spec"];
-    let n = &spec["names"];
-    for (field, value) in [
-        ("spec.group", &spec["group"]),
-        ("spec.names.plural", &n["plural"]),
-        ("spec.names.kind", &n["kind"]),
-    ] {
-        if value.as_str().unwrap_or_default().is_empty() {
-            errors.push(FieldError::required(field, ""));
-        }
-    }
-    let expected = format!(
-        "{}.{}",
-        n["plural"].as_str().unwrap_or_default(),
-        spec["group"].as_str().unwrap_or_default()
-    );
-    if meta::name(new) != expected {
-        let why = "must be spec.names.plural+\".\"+spec.group";
-        errors.push(FieldError::invalid("metadata.name", &new["metadata"]["name"], why));
-    }
-    if let Err(e) = names::dns_1035_label(n["plural"].as_str().unwrap_or_default()) {
-        errors.push(FieldError::invalid("spec.names.plural", &n["plural"], &e));
-    }
-    validate_names(n, errors);
-    if spec["preserveUnknownFields"] == true {
-        let why = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
-        errors.push(FieldError::invalid("spec.preserveUnknownFields", &json!(true), why));
-    }
-    if spec["scope"].is_null() || spec["scope"] == "" {
-        errors.push(FieldError::required("spec.scope", ""));
-    } else if !matches!(spec["scope"].as_str(), Some("Namespaced" | "Cluster")) {
-        errors.push(FieldError::unsupported(
-            "spec.scope",
-            &spec["scope"],
-            &["Cluster", "Namespaced"],
-        ));
-    }
-    if spec["conversion"]["strategy"] != "None" {
-        errors.push(FieldError::unsupported(
-            "spec.conversion.strategy",
-            &spec["conversion"]["strategy"],
-            &["None"],
-        ));
-    }
-    validate_versions(new, errors);
-    if let Some(old) = old {
-        for field in ["scope", "group"] {
-            if old["spec"][field] != spec[field] {
-                errors.push(FieldError::invalid(
-                    format!("spec.{field}"),
-                    &spec[field],
-                    "field is immutable",
-                ));
-            }
-        }
-    }
-}
-
-/// The other names: labels of DNS, kinds in mixed case.
-fn validate_names(n: &Value, errors: &mut Vec<FieldError>) {
-    for field in ["singular", "kind", "listKind"] {
-        let value = n[field].as_str().unwrap_or_default();
-        let mixed = field != "singular";
-        let label = if mixed { value.to_lowercase() } else { value.to_owned() };
-        if let Err(e) = names::dns_1035_label(&label)
-            && !value.is_empty()
-        {
-            let but = "may have mixed case, but should otherwise match: ";
-            let why = if mixed { format!("{but}{e}") } else { e };
-            errors.push(FieldError::invalid(format!("spec.names.{field}"), &n[field], &why));
-        }
-    }
-    for field in ["shortNames", "categories"] {
-        for (i, name) in n[field].as_array().into_iter().flatten().enumerate() {
-            if let Err(e) = names::dns_1035_label(name.as_str().unwrap_or_default()) {
-                errors.push(FieldError::invalid(format!("spec.names.{field}[{i}]"), name, &e));
-            }
-        }
-    }
-    if !n["kind"].is_null() && n["kind"] == n["listKind"] {
-        let why = "kind and listKind may not be the same";
-        errors.push(FieldError::invalid("spec.names.listKind", &n["listKind"], why));
-    }
-}
-
-fn validate_versions(new: &Value, errors: &mut Vec<FieldError>) {
-    let versions = new["spec"]["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if versions.iter().filter(|v| v["storage"] == true).count() != 1 {
-        errors.push(FieldError::invalid(
-            "spec.versions",
-            &json!(versions.len()),
-            "must have exactly one version marked as storage version",
-        ));
-    }
-    // What all versions have in common is named once, as in Kubernetes.
-    let common = versions.iter().all(|v| v["schema"] == versions[0]["schema"]);
-    for (i, v) in versions.iter().enumerate() {
-        let at = format!("spec.versions[{i}]");
-        if let Err(e) = names::dns_1035_label(v["name"].as_str().unwrap_or_default()) {
-            errors.push(FieldError::invalid(format!("{at}.name"), &v["name"], &e));
-        }
-        if versions[..i].iter().any(|o| o["name"] == v["name"]) {
-            errors.push(FieldError::invalid(
-                "spec.versions",
-                &v["name"],
-                "must contain unique version names",
-            ));
-        }
-        let schema = &v["schema"]["openAPIV3Schema"];
-        if !schema.is_object() {
-            let at = format!("{at}.schema.openAPIV3Schema");
-            errors.push(FieldError::required(at, "schemas are required"));
-        } else if !common {
-            crd_schema::validate(schema, &format!("{at}.schema.openAPIV3Schema"), errors);
-        } else if i == 0 {
-            crd_schema::validate(schema, "spec.validation.openAPIV3Schema", errors);
-        }
-        validate_presentation(v, if versions.len() == 1 { "spec" } else { &at }, errors);
-    }
-    for (i, stored) in new["status"]["storedVersions"].as_array().into_iter().flatten().enumerate()
-    {
-        if !versions.iter().any(|v| v["name"] == *stored) {
-            let name = stored.as_str().unwrap_or_default();
-            let why = format!(
-                "missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {name} and removes {name} from status.storedVersions"
-            );
-            errors.push(FieldError::invalid(format!("status.storedVersions[{i}]"), stored, &why));
-        }
-    }
-}
-
-/// Columns and the paths of subresources.
-fn validate_presentation(version: &Value, at: &str, errors: &mut Vec<FieldError>) {
-    let simple = |path: &str| path.starts_with('.') && path.len() > 1;
-    let why = "must be a simple json path starting with .";
-    for (i, c) in version["additionalPrinterColumns"].as_array().into_iter().flatten().enumerate() {
-        let at = format!("{at}.additionalPrinterColumns[{i}]");
-        if c["name"].as_str().unwrap_or_default().is_empty() {
-            errors.push(FieldError::required(format!("{at}.name"), ""));
-        }
-        let types = ["boolean", "date", "integer", "number", "string"];
-        if !c["type"].as_str().is_some_and(|t| types.contains(&t)) {
-            let why = format!("must be one of {}", types.join(","));
-            errors.push(FieldError::invalid(format!("{at}.type"), &c["type"], &why));
-        }
-        match c["jsonPath"].as_str().unwrap_or_default() {
-            "" => errors.push(FieldError::required(format!("{at}.JSONPath"), "")),
-            p if simple(p) => {}
-            _ => errors.push(FieldError::invalid(format!("{at}.JSONPath"), &c["jsonPath"], why)),
-        }
-    }
-    let scale = &version["subresources"]["scale"];
-    for (field, root) in [("specReplicasPath", ".spec"), ("statusReplicasPath", ".status")] {
-        let at = format!("{at}.subresources.scale.{field}");
-        match scale[field].as_str().unwrap_or_default() {
-            _ if !scale.is_object() => {}
-            "" => errors.push(FieldError::required(at, "")),
-            p if !simple(p) => errors.push(FieldError::invalid(at, &scale[field], why)),
-            p if p.starts_with(&format!("{root}.")) => {}
-            _ => {
-                let why = format!("should be a json path under {root}");
-                errors.push(FieldError::invalid(at, &scale[field], &why));
-            }
-        }
-    }
-}
 
 /// Why a definition's names cannot be accepted: another one in the group has them.
 pub(crate) fn name_conflict(

@@ -11,7 +11,10 @@ mod checks;
 pub(crate) mod columns;
 pub(crate) mod core;
 pub(crate) mod crd;
+mod crd_checks;
 pub(crate) mod crd_schema;
+mod crd_structure;
+mod endpoints;
 pub(crate) mod meta;
 pub(crate) mod names;
 pub(crate) mod others;
@@ -26,6 +29,7 @@ pub(crate) mod rules;
 pub(crate) mod schedule;
 pub(crate) mod schema;
 pub(crate) mod selectors;
+mod storage;
 pub(crate) mod strategic;
 pub(crate) mod structural;
 mod table;
@@ -50,6 +54,8 @@ pub(crate) enum Part {
     Status,
     /// The conditions of a certificate signing request.
     Approval,
+    /// The containers that are added to a pod to look into it.
+    Ephemeral,
 }
 
 impl Part {
@@ -59,6 +65,7 @@ impl Part {
             Self::Main => "",
             Self::Status => "status",
             Self::Approval => "approval",
+            Self::Ephemeral => "ephemeralcontainers",
         }
     }
 }
@@ -241,6 +248,7 @@ impl Snapshot {
 /// The table of kinds; custom ones come and go.
 pub(crate) struct Registry {
     builtin: Vec<Arc<Resource>>,
+    bodies: Vec<Arc<Resource>>,
     current: RwLock<Arc<Snapshot>>,
 }
 
@@ -248,7 +256,7 @@ impl Registry {
     pub(crate) fn new() -> Self {
         let builtin = table::builtin();
         let current = RwLock::new(Arc::new(Snapshot::new(builtin.clone())));
-        Self { builtin, current }
+        Self { builtin, bodies: table::bodies(), current }
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
@@ -260,6 +268,12 @@ impl Registry {
         let mut all = self.builtin.clone();
         all.extend(custom);
         *self.current.write() = Arc::new(Snapshot::new(all));
+    }
+
+    /// A kind that a subresource takes as its body, which our own code names.
+    pub(crate) fn body(&self, kind: &str) -> Arc<Resource> {
+        let found = self.bodies.iter().find(|r| r.kind == kind);
+        found.map_or_else(|| Arc::clone(&self.bodies[0]), Arc::clone)
     }
 
     /// A built-in kind that our own code names.

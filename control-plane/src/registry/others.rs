@@ -5,8 +5,10 @@
 use serde_json::{Value, json};
 
 use super::core::{BASE, default, list, object, split_status};
-use super::{Part, Strategy, checks, columns, meta, names};
+use super::{Part, Strategy, checks, columns, endpoints, meta, names};
 use crate::http::status::{FieldError, shown_list};
+
+const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// Kinds that are only ever created and answered.
 pub(crate) static PLAIN: Strategy = Strategy { ..BASE };
@@ -20,7 +22,14 @@ pub(crate) static LEASE: Strategy = Strategy {
                 "must be greater than 0",
             ));
         }
-        checks::not_negative(&new["spec"], "spec", &["leaseTransitions"], errors);
+        let spec = &new["spec"];
+        checks::not_negative(spec, "spec", &["leaseTransitions"], errors);
+        let strategy = spec["strategy"].as_str().unwrap_or_default();
+        let holder = spec["preferredHolder"].as_str().unwrap_or_default();
+        if !holder.is_empty() && strategy.is_empty() {
+            let why = "may only be specified if `strategy` is defined";
+            errors.push(FieldError::forbidden("spec.preferredHolder", why));
+        }
     },
     columns: &columns::LEASE,
     ..BASE
@@ -45,7 +54,7 @@ pub(crate) static ENDPOINT_SLICE: Strategy = Strategy {
             let known = ["FQDN", "IPv4", "IPv6"];
             checks::one_of(&new["addressType"], "addressType", &known, errors);
         }
-        checks::endpoint_slice(new, errors);
+        endpoints::slice(new, old, errors);
         if old.is_some_and(|o| o["addressType"] != new["addressType"]) {
             errors.push(FieldError::invalid(
                 "addressType",
@@ -90,7 +99,7 @@ pub(crate) static ROLE: Strategy = Strategy {
                         "namespaced rules cannot apply to non-resource URLs",
                     ));
                 }
-                if has("resources") || has("apiGroups") {
+                if has("resources") || has("apiGroups") || has("resourceNames") {
                     errors.push(FieldError::invalid_shown(
                         format!("rules[{i}].nonResourceURLs"),
                         &shown_list(&r["nonResourceURLs"]),
@@ -129,39 +138,30 @@ pub(crate) static ROLE_BINDING: Strategy = Strategy {
     },
     validate: |new, old, _, errors| {
         let role = &new["roleRef"];
-        if !matches!(role["kind"].as_str(), Some("Role" | "ClusterRole")) {
-            errors.push(FieldError::unsupported(
-                "roleRef.kind",
-                &json!(role["kind"].as_str().unwrap_or_default()),
-                &["Role", "ClusterRole"],
-            ));
+        let of = |f: &str| role[f].as_str().unwrap_or_default();
+        if of("apiGroup") != RBAC {
+            let group = json!(of("apiGroup"));
+            errors.push(FieldError::unsupported("roleRef.apiGroup", &group, &[RBAC]));
         }
-        if role["name"].as_str().unwrap_or_default().is_empty() {
+        let known: &[&str] = match meta::namespace(new) {
+            "" => &["ClusterRole"],
+            _ => &["Role", "ClusterRole"],
+        };
+        if !known.contains(&of("kind")) {
+            errors.push(FieldError::unsupported("roleRef.kind", &json!(of("kind")), known));
+        }
+        if of("name").is_empty() {
             errors.push(FieldError::required("roleRef.name", ""));
+        } else if let Err(e) = names::path_segment(of("name")) {
+            errors.push(FieldError::invalid("roleRef.name", &role["name"], &e));
         }
         for (i, s) in new["subjects"].as_array().into_iter().flatten().enumerate() {
             if s["name"].as_str().unwrap_or_default().is_empty() {
                 errors.push(FieldError::required(format!("subjects[{i}].name"), ""));
             }
-            match s["kind"].as_str().unwrap_or_default() {
-                "ServiceAccount" => {
-                    if s["namespace"].as_str().unwrap_or_default().is_empty()
-                        && meta::namespace(new).is_empty()
-                    {
-                        errors.push(FieldError::required(format!("subjects[{i}].namespace"), ""));
-                    }
-                }
-                "User" | "Group" => {}
-                _ => errors.push(FieldError::unsupported(
-                    format!("subjects[{i}].kind"),
-                    &s["kind"],
-                    &["ServiceAccount", "User", "Group"],
-                )),
-            }
+            checks::subject(s, &format!("subjects[{i}]"), meta::namespace(new), errors);
         }
-        checks::subjects(new, errors);
         if old.is_some_and(|o| o["roleRef"] != *role) {
-            let of = |f: &str| role[f].as_str().unwrap_or_default();
             errors.push(FieldError {
                 reason: "FieldValueInvalid",
                 field: "roleRef".into(),
@@ -253,71 +253,6 @@ pub(crate) static VOLUME: Strategy = Strategy {
         }
     },
     columns: &columns::VOLUME,
-    ..BASE
-};
-
-pub(crate) static STORAGE_CLASS: Strategy = Strategy {
-    default: |o| {
-        default(o, "reclaimPolicy", "Delete");
-        default(o, "volumeBindingMode", "Immediate");
-    },
-    validate: |new, old, _, errors| {
-        if new["provisioner"].as_str().unwrap_or_default().is_empty() {
-            errors.push(FieldError::required("provisioner", ""));
-        }
-        checks::one_of(&new["reclaimPolicy"], "reclaimPolicy", &["Delete", "Retain"], errors);
-        let modes = ["Immediate", "WaitForFirstConsumer"];
-        checks::one_of(&new["volumeBindingMode"], "volumeBindingMode", &modes, errors);
-        for f in ["provisioner", "parameters", "reclaimPolicy", "volumeBindingMode"] {
-            if old.is_some_and(|o| o[f] != new[f]) {
-                errors.push(FieldError::forbidden(f, &format!("updates to {f} are forbidden.")));
-            }
-        }
-    },
-    columns: &columns::STORAGE_CLASS,
-    ..BASE
-};
-
-pub(crate) static CSI_DRIVER: Strategy = Strategy {
-    default: |o| {
-        let spec = object(o, "spec");
-        default(spec, "attachRequired", true);
-        for f in ["podInfoOnMount", "storageCapacity", "requiresRepublish", "seLinuxMount"] {
-            default(spec, f, false);
-        }
-        default(spec, "fsGroupPolicy", "ReadWriteOnceWithFSType");
-        default(spec, "volumeLifecycleModes", json!(["Persistent"]));
-    },
-    validate: |new, _, _, errors| {
-        let policies = ["File", "None", "ReadWriteOnceWithFSType"];
-        checks::one_of(&new["spec"]["fsGroupPolicy"], "spec.fsGroupPolicy", &policies, errors);
-        for mode in new["spec"]["volumeLifecycleModes"].as_array().into_iter().flatten() {
-            let modes = ["Persistent", "Ephemeral"];
-            checks::one_of(mode, "spec.volumeLifecycleModes", &modes, errors);
-        }
-    },
-    columns: &columns::CSI_DRIVER,
-    ..BASE
-};
-
-pub(crate) static CSI_NODE: Strategy = Strategy {
-    default: |o| default(object(o, "spec"), "drivers", Value::Null),
-    validate: |new, _, _, errors| checks::drivers(&new["spec"], errors),
-    columns: &columns::CSI_NODE,
-    ..BASE
-};
-
-pub(crate) static VOLUME_ATTACHMENT: Strategy = Strategy {
-    prepare: |new, old, part| {
-        split_status(new, old, part);
-        default(object(new, "status"), "attached", false);
-    },
-    validate: |new, _, part, errors| {
-        if part != Part::Status {
-            checks::attachment(&new["spec"], errors);
-        }
-    },
-    columns: &columns::VOLUME_ATTACHMENT,
     ..BASE
 };
 

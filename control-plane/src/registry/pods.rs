@@ -16,8 +16,8 @@ use super::{Part, Strategy, columns};
 use crate::http::status::FieldError;
 pub(crate) use defaults::default_template;
 use defaults::{default_requests, default_spec};
-use spec::validate_spec;
 pub(crate) use spec::validate_template;
+use spec::{validate_ephemeral, validate_spec};
 
 pub(crate) static POD: Strategy = Strategy {
     default: |o| {
@@ -54,9 +54,29 @@ fn prepare_pod(new: &mut Value, old: Option<&Value>, part: Part) {
                 object(new, "status")["qosClass"] = q.clone();
             }
         }
+        (Part::Ephemeral, Some(old)) => only_ephemeral(new, old),
         (_, Some(old)) => keep_status(new, Some(old)),
         (_, None) => {
             new["status"] = json!({"phase": "Pending", "qosClass": qos_class(&new["spec"])})
+        }
+    }
+}
+
+/// Takes all from the stored pod but the containers that are added to look into it.
+fn only_ephemeral(new: &mut Value, old: &Value) {
+    let added = new["spec"].get("ephemeralContainers").cloned();
+    let sent = new["metadata"].clone();
+    *new = old.clone();
+    for field in ["resourceVersion", "managedFields"] {
+        if let Some(v) = sent.get(field) {
+            new["metadata"][field] = v.clone();
+        }
+    }
+    let spec = object(new, "spec");
+    match added {
+        Some(list) => spec["ephemeralContainers"] = list,
+        None => {
+            spec.as_object_mut().and_then(|s| s.remove("ephemeralContainers"));
         }
     }
 }
@@ -104,6 +124,10 @@ fn validate_pod(new: &Value, old: Option<&Value>, part: Part, errors: &mut Vec<F
         }
         return;
     }
+    if part == Part::Ephemeral {
+        validate_ephemeral(&new["spec"], "spec", errors);
+        return kept_ephemeral(new, old, errors);
+    }
     let count = |v: &Value, f: &str| v["spec"][f].as_array().map_or(0, Vec::len);
     for field in ["containers", "initContainers"] {
         if count(old, field) != count(new, field) {
@@ -127,6 +151,32 @@ fn validate_pod(new: &Value, old: Option<&Value>, part: Part, errors: &mut Vec<F
             "spec.tolerations",
             "existing toleration can not be modified except its tolerationSeconds",
         ));
+    }
+}
+
+/// Containers that look into a pod stay as they are once they are there.
+fn kept_ephemeral(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    let at = "spec.ephemeralContainers";
+    if old["metadata"]["annotations"].get("kubernetes.io/config.mirror").is_some() {
+        *errors =
+            vec![FieldError::forbidden("", "static pods do not support ephemeral containers")];
+        return;
+    }
+    let all = |o: &Value| o["spec"]["ephemeralContainers"].as_array().cloned().unwrap_or_default();
+    let now = all(new);
+    for was in all(old) {
+        let name = was["name"].as_str().unwrap_or_default();
+        match now.iter().find(|c| c["name"] == name) {
+            Some(same) if *same == was => {}
+            Some(_) => {
+                let why = format!("existing ephemeral containers {name:?} may not be changed\n");
+                errors.push(FieldError::forbidden(at, &why));
+            }
+            None => {
+                let why = format!("existing ephemeral containers {name:?} may not be removed\n");
+                errors.push(FieldError::forbidden(at, &why));
+            }
+        }
     }
 }
 

@@ -274,6 +274,15 @@ pub(crate) fn rule_problem(expression: &str, schema: &Value, root: bool) -> Opti
     }
 }
 
+/// Whether an expression is about a change.
+pub(crate) fn names_old_self(expression: &str) -> bool {
+    let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    expression.match_indices("oldSelf").any(|(at, name)| {
+        let (before, after) = (&expression[..at], &expression[at + name.len()..]);
+        !part(before.chars().next_back()) && !part(after.chars().next())
+    })
+}
+
 /// Compiles an expression and makes something of it, both with enough stack.
 fn compile<T: Send>(
     expression: &str,

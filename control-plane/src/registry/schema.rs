@@ -260,7 +260,7 @@ pub(crate) struct Mismatch(pub(crate) String);
 /// Checks JSON types, drops what the type does not have (its paths are returned) and what Go would
 /// not write back: nulls, empty lists and empty maps.
 pub(crate) fn decode(id: TypeId, value: &mut Value) -> Result<Vec<String>, Mismatch> {
-    let mut decoder = Decoder { schemas: schemas(), unknown: Vec::new() };
+    let mut decoder = Decoder { schemas: schemas(), unknown: Vec::new(), names: Vec::new() };
     let mut path = String::new();
     let Value::Object(fields) = value else {
         return Err(Mismatch(format!("json: cannot unmarshal {} into Go value", json_type(value))));
@@ -272,6 +272,8 @@ pub(crate) fn decode(id: TypeId, value: &mut Value) -> Result<Vec<String>, Misma
 struct Decoder {
     schemas: &'static Schemas,
     unknown: Vec<String>,
+    /// Names of fields down to the present one: neither positions in lists nor keys of maps.
+    names: Vec<String>,
 }
 
 impl Decoder {
@@ -295,9 +297,11 @@ impl Decoder {
                     drop.push(name.clone());
                 }
                 Some(shape) => {
+                    self.names.push(name.clone());
                     if self.value(shape, value, path, ty)? {
                         drop.push(name.clone());
                     }
+                    self.names.pop();
                 }
             }
             path.truncate(len);
@@ -328,7 +332,7 @@ impl Decoder {
             (Shape::Int { wide }, Value::Number(n)) => {
                 let fits = n.as_i64().is_some_and(|i| *wide || i32::try_from(i).is_ok());
                 if !fits {
-                    return Err(mismatch(&format!("number {n}"), shape, path, owner));
+                    return Err(self.mismatch(&format!("number {n}"), shape, owner));
                 }
                 true
             }
@@ -377,7 +381,25 @@ impl Decoder {
             }
             _ => false,
         };
-        if good { Ok(false) } else { Err(mismatch(json_type(value), shape, path, owner)) }
+        if good { Ok(false) } else { Err(self.mismatch(json_type(value), shape, owner)) }
+    }
+
+    /// As Go says it: the struct that has the field, and the way to it without positions and keys.
+    fn mismatch(&self, found: &str, shape: &Shape, owner: &Type) -> Mismatch {
+        let ty = match shape {
+            Shape::Int { wide: true } => "int64".to_owned(),
+            Shape::Int { wide: false } => "int32".to_owned(),
+            Shape::Bool => "bool".to_owned(),
+            Shape::Number => "float64".to_owned(),
+            Shape::Map(items) => format!("map[string]{}", go_type(items)),
+            Shape::List(items, _) => format!("[]{}", go_type(items)),
+            other => go_type(other),
+        };
+        Mismatch(format!(
+            "json: cannot unmarshal {found} into Go struct field {}.{} of type {ty}",
+            owner.go_name(),
+            self.names.join(".")
+        ))
     }
 }
 
@@ -396,40 +418,17 @@ fn bytes(s: &str) -> Result<(), Mismatch> {
     }
 }
 
-fn time(s: &str) -> Result<(), Mismatch> {
+/// Whether a text is a time.
+///
+/// # Errors
+/// When it is none, in the words of Go.
+pub(crate) fn time(s: &str) -> Result<(), Mismatch> {
     if s.parse::<jiff::Timestamp>().is_ok() && s.contains('T') {
         return Ok(());
     }
     Err(Mismatch(format!(
         "parsing time \"{s}\" as \"2006-01-02T15:04:05Z07:00\": cannot parse \"{s}\" as \"2006\""
     )))
-}
-
-fn mismatch(found: &str, shape: &Shape, path: &str, owner: &Type) -> Mismatch {
-    // Go names the struct that has the field, and the path without list positions.
-    let mut plain = String::new();
-    let mut depth = 0;
-    for c in path.chars() {
-        match c {
-            '[' => depth += 1,
-            ']' => depth -= 1,
-            c if depth == 0 => plain.push(c),
-            _ => {}
-        }
-    }
-    let ty = match shape {
-        Shape::Int { wide: true } => "int64".to_owned(),
-        Shape::Int { wide: false } => "int32".to_owned(),
-        Shape::Bool => "bool".to_owned(),
-        Shape::Number => "float64".to_owned(),
-        Shape::Map(items) => format!("map[string]{}", go_type(items)),
-        Shape::List(items, _) => format!("[]{}", go_type(items)),
-        other => go_type(other),
-    };
-    Mismatch(format!(
-        "json: cannot unmarshal {found} into Go struct field {}.{plain} of type {ty}",
-        owner.go_name()
-    ))
 }
 
 fn go_type(shape: &Shape) -> String {
@@ -494,6 +493,11 @@ mod tests {
 
     #[test]
     fn a_wrong_type_is_reported_in_the_words_of_go() {
+        let mut v = json!({"metadata": {"labels": {"a.b": 1}}});
+        assert_eq!(
+            decode(pod(), &mut v).unwrap_err().to_string(),
+            "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string"
+        );
         let mut v = json!({"spec": {"terminationGracePeriodSeconds": "x"}});
         assert_eq!(
             decode(pod(), &mut v).unwrap_err().to_string(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{
     Resource, Strategy, Subresource, api_version, apps, batch, certificates, core, crd, others,
-    pods, policy, schema, webhooks,
+    pods, policy, schema, storage, webhooks,
 };
 
 const ALL: &[&str] =
@@ -23,6 +23,8 @@ const SCALE: Subresource = Subresource {
 };
 const APPROVAL: Subresource =
     Subresource { name: "approval", verbs: &["get", "patch", "update"], kind: None };
+const EPHEMERAL: Subresource =
+    Subresource { name: "ephemeralcontainers", verbs: &["get", "patch", "update"], kind: None };
 const FINALIZE: Subresource = Subresource { name: "finalize", verbs: &["update"], kind: None };
 
 /// A subresource that is another protocol's connection to the pod's node.
@@ -105,6 +107,7 @@ fn core_rows() -> Vec<Row> {
             .in_all()
             .sub(stream("attach", "PodAttachOptions"))
             .sub(binding)
+            .sub(EPHEMERAL)
             .sub(eviction)
             .sub(stream("exec", "PodExecOptions"))
             .sub(Subresource { name: "log", verbs: &["get"], kind: None })
@@ -245,15 +248,15 @@ fn groups() -> Vec<Group> {
             "storage.k8s.io",
             "io.k8s.api.storage.v1",
             vec![
-                row("CSIDriver", "csidrivers", &[], false, &others::CSI_DRIVER),
-                row("CSINode", "csinodes", &[], false, &others::CSI_NODE),
-                row("StorageClass", "storageclasses", &["sc"], false, &others::STORAGE_CLASS),
+                row("CSIDriver", "csidrivers", &[], false, &storage::CSI_DRIVER),
+                row("CSINode", "csinodes", &[], false, &storage::CSI_NODE),
+                row("StorageClass", "storageclasses", &["sc"], false, &storage::STORAGE_CLASS),
                 row(
                     "VolumeAttachment",
                     "volumeattachments",
                     &[],
                     false,
-                    &others::VOLUME_ATTACHMENT,
+                    &storage::VOLUME_ATTACHMENT,
                 )
                 .sub(STATUS),
             ],
@@ -338,11 +341,48 @@ pub(super) fn builtin() -> Vec<Arc<Resource>> {
     out
 }
 
+/// Kinds that subresources take as a body and that have no path of their own.
+pub(super) fn bodies() -> Vec<Arc<Resource>> {
+    let kinds = [
+        ("autoscaling", "Scale"),
+        ("", "Binding"),
+        ("policy", "Eviction"),
+        ("authentication.k8s.io", "TokenRequest"),
+    ];
+    let one = |(group, kind): (&str, &str)| {
+        let package = match group {
+            "" => "core",
+            g => g.split('.').next().unwrap_or_default(),
+        };
+        let ty = schema::schemas().find(&format!("io.k8s.api.{package}.v1.{kind}"));
+        Arc::new(Resource {
+            group: group.to_owned(),
+            version: "v1".to_owned(),
+            kind: kind.to_owned(),
+            list_kind: format!("{kind}List"),
+            plural: format!("{}s", kind.to_lowercase()),
+            singular: kind.to_lowercase(),
+            short_names: Vec::new(),
+            categories: Vec::new(),
+            namespaced: true,
+            verbs: CREATE,
+            subresources: Vec::new(),
+            table: "".into(),
+            schema: ty,
+            root: ty.map(schema::Shape::Ref),
+            strategy: &others::PLAIN,
+            custom: None,
+            head: bytes::Bytes::new(),
+        })
+    };
+    kinds.into_iter().map(one).collect()
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
     fn every_built_in_kind_has_a_type() {
-        for r in super::builtin() {
+        for r in super::builtin().into_iter().chain(super::bodies()) {
             assert!(r.schema.is_some(), "{}", r.kind);
         }
     }

@@ -100,3 +100,60 @@ fn a_container_that_ends_is_restarted_as_its_policy_says_and_the_cloud_hears_of_
     kubectl.apply(&once);
     kubectl.until(&["pod", "once"], "/status/phase", "Failed", PATIENCE);
 }
+
+// https://kubernetes.io/docs/tasks/debug/debug-application/debug-running-pod/#ephemeral-container
+#[test]
+fn kubectl_debug_looks_into_a_running_pod_and_leaves_it_as_it_is() {
+    let (host, folder) = (Host::new(), tempfile::tempdir().unwrap());
+    let up = Up::start(&host, folder.path(), &[]);
+    let kubectl = up.kubectl(&host);
+    let image = sample_image(&kubectl);
+    kubectl.apply(&pod("web", &image, ""));
+    kubectl.until(&["pod", "web"], "/status/phase", "Running", PATIENCE);
+
+    let (of_image, target) = (format!("--image={image}"), "--target=main");
+    kubectl.run(&["debug", "web", &of_image, target, "-c", "look"]);
+    let status = "/status/ephemeralContainerStatuses/0";
+    wait::until("the container that looks into the pod", PATIENCE, || {
+        let object = kubectl.get(&["pod", "web"])?;
+        let running = object.pointer(&format!("{status}/state/running")).is_some();
+        if running { Ok(()) } else { Err(object["status"].to_string()) }
+    });
+    let said = kubectl.run(&["exec", "web", "-c", "look", "--", "/bin/keadm", "version"]);
+    assert!(said.contains(env!("CARGO_PKG_VERSION")), "{said}");
+    // Both containers see the same processes.
+    let object = kubectl.get(&["pod", "web"]).unwrap();
+    let uid = object["metadata"]["uid"].as_str().unwrap();
+    let id = |pointer: &str| {
+        let id = object.pointer(&format!("{pointer}/containerID")).unwrap().as_str().unwrap();
+        id.rsplit('/').next().unwrap().to_owned()
+    };
+    let (main, look) = (id("/status/containerStatuses/0"), id(status));
+    assert_eq!(processes(uid, &main), processes(uid, &look));
+    // One that ends is not started again, and the pod goes on.
+    let once = ["debug", "web", &of_image, "-c", "once", "--", "/bin/keadm", "version"];
+    kubectl.run(&once);
+    let ended = "/status/ephemeralContainerStatuses/1/state/terminated/reason";
+    kubectl.until(&["pod", "web"], ended, "Completed", PATIENCE);
+    let log = kubectl.run(&["logs", "web", "-c", "once"]);
+    assert!(log.contains(env!("CARGO_PKG_VERSION")), "{log}");
+    let object = kubectl.get(&["pod", "web"]).unwrap();
+    assert_eq!(object.pointer("/status/containerStatuses/0/restartCount").unwrap(), 0);
+    assert_eq!(object.pointer("/status/phase").unwrap(), "Running");
+    kubectl.run(&["delete", "pod", "web", "--timeout=40s"]);
+}
+
+/// The namespace of the processes of a container.
+#[track_caller]
+fn processes(pod: &str, container: &str) -> std::path::PathBuf {
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let groups = std::fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
+        if groups.contains(pod)
+            && groups.contains(container)
+            && let Ok(found) = std::fs::read_link(entry.path().join("ns/pid"))
+        {
+            return found;
+        }
+    }
+    panic!("container {container} has no process");
+}

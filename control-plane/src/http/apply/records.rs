@@ -26,12 +26,10 @@ pub(super) fn read_entries(object: &Value) -> Vec<Entry> {
         manager: v["manager"].as_str().unwrap_or_default().to_owned(),
         operation: if v["operation"] == "Apply" { "Apply" } else { "Update" },
         api_version: v["apiVersion"].as_str().unwrap_or_default().to_owned(),
-        subresource: match v["subresource"].as_str() {
-            Some("status") => "status",
-            Some("scale") => "scale",
-            Some("approval") => "approval",
-            _ => "",
-        },
+        subresource: ["status", "scale", "approval", "ephemeralcontainers"]
+            .into_iter()
+            .find(|s| v["subresource"] == **s)
+            .unwrap_or_default(),
         time: v["time"].as_str().unwrap_or_default().to_owned(),
         fields: Fields::read(&v["fieldsV1"]),
     };
@@ -102,10 +100,12 @@ pub(super) fn now() -> String {
 
 /// What of a new object belongs to its writer: no status, which has a path of its own, and nothing
 /// that an object has without being asked for it.
-fn written(resource: &Resource, sent: &Value) -> Value {
+fn written(resource: &Resource, sent: &Value, part: Part) -> Value {
     let mut v = ownable(sent);
     if let Value::Object(m) = &mut v {
-        if resource.has_status() {
+        if part == Part::Status {
+            m.retain(|k, _| k == "status");
+        } else if resource.has_status() {
             m.remove("status");
         }
         if resource.custom.is_none() {
@@ -147,7 +147,7 @@ pub(crate) fn record_create(
     let at = place(resource);
     let fields = match applied {
         Some(applied) => Fields::of(&ownable(applied), at),
-        None => Fields::made(&written(resource, sent), at),
+        None => Fields::made(&written(resource, sent, Part::Main), at),
     };
     let entry = Entry {
         manager: options.manager.clone(),
@@ -160,7 +160,23 @@ pub(crate) fn record_create(
     write_entries(new, if entry.fields.children.is_empty() { Vec::new() } else { vec![entry] });
 }
 
-/// Notes who changed which fields of an object.
+/// Who owns what an object has that nobody is on record for: somebody who came before the first that
+/// applies.
+pub(super) fn before_apply(resource: &Resource, old: &Value, part: Part) -> Option<Entry> {
+    let fields = Fields::made(&written(resource, old, part), place(resource));
+    let entry = Entry {
+        manager: "before-first-apply".to_owned(),
+        operation: "Update",
+        api_version: resource.api_version(),
+        subresource: part.subresource(),
+        time: now(),
+        fields,
+    };
+    (!entry.fields.children.is_empty()).then_some(entry)
+}
+
+/// Notes who changed which fields of an object. Where nothing was on record, nothing is from now on,
+/// until somebody applies.
 pub(crate) fn record_update(
     resource: &Resource,
     new: &mut Value,
@@ -184,6 +200,10 @@ pub(crate) fn record_update(
             Some(k) => meta::metadata(new).insert("managedFields".into(), k),
             None => meta::metadata(new).remove("managedFields"),
         };
+        let mut entries = read_entries(new);
+        if entries.is_empty() {
+            return;
+        }
         let at = place(resource);
         let (before, after) = (ownable(old), ownable(new));
         let difference = changed(&before, &after, at);
@@ -191,7 +211,6 @@ pub(crate) fn record_update(
             return;
         }
         let now_there = Fields::made(&after, at);
-        let mut entries = read_entries(new);
         for e in &mut entries {
             e.fields = e.fields.minus(&difference);
         }

@@ -75,6 +75,49 @@ pub(super) fn validate_spec(spec: &Value, path: &str, errors: &mut Vec<FieldErro
     }
 }
 
+/// What is wrong with containers that are added to a pod to look into it.
+pub(super) fn validate_ephemeral(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    const NEVER: &str = "cannot be set for an Ephemeral Container";
+    let all = |f: &str| spec[f].as_array().map(Vec::as_slice).unwrap_or_default();
+    let name = |c: &'_ Value| c["name"].as_str().unwrap_or_default().to_owned();
+    let others: Vec<String> =
+        all("containers").iter().chain(all("initContainers")).map(name).collect();
+    let mut seen: Vec<&str> = others.iter().map(String::as_str).collect();
+    for (i, c) in all("ephemeralContainers").iter().enumerate() {
+        let at = format!("{path}.ephemeralContainers[{i}]");
+        validate_container(c, spec, &at, &mut seen, errors);
+        pod_fields::container_security(c, &at, errors);
+        let target = c["targetContainerName"].as_str().unwrap_or_default();
+        if !target.is_empty() && !others.iter().any(|o| o == target) {
+            let at = format!("{at}.targetContainerName");
+            errors.push(FieldError::not_found(at, &c["targetContainerName"]));
+        }
+        let unset = |v: &Value| v.is_null() || v.as_object().is_some_and(serde_json::Map::is_empty);
+        for field in [
+            "ports",
+            "resources",
+            "resizePolicy",
+            "restartPolicy",
+            "livenessProbe",
+            "readinessProbe",
+            "startupProbe",
+            "lifecycle",
+        ] {
+            if !unset(&c[field]) {
+                errors.push(FieldError::forbidden(format!("{at}.{field}"), NEVER));
+            }
+        }
+        for (k, m) in c["volumeMounts"].as_array().into_iter().flatten().enumerate() {
+            for field in ["subPath", "subPathExpr"] {
+                if m[field].as_str().is_some_and(|s| !s.is_empty()) {
+                    let at = format!("{at}.volumeMounts[{k}].{field}");
+                    errors.push(FieldError::forbidden(at, NEVER));
+                }
+            }
+        }
+    }
+}
+
 fn validate_toleration(t: &Value, path: &str, errors: &mut Vec<FieldError>) {
     let key = t["key"].as_str().unwrap_or_default();
     let operator = t["operator"].as_str().unwrap_or_default();

@@ -335,3 +335,50 @@ fn quality_of_service_follows_requests_and_limits() {
     assert_eq!(class(json!({"requests": {"cpu": "1"}})), "Burstable");
     assert_eq!(class(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), "Guaranteed");
 }
+
+// https://kubernetes.io/docs/concepts/workloads/pods/ephemeral-containers/, and the words of a
+// kube-apiserver 1.33.
+#[test]
+fn containers_that_look_into_a_pod_are_added_through_their_own_path_and_stay() {
+    let old = pod(json!({"containers": [{"name": "c", "image": "x"}]}));
+    let with = |old: &Value, list: Value| {
+        let mut new = old.clone();
+        new["spec"]["ephemeralContainers"] = list;
+        new["spec"]["nodeName"] = "sneaked".into();
+        (POD.default)(&mut new);
+        (POD.prepare)(&mut new, Some(old), Part::Ephemeral);
+        let mut errors = Vec::new();
+        (POD.validate)(&new, Some(old), Part::Ephemeral, &mut errors);
+        (new, errors.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let look = json!({"name": "look", "image": "busybox", "targetContainerName": "c", "tty": true});
+    let (added, errors) = with(&old, json!([look]));
+    assert_eq!(errors, Vec::<String>::new());
+    assert_eq!(added["spec"].get("nodeName"), None);
+    assert_eq!(added["spec"]["ephemeralContainers"][0]["imagePullPolicy"], "Always");
+    let at = "spec.ephemeralContainers";
+    for (list, expected) in [
+        (
+            json!([]),
+            format!("{at}: Forbidden: existing ephemeral containers \"look\" may not be removed\n"),
+        ),
+        (
+            json!([look, {"name": "c", "image": "x"}]),
+            format!("{at}[1].name: Duplicate value: \"c\""),
+        ),
+        (
+            json!([look, {"name": "b", "image": "x", "targetContainerName": "look"}]),
+            format!("{at}[1].targetContainerName: Not found: \"look\""),
+        ),
+        (
+            json!([look, {"name": "b", "image": "x", "ports": [{"containerPort": 1}]}]),
+            format!("{at}[1].ports: Forbidden: cannot be set for an Ephemeral Container"),
+        ),
+    ] {
+        assert_eq!(with(&added, list).1, [expected]);
+    }
+    // Not with the rest of the pod.
+    let mut errors = Vec::new();
+    (POD.validate)(&added, Some(&old), Part::Main, &mut errors);
+    assert!(errors[0].to_string().starts_with("spec: Forbidden: pod updates may not change"));
+}
