@@ -371,14 +371,20 @@ fn another_kind(resource: &Resource, kind: &str, version: &str) -> Option<Status
     if !wrong_kind && !wrong_version {
         return None;
     }
+    let kind = if kind.is_empty() { resource.kind.as_str() } else { kind };
+    let version = if version.is_empty() { expected.as_str() } else { version };
     let plain = version.rsplit('/').next().unwrap_or_default();
-    let (ours, known) = (&resource.kind, schema::schemas().has_kind(kind, plain));
-    let internal = match resource.group.as_str() {
-        "" => "core",
-        g => g.split('.').next().unwrap_or_default(),
+    let package = |group: &str| match group.split('.').next().unwrap_or_default() {
+        "" => "core".to_owned(),
+        first => first.to_owned(),
     };
-    let why = if wrong_version && !known {
-        format!("no kind \"{kind}\" is registered for version \"{version}\"")
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    let (ours, internal) = (&resource.kind, package(&resource.group));
+    let known = schema::schemas().has_kind(&package(group), plain, kind);
+    let why = if !known {
+        format!(
+            "no kind \"{kind}\" is registered for version \"{version}\" in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+        )
     } else {
         format!("converting ({plain}.{kind}) to ({internal}.{ours}): unknown conversion")
     };

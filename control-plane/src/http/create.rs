@@ -58,6 +58,11 @@ pub(crate) async fn create(
     for _ in 0..NAME_ATTEMPTS {
         let new = prepare(plane, user, resource, namespace, object.clone(), options).await?;
         let name = meta::name(&new).to_owned();
+        let revision = meta::text(&object, "/metadata/resourceVersion").parse::<u64>();
+        if !options.dry_run && revision.is_ok_and(|r| r != 0) {
+            let why = "resourceVersion should not be set on objects to be created";
+            return Err(Status::plain(why));
+        }
         if options.dry_run {
             if plane.store.get(&get::key(resource, namespace, &name)).is_some() {
                 return Err(taken(resource, &object, &name));

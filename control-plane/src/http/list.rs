@@ -120,6 +120,15 @@ pub(crate) fn selection(resource: &Resource, query: &Query) -> Result<Selection,
     Ok(Selection { labels, fields })
 }
 
+/// What Go says of a text that is no number.
+pub(crate) fn unread_number(text: &str, e: &std::num::ParseIntError) -> String {
+    let why = match e.kind() {
+        std::num::IntErrorKind::PosOverflow => "value out of range",
+        _ => "invalid syntax",
+    };
+    format!("strconv.ParseUint: parsing \"{text}\": {why}")
+}
+
 /// Reads a revision of a query.
 ///
 /// # Errors
@@ -127,11 +136,7 @@ pub(crate) fn selection(resource: &Resource, query: &Query) -> Result<Selection,
 pub(crate) fn revision(query: &Query) -> Result<Option<u64>, Status> {
     let Some(text) = query.get("resourceVersion") else { return Ok(None) };
     text.parse().map(Some).map_err(|e: std::num::ParseIntError| {
-        let why = match e.kind() {
-            std::num::IntErrorKind::PosOverflow => "value out of range",
-            _ => "invalid syntax",
-        };
-        let why = format!("strconv.ParseUint: parsing \"{text}\": {why}");
+        let why = unread_number(text, &e);
         let e = FieldError::invalid("resourceVersion", &json!(text), &why);
         Status::bad_request(format!("invalid resource version: {e}"))
     })

@@ -394,6 +394,11 @@ impl Status {
         }
     }
 
+    /// An error that Kubernetes hands on as it came, without a reason.
+    pub(crate) fn plain(message: impl Into<String>) -> Self {
+        Self::new(500, "", message.into())
+    }
+
     /// A configuration that is not of the type that it is applied as.
     pub(crate) fn untyped(what: &str, errors: &[String]) -> Self {
         let all = match errors {

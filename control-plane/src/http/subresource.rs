@@ -12,7 +12,7 @@ use super::rbac::{self, Attributes};
 use super::restriction::{self, Write};
 use super::status::{FieldError, Status};
 use super::tokens::{self, Bound};
-use super::update::modify;
+use super::update::{another_uid, modify};
 use crate::plane::Plane;
 use crate::registry::core::object;
 use crate::registry::{Part, Resource, meta};
@@ -58,10 +58,7 @@ pub(crate) async fn bind(
             )
         };
         if !uid.is_empty() && uid != meta::uid(&pod) {
-            return Err(conflict(format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-                meta::uid(&pod)
-            )));
+            return Err(another_uid(&pods, pods.group_resource(), at, &uid, meta::uid(&pod)));
         }
         if meta::is_terminating(&pod) {
             return Err(conflict(format!(
@@ -407,6 +404,29 @@ fn pointer(path: &str) -> String {
     path.replace('.', "/")
 }
 
+/// A selector as a text, in the order of its keys.
+fn selector_text(selector: &Value) -> String {
+    let labels = selector["matchLabels"].as_object().into_iter().flatten();
+    let mut all: Vec<(&str, String)> = labels
+        .map(|(k, v)| (k.as_str(), format!("{k}={}", v.as_str().unwrap_or_default())))
+        .collect();
+    for e in selector["matchExpressions"].as_array().into_iter().flatten() {
+        let key = meta::text(e, "/key");
+        let values = e["values"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let mut values: Vec<&str> = values.collect();
+        values.sort_unstable();
+        let values = values.join(",");
+        all.push(match meta::text(e, "/operator") {
+            "In" => (key, format!("{key} in ({values})")),
+            "NotIn" => (key, format!("{key} notin ({values})")),
+            "DoesNotExist" => (key, format!("!{key}")),
+            _ => (key, key.to_owned()),
+        });
+    }
+    all.sort_by_key(|(key, _)| *key);
+    all.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(",")
+}
+
 /// The Scale of an object.
 pub(crate) fn scale_of(resource: &Resource, object: &Value) -> Value {
     let (spec_path, status_path, selector_path) = match &resource.custom {
@@ -420,10 +440,7 @@ pub(crate) fn scale_of(resource: &Resource, object: &Value) -> Value {
             .filter(|p| !p.is_empty())
             .and_then(|p| object.pointer(&pointer(p))?.as_str().map(str::to_owned))
     } else {
-        let labels = object["spec"]["selector"]["matchLabels"].as_object().into_iter().flatten();
-        let pairs: Vec<String> =
-            labels.map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default())).collect();
-        Some(pairs.join(","))
+        Some(selector_text(&object["spec"]["selector"]))
     };
     if let Some(s) = selector.filter(|s| !s.is_empty()) {
         status["selector"] = s.into();
@@ -468,12 +485,7 @@ pub(crate) async fn set_scale(
         }
         let (uid, have) = (meta::uid(&scale), meta::uid(old));
         if !uid.is_empty() && uid != have {
-            let resource = format!("{}/scale", resource.plural);
-            let whole = super::status::GroupResource { group: "apps", resource: &resource };
-            let why = format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {have}"
-            );
-            return Err(Status::conflict(whole, at.1, &why));
+            return Err(another_uid(resource, resource.group_resource(), at, uid, have));
         }
         let mut new = old.clone();
         let mut place = &mut new;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::auth::User;
 use super::body::{self, WriteOptions};
 use super::create::{Outcome, create, validate};
-use super::status::{FieldError, Status};
+use super::status::{FieldError, GroupResource, Status};
 use super::webhooks::{self, Operation, Write};
 use super::{admission, apply, get};
 use crate::plane::Plane;
@@ -33,32 +33,37 @@ pub(crate) async fn update(
 ) -> Result<(Outcome, bool), Status> {
     let (namespace, name) = at;
     check_place(resource, at, &object)?;
+    let mut object = object;
     let revision = meta::text(&object, "/metadata/resourceVersion").to_owned();
     if !revision.is_empty()
-        && let Err(why) = revision.parse::<u64>()
+        && let Err(e) = revision.parse::<u64>()
     {
-        return Err(Status::internal(&format!("resourceVersion \"{revision}\": {why}")));
+        return Err(Status::plain(super::list::unread_number(&revision, &e)));
     }
+    // Nothing is older than the first revision: zero names none.
+    let unnamed = revision.parse::<u64>().is_ok_and(|r| r == 0);
+    if unnamed {
+        meta::metadata(&mut object).remove("resourceVersion");
+    }
+    let unnamed = unnamed || revision.is_empty();
     let stored = plane.store.get(&get::key(resource, namespace, name));
     let exists = stored.is_some();
     let (asked, have) = (meta::uid(&object), stored.as_ref().map(|s| s.value()));
     let have = have.as_ref().map_or("", |v| meta::uid(v));
     if !asked.is_empty() && asked != have {
-        let why = format!(
-            "Precondition failed: UID in precondition: {asked}, UID in object meta: {have}"
-        );
-        return Err(Status::conflict(resource.group_resource(), name, &why));
+        return Err(another_uid(resource, resource.group_resource(), at, asked, have));
     }
-    if !exists && part == Part::Main && revision.is_empty() && creates_on_update(resource) {
+    if !exists && part == Part::Main && unnamed && creates_on_update(resource) {
         return create(plane, user, resource, namespace, object, options).await.map(|o| (o, true));
     }
-    if revision.is_empty() && needs_revision(resource) && exists {
+    if unnamed && needs_revision(resource) && exists {
         let e = FieldError {
             reason: "FieldValueInvalid",
             field: "metadata.resourceVersion".into(),
             message: "Invalid value: 0x0: must be specified for an update".into(),
         };
-        return Err(Status::invalid(&resource.group, &resource.kind, name, &[e]));
+        // The resource stands where the kind usually does.
+        return Err(Status::invalid(&resource.group, &resource.plural, name, &[e]));
     }
     let f = |_: &Value| Ok(object.clone());
     modify(plane, user, resource, at, part, options, f).await.map(|o| (o, false))
@@ -92,12 +97,41 @@ pub(crate) fn check_place(
     Ok(())
 }
 
+/// The object under this name is not the one that was meant.
+pub(crate) fn another_uid(
+    resource: &Resource,
+    shown: GroupResource<'_>,
+    (namespace, name): (&str, &str),
+    asked: &str,
+    have: &str,
+) -> Status {
+    let folder = match (resource.group.as_str(), resource.plural.as_str()) {
+        ("", "nodes") => "minions".to_owned(),
+        ("", "services") => "services/specs".to_owned(),
+        ("", "endpoints") => "services/endpoints".to_owned(),
+        ("", "replicationcontrollers") => "controllers".to_owned(),
+        ("networking.k8s.io", "ingresses") => "ingress".to_owned(),
+        (group @ ("apiextensions.k8s.io" | "apiregistration.k8s.io"), plural) => {
+            format!("{group}/{plural}")
+        }
+        (group, plural) if resource.custom.is_some() => format!("{group}/{plural}"),
+        (_, plural) => plural.to_owned(),
+    };
+    let place = if namespace.is_empty() { String::new() } else { format!("{namespace}/") };
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: /registry/{folder}/{place}{name}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {asked}, UID in object meta: {have}"
+    );
+    Status::conflict(shown, name, &why)
+}
+
 fn creates_on_update(resource: &Resource) -> bool {
     matches!(
         resource.plural.as_str(),
         "endpoints"
             | "events"
             | "leases"
+            | "limitranges"
+            | "runtimeclasses"
             | "services"
             | "roles"
             | "rolebindings"
@@ -108,7 +142,21 @@ fn creates_on_update(resource: &Resource) -> bool {
 
 fn needs_revision(resource: &Resource) -> bool {
     resource.custom.is_some()
-        || matches!(resource.plural.as_str(), "leases" | "customresourcedefinitions")
+        || matches!(
+            resource.plural.as_str(),
+            "leases"
+                | "customresourcedefinitions"
+                | "poddisruptionbudgets"
+                | "runtimeclasses"
+                | "csidrivers"
+                | "csinodes"
+                | "csistoragecapacities"
+                | "volumeattachments"
+                | "validatingwebhookconfigurations"
+                | "mutatingwebhookconfigurations"
+                | "validatingadmissionpolicies"
+                | "validatingadmissionpolicybindings"
+        )
 }
 
 /// Changes an object by a function of its present state; tried again when somebody else was faster,
@@ -239,6 +287,7 @@ async fn prepare(
     let mut errors = Vec::new();
     meta::validate(&new, resource, &mut errors);
     meta::validate_update(&new, old, &mut errors);
+    meta::validate_kept(sent, old, &mut errors);
     validate(resource, &new, Some(old), part, &mut errors);
     if !errors.is_empty() {
         return Err(Status::invalid(&resource.group, &resource.kind, meta::name(old), &errors));

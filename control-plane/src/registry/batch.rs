@@ -7,8 +7,11 @@ use serde_json::{Value, json};
 use super::apps::prepare;
 use super::core::{BASE, default, object};
 use super::schedule::Schedule;
-use super::{Part, Strategy, checks, columns, meta, pods};
+use super::{Part, Strategy, checks, columns, job_checks, meta, pods};
 use crate::http::status::FieldError;
+
+/// As many pods of an indexed job may run at once.
+const PARALLEL: i64 = 100_000;
 
 fn default_job_spec(spec: &mut Value) {
     // Completions and parallelism default together: neither means one of each.
@@ -44,6 +47,7 @@ fn validate_job_spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
             ));
         }
     }
+    job_checks::managed_by(spec, path, errors);
     validate_indexes(spec, path, errors);
     let modes = ["NonIndexed", "Indexed"];
     checks::one_of(&spec["completionMode"], &format!("{path}.completionMode"), &modes, errors);
@@ -65,6 +69,10 @@ fn validate_job_spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
             field: full,
             message: "Required value: valid values: \"OnFailure\", \"Never\"".into(),
         });
+    } else if *policy != "Never" && spec["podFailurePolicy"].is_object() {
+        let why = "only \"Never\" is supported when podFailurePolicy is specified";
+        let at = format!("{path}.template.spec.restartPolicy");
+        errors.push(FieldError::invalid(at, policy, why));
     }
 }
 
@@ -73,24 +81,7 @@ fn validate_indexes(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     let indexed = spec["completionMode"] == "Indexed";
     let at = |field: &str| format!("{path}.{field}");
     let each = spec["backoffLimitPerIndex"].is_i64();
-    if !indexed {
-        for field in ["backoffLimitPerIndex", "maxFailedIndexes", "successPolicy"] {
-            if spec.get(field).is_some_and(|v| !v.is_null()) {
-                let why = "requires indexed completion mode";
-                errors.push(FieldError::invalid(at(field), &spec[field], why));
-            }
-        }
-    }
-    if each && spec["template"]["spec"]["restartPolicy"] == "OnFailure" {
-        let why = "must be Never when backoffLimitPerIndex is specified";
-        let policy = &spec["template"]["spec"]["restartPolicy"];
-        errors.push(FieldError::invalid(at("template.spec.restartPolicy"), policy, why));
-    }
     if let Some(most) = spec["maxFailedIndexes"].as_i64() {
-        if !each {
-            let why = "when maxFailedIndexes is specified";
-            errors.push(FieldError::required(at("backoffLimitPerIndex"), why));
-        }
         if spec["completions"].as_i64().is_some_and(|n| most > n) {
             let why = "must be less than or equal to completions";
             errors.push(FieldError::invalid(
@@ -99,15 +90,30 @@ fn validate_indexes(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
                 why,
             ));
         }
-    }
-    let rules = spec["podFailurePolicy"]["rules"].as_array();
-    for (i, rule) in rules.into_iter().flatten().enumerate() {
-        if rule["action"] == "FailIndex" && !each {
-            let why = "requires the backoffLimitPerIndex to be set";
-            let at = at(&format!("podFailurePolicy.rules[{i}].action"));
-            errors.push(FieldError::invalid(at, &rule["action"], why));
+        if !each {
+            let why = "when maxFailedIndexes is specified";
+            errors.push(FieldError::required(at("backoffLimitPerIndex"), why));
         }
     }
+    if indexed && spec["parallelism"].as_i64().is_some_and(|n| n > PARALLEL) {
+        let why =
+            format!("must be less than or equal to {PARALLEL} when completion mode is Indexed");
+        errors.push(FieldError::invalid(at("parallelism"), &spec["parallelism"], &why));
+    }
+    if !indexed {
+        for field in ["backoffLimitPerIndex", "maxFailedIndexes", "successPolicy"] {
+            if spec.get(field).is_some_and(|v| !v.is_null()) {
+                let why = "requires indexed completion mode";
+                errors.push(FieldError::invalid(at(field), &spec[field], why));
+            }
+        }
+    }
+    if indexed && each && spec["template"]["spec"]["restartPolicy"] == "OnFailure" {
+        let why = "must be Never when backoffLimitPerIndex is specified";
+        let policy = &spec["template"]["spec"]["restartPolicy"];
+        errors.push(FieldError::invalid(at("template.spec.restartPolicy"), policy, why));
+    }
+    job_checks::failure_policy(spec, path, errors);
     validate_success(spec, path, errors);
 }
 
@@ -190,7 +196,9 @@ pub(crate) static JOB: Strategy = Strategy {
         if part == Part::Status {
             return;
         }
+        job_checks::generated_selector(new, errors);
         validate_job_spec(&new["spec"], "spec", errors);
+        job_checks::selects_pods(&new["spec"], errors);
         let Some(old) = old else { return };
         // How many are wanted may change where each has its index, with how many run at a time.
         if old["spec"]["completions"] != new["spec"]["completions"]
@@ -199,21 +207,26 @@ pub(crate) static JOB: Strategy = Strategy {
             let wanted = &new["spec"]["completions"];
             errors.push(FieldError::invalid("spec.completions", wanted, "field is immutable"));
         }
-        for field in ["selector", "completionMode", "backoffLimitPerIndex", "successPolicy"] {
-            if old["spec"][field] != new["spec"][field] {
-                errors.push(FieldError::invalid(
-                    format!("spec.{field}"),
-                    &new["spec"][field],
-                    "field is immutable",
-                ));
+        let mut kept = |field: &str| {
+            if old["spec"][field] == new["spec"][field] {
+                return;
             }
+            let (at, value) = (format!("spec.{field}"), &new["spec"][field]);
+            let given = if value.is_null() { json!("null") } else { value.clone() };
+            errors.push(FieldError::invalid(at, &given, "field is immutable"));
+        };
+        kept("selector");
+        if old["spec"]["suspend"] != true {
+            kept("template");
         }
-        if old["spec"]["template"] != new["spec"]["template"] && old["spec"]["suspend"] != true {
-            errors.push(FieldError::invalid(
-                "spec.template",
-                &new["spec"]["template"],
-                "field is immutable",
-            ));
+        for field in [
+            "completionMode",
+            "podFailurePolicy",
+            "backoffLimitPerIndex",
+            "managedBy",
+            "successPolicy",
+        ] {
+            kept(field);
         }
     },
     generation: true,
@@ -227,18 +240,19 @@ fn select_own_pods(job: &mut Value) {
     if job["spec"]["manualSelector"] == true {
         return;
     }
-    let (name, uid) = (meta::name(job).to_owned(), meta::uid(job).to_owned());
+    let own = job_checks::own_labels(job);
+    let uid = meta::uid(job).to_owned();
     let spec = object(job, "spec");
-    spec["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
+    if spec["selector"].is_null() {
+        spec["selector"] = json!({});
+    }
+    let selected = object(object(spec, "selector"), "matchLabels");
+    default(selected, "batch.kubernetes.io/controller-uid", uid);
+    // Labels of these names that are there already are told about, and not replaced.
     let m = meta::metadata(object(spec, "template"));
     let labels = m.entry("labels").or_insert_with(|| json!({}));
-    for (k, v) in [
-        ("batch.kubernetes.io/controller-uid", &uid),
-        ("batch.kubernetes.io/job-name", &name),
-        ("controller-uid", &uid),
-        ("job-name", &name),
-    ] {
-        labels[k] = v.as_str().into();
+    for (k, v) in own {
+        default(labels, k, v);
     }
     // A job without labels has those of its pods.
     let labels = job["spec"]["template"]["metadata"]["labels"].clone();
@@ -268,7 +282,10 @@ fn validate_schedule(spec: &Value, errors: &mut Vec<FieldError>) {
     if name.eq_ignore_ascii_case("local") {
         bad("timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones");
     }
-    if name != "Local" && jiff::tz::TimeZone::get(name).is_err() {
+    let found = jiff::tz::TimeZone::get(name);
+    // Names of zones are told apart by their case.
+    let same = found.as_ref().is_ok_and(|z| z.iana_name().is_none_or(|n| n == name));
+    if name != "Local" && !same {
         bad(&format!("unknown time zone {name}"));
     }
 }
@@ -276,6 +293,9 @@ fn validate_schedule(spec: &Value, errors: &mut Vec<FieldError>) {
 pub(crate) static CRON_JOB: Strategy = Strategy {
     default: |o| {
         let spec = object(o, "spec");
+        if spec["concurrencyPolicy"] == "" {
+            spec["concurrencyPolicy"] = "Allow".into();
+        }
         default(spec, "concurrencyPolicy", "Allow");
         default(spec, "suspend", false);
         default(spec, "successfulJobsHistoryLimit", 3);
@@ -311,7 +331,9 @@ pub(crate) static CRON_JOB: Strategy = Strategy {
                 &["Allow", "Forbid", "Replace"],
             ));
         }
-        validate_job_spec(&spec["jobTemplate"]["spec"], "spec.jobTemplate.spec", errors);
+        let (job, at) = (&spec["jobTemplate"]["spec"], "spec.jobTemplate.spec");
+        validate_job_spec(job, at, errors);
+        job_checks::template_selector(job, at, errors);
     },
     generation: true,
     columns: &columns::CRON_JOB,
@@ -337,8 +359,9 @@ mod tests {
             let mut spec = json!({"completionMode": "Indexed", "completions": 5, "template": {"spec":
                 {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x"}]}}});
             json_patch::merge(&mut spec, &more);
-            let mut o = json!({"metadata": {"name": "a"}, "spec": spec});
+            let mut o = json!({"metadata": {"name": "a", "uid": "u"}, "spec": spec});
             (JOB.default)(&mut o);
+            (JOB.prepare)(&mut o, None, Part::Main);
             let mut errors = Vec::new();
             (JOB.validate)(&o, None, Part::Main, &mut errors);
             let fields = errors.into_iter().map(|e| e.field).collect::<Vec<_>>();
@@ -367,7 +390,8 @@ mod tests {
                 "spec.template.spec.restartPolicy",
             ),
             (
-                json!({"podFailurePolicy": {"rules": [{"action": "FailIndex"}]}}),
+                json!({"podFailurePolicy": {"rules": [{"action": "FailIndex",
+                    "onExitCodes": {"operator": "In", "values": [1]}}]}}),
                 "spec.podFailurePolicy.rules[0].action",
             ),
             (json!({"successPolicy": {"rules": []}}), "spec.successPolicy.rules"),
@@ -407,7 +431,54 @@ mod tests {
                 "spec.schedule: Invalid value: \"TZ=UTC 0 * * * *\": cannot use TZ or CRON_TZ in schedule, use timeZone field instead"
             ]
         );
-        assert_eq!(problems(job("61 * * * *")).len(), 1);
+        for (schedule, why) in [
+            ("61 * * * *", "end of range (61) above maximum (59): 61"),
+            ("@foo", "unrecognized descriptor: @foo"),
+            ("5-1 * * * *", "beginning of range (5) beyond end of range (1): 5-1"),
+            ("*/0 * * * *", "step of range should be a positive number: */0"),
+            (
+                "a * * * *",
+                "failed to parse int from a: strconv.Atoi: parsing \"a\": invalid syntax",
+            ),
+            ("0 0 * * 7", "end of range (7) above maximum (6): 7"),
+            ("* * *", "expected exactly 5 fields, found 3: [* * *]"),
+        ] {
+            let told = format!("spec.schedule: Invalid value: {schedule:?}: {why}");
+            assert_eq!(problems(job(schedule)), [told]);
+        }
+        for good in ["0 9-17/2 * jan-mar MON,fri", "*/5 0 1,15 * ?", "5/15 * * * mon/2", "@hourly"]
+        {
+            assert_eq!(problems(job(good)), [""; 0], "{good}");
+        }
+    }
+
+    #[test]
+    fn a_time_zone_is_named_as_the_database_names_it() {
+        let job = |zone: &str| {
+            json!({"schedule": "@daily", "timeZone": zone, "jobTemplate": {"spec": {"template":
+            {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x"}]}}}}})
+        };
+        for good in ["Europe/Berlin", "UTC", "Etc/UTC", "America/New_York"] {
+            assert_eq!(problems(job(good)), [""; 0], "{good}");
+        }
+        for bad in ["europe/berlin", "utc", "Mars/Base"] {
+            let told = format!("spec.timeZone: Invalid value: {bad:?}: unknown time zone {bad}");
+            assert_eq!(problems(job(bad)), [told]);
+        }
+    }
+
+    #[test]
+    fn the_template_of_a_cron_job_leaves_the_selector_to_each_job() {
+        let spec = json!({"schedule": "@daily", "concurrencyPolicy": "", "jobTemplate": {"spec":
+            {"manualSelector": true, "selector": {"matchLabels": {"a": "b"}}, "template":
+            {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x"}]}}}}});
+        assert_eq!(
+            problems(spec),
+            [
+                "spec.jobTemplate.spec.selector: Invalid value: v1.LabelSelector{MatchLabels:map[string]string{\"a\":\"b\"}, MatchExpressions:[]v1.LabelSelectorRequirement(nil)}: `selector` will be auto-generated",
+                "spec.jobTemplate.spec.manualSelector: Unsupported value: true: supported values: \"nil\", \"false\"",
+            ]
+        );
     }
 
     // A template has a time that is null, whether it came with metadata or not.

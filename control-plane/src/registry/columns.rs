@@ -147,7 +147,7 @@ pub(crate) static SECRET: Columns = Columns {
 };
 
 pub(crate) static SERVICE_ACCOUNT: Columns = Columns {
-    columns: &[col("Name"), int("Secrets"), col("Age")],
+    columns: &[col("Name"), col("Secrets"), col("Age")],
     cells: |o, now| vec![name(o), len(o, "secrets").into(), age_of(o, now)],
 };
 
@@ -939,7 +939,7 @@ pub(crate) static VOLUME_ATTACHMENT: Columns = Columns {
 pub(crate) static CSI_DRIVER: Columns = Columns {
     columns: &[
         col("Name"),
-        col("AttachRequired"),
+        Column { name: "AttachRequired", kind: "boolean", priority: 0 },
         col("PodInfoOnMount"),
         col("StorageCapacity"),
         col("TokenRequests"),

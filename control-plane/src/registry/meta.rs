@@ -86,7 +86,8 @@ pub(crate) fn stamp_new(object: &mut Value, resource: &Resource, namespace: &str
         m.remove(field);
     }
     if m.get("name").and_then(Value::as_str).unwrap_or_default().is_empty()
-        && let Some(base) = m.get("generateName").and_then(Value::as_str)
+        && let Some(base) =
+            m.get("generateName").and_then(Value::as_str).filter(|base| !base.is_empty())
     {
         let base = &base[..base.floor_char_boundary(58)];
         let made = format!("{base}{}", suffix(5));
@@ -115,7 +116,6 @@ pub(crate) fn keep_identity(new: &mut Value, old: &Value) {
         "generation",
         "name",
         "namespace",
-        "generateName",
     ] {
         match old["metadata"].get(field) {
             Some(v) => m.insert(field.into(), v.clone()),
@@ -271,6 +271,24 @@ pub(crate) fn validate_update(new: &Value, old: &Value, errors: &mut Vec<FieldEr
                 &format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}", names.join(", ")),
             ));
         }
+    }
+}
+
+/// Only a deletion sets when an object ends.
+pub(crate) fn validate_kept(sent: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    if is_terminating(old) {
+        return;
+    }
+    let why = "field is immutable";
+    if let Some(at) = sent["metadata"]["deletionTimestamp"].as_str() {
+        let time = at.parse::<jiff::Timestamp>();
+        let shown = time.map(|t| t.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string());
+        let shown = shown.unwrap_or_else(|_| at.to_owned());
+        errors.push(FieldError::invalid_shown("metadata.deletionTimestamp", &shown, why));
+    }
+    let grace = &sent["metadata"]["deletionGracePeriodSeconds"];
+    if grace.is_i64() {
+        errors.push(FieldError::invalid("metadata.deletionGracePeriodSeconds", grace, why));
     }
 }
 

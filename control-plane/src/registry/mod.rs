@@ -15,6 +15,7 @@ mod crd_checks;
 pub(crate) mod crd_schema;
 mod crd_structure;
 mod endpoints;
+mod job_checks;
 pub(crate) mod meta;
 pub(crate) mod names;
 pub(crate) mod others;

@@ -18,7 +18,7 @@ pub(crate) static BUDGET: Strategy = Strategy {
     },
     validate: |new, _, part, errors| {
         if part == Part::Status {
-            return;
+            return validate_status(&new["status"], errors);
         }
         let spec = &new["spec"];
         let set = |f: &str| spec.get(f).is_some_and(|v| !v.is_null());
@@ -46,6 +46,29 @@ pub(crate) static BUDGET: Strategy = Strategy {
     columns: &columns::BUDGET,
     ..BASE
 };
+
+/// What a budget's controller may not say.
+fn validate_status(status: &Value, errors: &mut Vec<FieldError>) {
+    for (i, c) in status["conditions"].as_array().into_iter().flatten().enumerate() {
+        let at = format!("status.conditions[{i}]");
+        let text = |f: &str| c[f].as_str().unwrap_or_default();
+        if text("type").is_empty() {
+            errors.push(FieldError::required(format!("{at}.type"), "must be set"));
+        }
+        if !matches!(text("status"), "True" | "False" | "Unknown") {
+            let given = Value::from(text("status"));
+            let known = ["False", "True", "Unknown"];
+            errors.push(FieldError::unsupported(format!("{at}.status"), &given, &known));
+        }
+        for field in ["lastTransitionTime", "reason"] {
+            if text(field).is_empty() {
+                errors.push(FieldError::required(format!("{at}.{field}"), "must be set"));
+            }
+        }
+    }
+    let counts = ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"];
+    checks::not_negative(status, "status", &counts, errors);
+}
 
 /// A number that is not negative, or a percentage, of not more than a hundred if `capped`.
 pub(super) fn share_of(value: &Value, path: &str, capped: bool, errors: &mut Vec<FieldError>) {

@@ -27,6 +27,66 @@ const NAMES: [(&str, &str); 6] = [
     ("@midnight", "0 0 * * *"),
 ];
 
+/// The least and the most of each field, and its words, of which the first stands for the least.
+const FIELDS: [(i64, i64, &[&str]); 5] = [
+    (0, 59, &[]),
+    (0, 23, &[]),
+    (1, 31, &[]),
+    (1, 12, &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]),
+    (0, 6, &["sun", "mon", "tue", "wed", "thu", "fri", "sat"]),
+];
+
+/// One of the expressions of a field, which commas separate, with its end where it has a step and
+/// only a beginning. What is not in its bounds is told in the words of Kubernetes.
+fn check(expression: &str, least: i64, most: i64, words: &[&str]) -> Result<String, String> {
+    let number = |text: &str| match text.parse::<i64>() {
+        Ok(n) if n < 0 => Err(format!("negative number ({n}) not allowed: {expression}")),
+        Ok(n) => Ok(n),
+        Err(_) => Err(format!(
+            "failed to parse int from {text}: strconv.Atoi: parsing {text:?}: invalid syntax"
+        )),
+    };
+    let named = |text: &str| {
+        let mut at = (least..).zip(words);
+        at.find(|(_, w)| text.eq_ignore_ascii_case(w)).map_or_else(|| number(text), |(n, _)| Ok(n))
+    };
+    let (range, step) = match expression.split_once('/') {
+        Some((_, step)) if step.contains('/') => {
+            return Err(format!("too many slashes: {expression}"));
+        }
+        Some((range, step)) => (range, Some(step)),
+        None => (expression, None),
+    };
+    let (start, end) = match range.split_once('-') {
+        _ if matches!(range, "*" | "?") => (least, most),
+        Some((_, end)) if end.contains('-') => {
+            return Err(format!("too many hyphens: {expression}"));
+        }
+        Some((start, end)) => (named(start)?, named(end)?),
+        None if step.is_some() => (named(range)?, most),
+        None => named(range).map(|n| (n, n))?,
+    };
+    let step = step.map_or(Ok(1), number)?;
+    if start < least {
+        return Err(format!("beginning of range ({start}) below minimum ({least}): {expression}"));
+    }
+    if end > most {
+        return Err(format!("end of range ({end}) above maximum ({most}): {expression}"));
+    }
+    if start > end {
+        return Err(format!(
+            "beginning of range ({start}) beyond end of range ({end}): {expression}"
+        ));
+    }
+    if step == 0 {
+        return Err(format!("step of range should be a positive number: {expression}"));
+    }
+    Ok(match range.contains(['-', '*', '?']) {
+        false if expression != range => format!("{start}-{end}/{step}"),
+        _ => expression.to_owned(),
+    })
+}
+
 impl Schedule {
     /// Reads a schedule.
     ///
@@ -41,9 +101,18 @@ impl Schedule {
             None if text == "@hourly" => "0 * * * *",
             None => text,
         };
+        if fields.starts_with('@') {
+            return Err(format!("unrecognized descriptor: {text}"));
+        }
         let count = fields.split_whitespace().count();
         if count != 5 {
             return Err(format!("expected exactly 5 fields, found {count}: [{text}]"));
+        }
+        let mut spelled = Vec::with_capacity(count);
+        for (field, (least, most, words)) in fields.split_whitespace().zip(FIELDS) {
+            let parts = field.split(',').filter(|e| !e.is_empty());
+            let parts: Result<Vec<_>, _> = parts.map(|e| check(e, least, most, words)).collect();
+            spelled.push(parts?.join(","));
         }
         // Extensions of other crons that Kubernetes does not know.
         let own = |c: char| matches!(c, '#' | '+') || c == 'L' || c == 'W';
@@ -57,7 +126,9 @@ impl Schedule {
             .year(Year::Disallowed)
             .dom_and_dow(false)
             .build();
-        let cron = parser.parse(&fields.replace('?', "*")).map_err(|e| format!("{e}: [{text}]"))?;
+        let cron = parser
+            .parse(&spelled.join(" ").replace('?', "*"))
+            .map_err(|e| format!("{e}: [{text}]"))?;
         Ok(Self::Cron(Box::new(cron), zone_named(zone)?))
     }
 

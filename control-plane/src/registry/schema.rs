@@ -180,8 +180,8 @@ impl Schemas {
     }
 
     /// Whether there is a built-in kind of a name in any group.
-    pub(crate) fn has_kind(&self, kind: &str, version: &str) -> bool {
-        let tail = format!(".{version}.{kind}");
+    pub(crate) fn has_kind(&self, package: &str, version: &str, kind: &str) -> bool {
+        let tail = format!(".{package}.{version}.{kind}");
         self.by_name.keys().any(|n| n.ends_with(&tail))
     }
 

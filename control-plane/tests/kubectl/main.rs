@@ -10,6 +10,7 @@ mod support;
 mod webhooks;
 mod wire;
 mod workloads;
+mod writes;
 
 use support::Cluster;
 

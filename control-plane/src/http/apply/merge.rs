@@ -15,9 +15,7 @@ pub(super) fn changed(old: &Value, new: &Value, place: Place<'_>) -> Fields {
         return Fields::default();
     }
     match (old, new) {
-        (Value::Object(o), Value::Object(n))
-            if !place.is_atomic() && !o.is_empty() && !n.is_empty() =>
-        {
+        (Value::Object(o), Value::Object(n)) if !place.is_atomic() => {
             let mut out = Fields::default();
             for k in o.keys().chain(n.keys().filter(|k| !o.contains_key(*k))) {
                 let part = match (o.get(k), n.get(k)) {
