@@ -150,6 +150,16 @@ mod tests {
     }
 
     #[test]
+    fn a_number_is_the_same_when_it_is_read_and_written_again() {
+        let digits = format!("2{}5e3", "3".repeat(60));
+        for text in [&digits, "0.1", "5e-324", "1.7976931348623157e308", "9007199254740993.0"] {
+            let once = parse(text.as_bytes()).unwrap().value;
+            let again = parse(once.to_string().as_bytes()).unwrap().value;
+            assert_eq!((&again, once.as_f64()), (&once, text.parse().ok()), "{text}");
+        }
+    }
+
+    #[test]
     fn hostile_texts_are_errors() {
         for text in
             ["", "{", "{} {}", "\"\\ud800\"", &"[".repeat(100_000), "{\"a\":\u{1}}", "1e999"]
