@@ -1,7 +1,7 @@
 //! How the binaries that are shipped are linked: what runs together lies together. Nothing for others.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 fn main() {
     for file in ["build.rs", "order.txt", "dist-edge.ld"] {
@@ -22,7 +22,7 @@ fn main() {
         link(&format!("-T,{}", script.display()));
     }
     if of("dist-edge") {
-        link(&format!("-T,{}", Path::new(&here).join("dist-edge.ld").display()));
+        link(&format!("-T,{}", here.join("dist-edge.ld").display()));
         link("--no-eh-frame-hdr");
     }
 }
