@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use tests::containerd::Containerd;
 use tests::host::{CLOUD_ADDRESS, Host, Pair};
-use tests::keadm::{binary, command, service_pid};
+use tests::keadm::{ANY_DISK, binary, command, service_pid};
 use tests::kubectl::Kubectl;
 
 use crate::client::{INSIDE, WATCHING};
@@ -27,11 +27,6 @@ pub(crate) struct Site {
     pub(crate) pair: Pair,
     _containerd: Containerd,
 }
-
-/// Settings with which a disk that happens to be full changes nothing that is measured.
-const ANY_DISK: &str = "modules.edged.tailoredKubeletConfig.imageGCHighThresholdPercent=100,\
-    modules.edged.tailoredKubeletConfig.evictionHard.imagefs\\.available=1%,\
-    modules.edged.tailoredKubeletConfig.evictionHard.nodefs\\.available=1%";
 
 /// The binary that has only the edge in it, if it is built.
 pub(crate) fn edge_binary() -> Option<PathBuf> {

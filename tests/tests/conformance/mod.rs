@@ -17,7 +17,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tests::containerd::Containerd;
 use tests::host::{CLOUD_ADDRESS, EDGE_ADDRESS, Pair};
-use tests::keadm::{Running, service_pid};
+use tests::keadm::{ANY_DISK, Running, service_pid};
 use tests::kubectl::Kubectl;
 use tests::reference::{self, Program};
 use tests::wait;
@@ -31,12 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const EMBEDDED: &str = "/etc/kubeedge/config/admin.kubeconfig";
 
 /// What both edges have: their own MQTT broker, and no opinion of a disk that is filling up.
-const SETTINGS: [&str; 4] = [
-    "modules.eventBus.mqttMode=0",
-    "modules.edged.tailoredKubeletConfig.imageGCHighThresholdPercent=100",
-    r"modules.edged.tailoredKubeletConfig.evictionHard.nodefs\.available=1%",
-    r"modules.edged.tailoredKubeletConfig.evictionHard.imagefs\.available=1%",
-];
+const SETTINGS: [&str; 2] = ["modules.eventBus.mqttMode=0", ANY_DISK];
 
 /// Two machines with a runtime on the edge's; one half is the original's.
 struct Site {

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use tests::host::{CLOUD_ADDRESS, Host, Pair};
-use tests::keadm::command;
+use tests::keadm::{ANY_DISK, command};
 use tests::kubectl::Kubectl;
 
 use super::PATIENCE;
@@ -43,7 +43,17 @@ pub(crate) fn join(pair: &Pair, token: &str) -> String {
     let server = format!("{CLOUD_ADDRESS}:10000");
     keadm_ok(
         &pair.edge,
-        &["join", "--cloudcore-ipport", &server, "--token", token, "--edgenode-name", "edge-2"],
+        &[
+            "join",
+            "--cloudcore-ipport",
+            &server,
+            "--token",
+            token,
+            "--edgenode-name",
+            "edge-2",
+            "--set",
+            ANY_DISK,
+        ],
     )
 }
 

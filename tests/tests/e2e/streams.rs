@@ -8,7 +8,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use tests::containerd::{BUSYBOX, Containerd};
 use tests::host::{CLOUD_ADDRESS, Host, Pair};
-use tests::keadm::{Running, service_pid};
+use tests::keadm::{ANY_DISK, Running, service_pid};
 use tests::kubectl::Kubectl;
 use tests::wait;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -284,13 +284,7 @@ fn ports_and_streams_of_pods_in_containerd_are_reached_and_end_when_they_should(
     let (server, endpoint) = (format!("{CLOUD_ADDRESS}:10000"), containerd.endpoint());
     let mut join = vec!["join", "--cloudcore-ipport", &server, "--token", &token];
     join.extend(["--edgenode-name", "edge-2", "--remote-runtime-endpoint", &endpoint]);
-    for disk in ["nodefs", "imagefs"] {
-        let limit = match disk {
-            "nodefs" => r"modules.edged.tailoredKubeletConfig.evictionHard.nodefs\.available=1%",
-            _ => r"modules.edged.tailoredKubeletConfig.evictionHard.imagefs\.available=1%",
-        };
-        join.extend(["--set", limit]);
-    }
+    join.extend(["--set", ANY_DISK]);
     keadm_ok(&pair.edge, &join);
     let kubectl = kubectl(&pair);
     let echo = format!(r#","command":["nc","-ll","-p","{ECHO}","-e","cat"]"#);

@@ -72,6 +72,26 @@ fn a_port_in_use_is_named_with_its_owner_and_when_it_is_free_all_goes_well() {
 }
 
 #[test]
+fn a_disk_with_a_tenth_left_is_enough_to_try_it_out() {
+    const SIZE: u64 = 1200 << 20;
+    let (host, folder) = (Host::new(), tempfile::tempdir().unwrap());
+    let data = folder.path().join("data");
+    let data = data.to_str().unwrap();
+    small_disk(&host, data, &SIZE.to_string());
+    // The image of the sample is made from the program.
+    let image = tests::keadm::binary().metadata().unwrap().len();
+    let filler = format!("{data}/filler");
+    on(&host, "fallocate", &["-l", &(SIZE - SIZE / 10 - image).to_string(), &filler]);
+    let up = Up::start(&host, folder.path(), &[]);
+    let kubectl = up.kubectl(&host);
+    kubectl.run(&["wait", "--for=condition=DiskPressure=False", "node/edge-1", "--timeout=30s"]);
+    let free = on(&host, "stat", &["-f", "-c", "%a %b", data]);
+    let (free, all) = free.trim().split_once(' ').unwrap();
+    let (free, all): (u64, u64) = (free.parse().unwrap(), all.parse().unwrap());
+    assert!(free * 100 < all * 15, "{free} of {all} blocks are free: too many to show anything");
+}
+
+#[test]
 fn all_errors_of_a_broken_configuration_are_told_together_with_their_places() {
     let (host, folder) = (Host::new(), tempfile::tempdir().unwrap());
     let file = folder.path().join("broken.yaml");
