@@ -39,10 +39,6 @@ fn main() -> ExitCode {
         order::main();
         return ExitCode::SUCCESS;
     }
-    if args.first().is_some_and(|a| a == scenes::plane::SERVE) {
-        scenes::plane::serve(&args[1..]);
-        return ExitCode::SUCCESS;
-    }
     let known: Vec<&str> = GROUPS.iter().map(|g| g.name).collect();
     if let Some(other) = args.iter().find(|a| !known.contains(&a.as_str())) {
         eprintln!("there is no group `{other}`; there are: {}", known.join(", "));

@@ -44,6 +44,7 @@ cases![
     an_image_is_copied_where_overlayfs_is_refused,
     the_hosts_network_is_shared_on_request,
     a_file_is_copied_out_of_an_image,
+    what_is_begun_when_nobody_waits_any_more_is_removed_with_the_rest,
 ];
 
 pub(super) fn run_all(argv: &[std::ffi::OsString]) -> i32 {
@@ -600,4 +601,17 @@ async fn a_file_is_copied_out_of_an_image(root: PathBuf) {
     assert!(absent.unwrap_err().to_string().contains("it has no file `/bin/absent`"));
     let absent = runtime.copy_from_image("a/b:v1.0.0", "/bin/keadm", &root.join("x")).await;
     assert!(absent.unwrap_err().is_not_found());
+}
+
+/// As when edgecore is told to stop while it starts a pod.
+async fn what_is_begun_when_nobody_waits_any_more_is_removed_with_the_rest(root: PathBuf) {
+    let pod = Pod::new(&root).await;
+    let main = spec("main", &["part-sleep"]);
+    let id = pod.create(&main).await.unwrap();
+    // Begun, and given up at the first thing that takes time.
+    let at_once = Duration::ZERO;
+    assert!(tokio::time::timeout(at_once, pod.runtime.start_container(&id)).await.is_err());
+    let second = pod.runtime.run_sandbox(&pod.sandbox);
+    assert!(tokio::time::timeout(at_once, second).await.is_err());
+    pod.runtime.remove_all().await.unwrap();
 }

@@ -9,7 +9,7 @@ mod dashboard;
 mod devices;
 mod fleet;
 mod memory;
-pub(crate) mod plane;
+mod plane;
 mod pods;
 mod recovery;
 mod size;

@@ -1,12 +1,12 @@
-//! The embedded control plane alone, in a process of its own.
-//!
-//! That process is this program, started with [`SERVE`]: nothing is in it but the control plane.
+//! The embedded control plane alone, in a process of its own: `keadm control-plane`.
 
 mod load;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use tests::keadm::binary;
 
 use super::{Group, NOTHING_INSIDE};
 use crate::client::ms;
@@ -17,20 +17,9 @@ use load::Access;
 pub(super) const GROUP: Group =
     Group { name: "plane", title: "The embedded control plane", figures, inside: NOTHING_INSIDE };
 
-/// The first argument of this program when it is to be a control plane; the folder and port follow.
-pub(crate) const SERVE: &str = "serve";
-
 const NODES: usize = 1_000;
 const PODS: usize = 10_000;
 const WATCHERS: usize = 1_000;
-
-/// `DIR PORT`: serves until it is killed.
-pub(crate) fn serve(args: &[String]) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let mut config = control_plane::Config::new(args[0].clone().into());
-    config.bind.set_port(args[1].parse().unwrap());
-    runtime.block_on(control_plane::run(config, service::Service::new("control-plane"))).unwrap();
-}
 
 /// A control plane that runs; killed when dropped.
 struct Server {
@@ -53,8 +42,9 @@ impl Server {
         let port = free.local_addr().unwrap().port();
         drop(free);
         let from = Instant::now();
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.arg(SERVE).arg(dir).arg(port.to_string()).stdin(Stdio::null());
+        let mut command = Command::new(binary());
+        command.args(["control-plane", "--port", &port.to_string(), "--data-dir"]).arg(dir);
+        command.stdin(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().unwrap();
         let access = loop {
             let access = Access::read(&dir.join("admin.conf"), port);
@@ -100,7 +90,7 @@ fn starts(begin: &dyn Fn(&str) -> Server) -> Vec<Figure> {
         Unit::MiB,
         25.0,
         memory(idle.child.id()),
-        "VmRSS of a process with nothing else in it, ten looks a second apart",
+        "VmRSS of `keadm control-plane`, ten looks a second apart, the first 15 s after the start",
     );
     vec![
         Figure { original: "303 MiB (kube-apiserver)", ..empty },

@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
 use self::cgroup::Hierarchies;
 use self::client::ShimFailure;
@@ -89,6 +90,20 @@ struct Inner {
     hierarchies: Hierarchies,
     index: Mutex<Index>,
     subscribers: Mutex<Vec<mpsc::Sender<RuntimeEvent>>>,
+    /// What is being made.
+    making: TaskTracker,
+}
+
+impl Inner {
+    /// Makes something, also if whoever asked for it does not wait: what is half made nobody would
+    /// know of, and nobody would remove.
+    async fn make<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, RuntimeError>> + Send + 'static,
+    ) -> Result<T, RuntimeError> {
+        let made = self.making.spawn(work).await;
+        made.map_err(|e| RuntimeError::Refused(e.to_string()))?
+    }
 }
 
 impl EmbeddedRuntime {
@@ -118,18 +133,21 @@ impl EmbeddedRuntime {
             hierarchies: Hierarchies::detect(),
             index: Mutex::new(Index::default()),
             subscribers: Mutex::new(Vec::new()),
+            making: TaskTracker::new(),
         });
         inner.recover().await;
         inner.prepare_images().await;
         Ok(EmbeddedRuntime { inner })
     }
 
-    /// Ends and removes everything: containers, sandboxes, their processes, mounts and cgroups.
-    /// Images stay.
+    /// Ends and removes everything: containers, sandboxes, their processes, mounts and cgroups, also
+    /// what is still being made. Images stay.
     ///
     /// # Errors
     /// The first thing that could not be removed; the others have been tried.
     pub async fn remove_all(&self) -> Result<(), RuntimeError> {
+        self.inner.making.close();
+        self.inner.making.wait().await;
         let ids: Vec<Id> = self.inner.index.lock().sandboxes.keys().cloned().collect();
         let mut result = Ok(());
         for id in ids {
@@ -239,7 +257,8 @@ impl ContainerRuntime for EmbeddedRuntime {
     }
 
     fn run_sandbox<'a>(&'a self, spec: &'a SandboxSpec) -> Answer<'a, String> {
-        Box::pin(self.inner.run_sandbox(spec))
+        let (inner, spec) = (Arc::clone(&self.inner), spec.clone());
+        Box::pin(self.inner.make(async move { inner.run_sandbox(&spec).await }))
     }
 
     fn sandbox_status<'a>(&'a self, id: &'a str) -> Answer<'a, SandboxStatus> {
@@ -273,16 +292,17 @@ impl ContainerRuntime for EmbeddedRuntime {
         spec: &'a ContainerSpec,
         _sandbox: &'a SandboxSpec,
     ) -> Answer<'a, String> {
+        let (inner, spec) = (Arc::clone(&self.inner), spec.clone());
         Box::pin(async move {
             let sandbox = parse_id("sandbox", sandbox_id)?;
-            self.inner.create_container(&sandbox, spec).await
+            self.inner.make(async move { inner.create_container(&sandbox, &spec).await }).await
         })
     }
 
     fn start_container<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
         Box::pin(async move {
-            let id = parse_id("container", id)?;
-            Inner::start_container(&self.inner, &id).await
+            let (inner, id) = (Arc::clone(&self.inner), parse_id("container", id)?);
+            self.inner.make(async move { inner.start_container(&id).await }).await
         })
     }
 
