@@ -162,7 +162,7 @@ pub async fn run(source: Source, options: Options) -> Result<(), Error> {
         update(&mut app.state, Event::Replay(begins));
     }
     if let Ok(size) = app.guard.terminal().size() {
-        update(&mut app.state, Event::Resize { height: size.height });
+        update(&mut app.state, Event::Resize { width: size.width, height: size.height });
     }
     app.until_left(options.stop).await.map_err(Error::Terminal)
 }
@@ -197,7 +197,7 @@ impl App {
                     Some(Ok(TermEvent::Key(key))) => Event::Key(key),
                     Some(Ok(TermEvent::Mouse(mouse))) => Event::Mouse(mouse),
                     Some(Ok(TermEvent::Paste(text))) => Event::Paste(text),
-                    Some(Ok(TermEvent::Resize(_, height))) => Event::Resize { height },
+                    Some(Ok(TermEvent::Resize(width, height))) => Event::Resize { width, height },
                     Some(Ok(_)) => continue,
                 },
                 Some(event) = self.wires.events.recv() => self.stream_event(event),

@@ -90,6 +90,8 @@ pub enum StreamEvent {
 enum End {
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    #[error("nobody serves it there now")]
+    Nobody,
     #[error("{0}")]
     WebSocket(#[from] tokio_tungstenite::tungstenite::Error),
     #[error("no connection within {} s", CONNECT.as_secs())]
@@ -138,11 +140,11 @@ async fn session(
 ) -> Result<(), End> {
     match endpoint {
         Endpoint::Unix(path) => {
-            let io = limit(UnixStream::connect(path)).await??;
+            let io = limit(UnixStream::connect(path)).await?.map_err(dialled)?;
             speak(io, "localhost", None, events, requests, served).await
         }
         Endpoint::Tls { host, port, config, token } => {
-            let tcp = limit(TcpStream::connect((host.as_str(), *port))).await??;
+            let tcp = limit(TcpStream::connect((host.as_str(), *port))).await?.map_err(dialled)?;
             tcp.set_nodelay(true)?;
             let name =
                 ServerName::try_from(host.clone()).map_err(|_| End::HostName(host.clone()))?;
@@ -150,6 +152,14 @@ async fn session(
             let io = limit(connector.connect(name, tcp)).await??;
             speak(io, host, token.as_ref(), events, requests, served).await
         }
+    }
+}
+
+/// A socket without a server, or none at all, is how it is after every stop of one.
+fn dialled(e: std::io::Error) -> End {
+    match e.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => End::Nobody,
+        _ => End::Io(e),
     }
 }
 

@@ -56,7 +56,7 @@ pub enum Error {
 pub fn of(recording: &Path, picture: &Picture) -> Result<String, Error> {
     let lines = record::read(recording)
         .map_err(|source| Error::Recording { path: recording.to_owned(), source })?;
-    let mut state = played(lines, picture.size.1);
+    let mut state = played(lines, picture.size);
     for key in keys(&picture.keys)? {
         update(&mut state, Event::Key(key));
     }
@@ -73,7 +73,7 @@ pub fn of(recording: &Path, picture: &Picture) -> Result<String, Error> {
 }
 
 /// All of a recording at once, by its own clock, second for second.
-fn played(lines: Vec<Line>, height: u16) -> State {
+fn played(lines: Vec<Line>, (width, height): (u16, u16)) -> State {
     let began = lines.iter().find_map(|line| match &line.message {
         ToReader::Hello(hello) => Some(hello.now - to_i64(line.at)),
         _ => None,
@@ -84,7 +84,7 @@ fn played(lines: Vec<Line>, height: u16) -> State {
     state.zone = jiff::tz::TimeZone::UTC;
     let plays = Replay { at: end, end, speed: 1.0, paused: false };
     update(&mut state, Event::Replay(plays));
-    update(&mut state, Event::Resize { height });
+    update(&mut state, Event::Resize { width, height });
     let mut second = 0;
     for Line { at, message } in lines {
         while second + 1000 <= at {

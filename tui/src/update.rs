@@ -31,6 +31,8 @@ pub enum Event {
     Mouse(MouseEvent),
     /// The terminal has another size.
     Resize {
+        /// Columns.
+        width: u16,
         /// Lines.
         height: u16,
     },
@@ -127,7 +129,8 @@ fn react(state: &mut State, event: Event) -> Vec<Effect> {
             state.second();
             Vec::new()
         }
-        Event::Resize { height } => {
+        Event::Resize { width, height } => {
+            state.columns = width;
             // Header, screens, foot and the headings of a table are above and below the rows.
             state.page = usize::from(height.saturating_sub(4)).max(1);
             state.dirty = true;
@@ -271,13 +274,11 @@ fn clicked(state: &mut State, column: u16, row: u16) -> Vec<Effect> {
     state.dirty = true;
     if row == 1 {
         let mut left = usize::from(column);
-        for screen in Screen::ALL {
-            // A space or a bracket on each side.
-            let width = state.tab(screen).len() + 2;
-            if left < width {
+        for (screen, tab) in state.tabs(state.columns) {
+            if left < tab.len() {
                 return go(state, screen);
             }
-            left -= width;
+            left -= tab.len();
         }
         return Vec::new();
     }

@@ -9,6 +9,7 @@ pub mod history;
 mod layer;
 pub mod order;
 pub mod table;
+mod tabs;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -171,6 +172,8 @@ pub struct State {
     touched: Vec<String>,
     /// Lines of a table that fit on the screen.
     pub page: usize,
+    /// Columns of the screen, as clicks count them.
+    pub columns: u16,
     /// How far what lies on top can be scrolled, as it was last drawn.
     pub furthest: usize,
     /// More columns.
@@ -221,6 +224,7 @@ impl State {
             order: Order::default(),
             touched: Vec::new(),
             page: 20,
+            columns: 80,
             furthest: 0,
             wide: false,
             replay: None,
@@ -411,17 +415,6 @@ impl State {
     pub fn shown_messages(&self) -> impl Iterator<Item = &MessageRow> {
         let filter = &self.tables[Screen::Flow.name()].filter;
         self.messages.iter().rev().filter(move |m| message_passes(filter, m))
-    }
-
-    /// What the tab of a screen says.
-    pub fn tab(&self, screen: Screen) -> String {
-        let count = match screen {
-            Screen::Nodes => self.nodes.len(),
-            Screen::Pods => self.pods.len(),
-            Screen::Devices => self.devices.len(),
-            _ => return screen.name().to_owned(),
-        };
-        format!("{} {count}", screen.name())
     }
 
     /// A second has passed: takes a sample of the rates, lets go of rows that are gone.

@@ -156,20 +156,30 @@ fn to_i64(n: u64) -> i64 {
 }
 
 fn screens(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
-    let mut spans = Vec::new();
-    for s in Screen::ALL {
-        let name = state.tab(s);
-        if s == state.screen {
-            // Brackets too, for screens without reverse video.
-            spans.push(Span::from(format!("[{name}]")).style(look.chosen()));
-        } else {
-            spans.push(Span::from(format!(" {name} ")));
-        }
+    let mut spans: Vec<Span<'_>> = state
+        .tabs(area.width)
+        .into_iter()
+        .map(|(screen, tab)| match screen == state.screen {
+            true => Span::from(tab).style(look.chosen()),
+            false => Span::from(tab),
+        })
+        .collect();
+    let used: usize = spans.iter().map(Span::width).sum();
+    // What hides rows is never out of sight itself.
+    let filter = &state.table().filter;
+    let namespace = state.namespace.as_ref().map(|name| format!(" ns:{}", rows::clean(name)));
+    let hides: Vec<String> = namespace
+        .into_iter()
+        .chain((!filter.is_empty()).then(|| format!(" /{}", rows::clean(filter))))
+        .collect();
+    let room = usize::from(area.width).saturating_sub(used);
+    let share = room / hides.len().max(1);
+    let spare = hides.iter().map(|text| share.saturating_sub(text.chars().count())).sum::<usize>();
+    for text in &hides {
+        let fits = text::fitted(look, text, share + spare);
+        spans.push(Span::from(fits).style(look.heading()));
     }
-    if let Some(namespace) = &state.namespace {
-        spans.push(Span::from(format!(" ns:{}", rows::clean(namespace))).style(look.heading()));
-    }
-    if state.table().filter.is_empty() && matches!(state.screen, Screen::Pods | Screen::Devices) {
+    if filter.is_empty() && matches!(state.screen, Screen::Pods | Screen::Devices) {
         let digits = state.namespaces().into_iter().take(9).enumerate();
         let digits: Vec<String> =
             digits.map(|(n, name)| format!("{}:{}", n + 1, rows::clean(name))).collect();
@@ -177,10 +187,6 @@ fn screens(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
             let text = format!("  0:all {}", digits.join(" "));
             spans.push(Span::from(text).style(look.faint()));
         }
-    }
-    let filter = &state.table().filter;
-    if !filter.is_empty() {
-        spans.push(Span::from(format!(" /{filter}")).style(look.heading()));
     }
     frame.render_widget(Line::from(spans), area);
 }

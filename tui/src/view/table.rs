@@ -6,22 +6,27 @@ use ratatui::style::Style;
 use ratatui::widgets::{Cell, Row, Table, TableState};
 
 use crate::columns::{self, Column};
+use crate::state::table::Sort;
 use crate::state::{Link, Mark, State};
 
 use super::styles::Look;
 use super::text::fitted;
 
 /// Which columns fit into `width`: all narrow ones from the left, then wide ones if there is room.
-fn fitting(all: &'static [Column], width: u16, wide: bool) -> Vec<usize> {
-    let mut chosen: Vec<usize> = (0..all.len()).filter(|i| !all[*i].wide || wide).collect();
+/// The one that rows are sorted by is among them: their order makes no sense without.
+fn fitting(all: &'static [Column], width: u16, wide: bool, sorted: usize) -> Vec<usize> {
+    let wanted = |i: &usize| !all[*i].wide || wide || *i == sorted;
+    let mut chosen: Vec<usize> = (0..all.len()).filter(wanted).collect();
     let total = |c: &[usize]| c.iter().map(|i| all[*i].width + 1).sum::<u16>() + 2;
     while total(&chosen) > width && chosen.len() > 2 {
         // The rightmost but the last goes first: the last is the age, which people look for. How
         // a row is stays to the end.
-        let goes = |i: &usize| !matches!(all[*i].title, "STATUS" | "STATE");
+        let stays = |i: usize| matches!(all[i].title, "STATUS" | "STATE") || i == sorted;
+        let goes = |i: &usize| !stays(*i);
         let last = chosen.len() - 1;
         match chosen[1..last].iter().rposition(goes) {
             Some(at) => chosen.remove(at + 1),
+            None if chosen[last] == sorted => chosen.remove(last - 1),
             None => chosen.remove(last),
         };
     }
@@ -57,23 +62,37 @@ fn widths<'f>(
     std::iter::once(Constraint::Length(2)).chain(fitting.iter().enumerate().map(one))
 }
 
+/// The heading of a column, with a mark if rows are sorted by it. Of one that fills its column, the mark
+/// takes the last letter.
+fn heading(
+    all: &'static [Column],
+    at: usize,
+    sort: Sort,
+    room: usize,
+    look: &Look,
+) -> Cell<'static> {
+    let arrow = match (sort.column == at, sort.descending, look.ascii) {
+        (false, ..) => "",
+        (true, false, false) => "▲",
+        (true, true, false) => "▼",
+        (true, false, true) => "^",
+        (true, true, true) => "v",
+    };
+    let title = all[at].title.chars().take(room.saturating_sub(arrow.chars().count()));
+    Cell::from(format!("{}{arrow}", title.collect::<String>()))
+}
+
 /// Draws the table of the present screen.
 pub fn draw(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
     let all = columns::columns(state.screen);
-    let fitting = fitting(all, area.width, state.wide);
+    let sort = state.table().sort;
+    let fitting = fitting(all, area.width, state.wide, sort.column);
     let order = &state.order;
     let stale = matches!(state.link, Link::Lost { .. });
-    let sort = state.table().sort;
-    let header = fitting.iter().map(|i| {
-        let arrow = match (sort.column == *i, sort.descending, look.ascii) {
-            (false, ..) => "",
-            (true, false, false) => "▲",
-            (true, true, false) => "▼",
-            (true, false, true) => "^",
-            (true, true, true) => "v",
-        };
-        Cell::from(format!("{}{arrow}", all[*i].title))
-    });
+    let widths: Vec<Constraint> = widths(&fitting, all, area.width).collect();
+    let places = Layout::horizontal(&widths).spacing(1).split(area);
+    let room = |n: usize| places.get(n + 1).map_or(0, |place| usize::from(place.width));
+    let header = fitting.iter().enumerate().map(|(n, i)| heading(all, *i, sort, room(n), look));
     let header = Row::new(std::iter::once(Cell::from("  ")).chain(header)).style(look.heading());
     let position = state.table().position(order);
     let page = usize::from(area.height.saturating_sub(1)).max(1);
@@ -83,16 +102,13 @@ pub fn draw(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
     let shown = (first..order.len())
         .take(page)
         .filter_map(|i| order.key(i).and_then(|key| columns::line(state, state.screen, key)));
-    let widths: Vec<Constraint> = widths(&fitting, all, area.width).collect();
-    let places = Layout::horizontal(&widths).spacing(1).split(area);
     let rows = shown.map(|line| {
         let sign = format!("{}{}", look.mark(line.mark), look.sign(line.health));
         let style =
             if stale || line.mark == Some(Mark::Gone) { look.faint() } else { Style::new() };
         let health = if stale { look.faint() } else { look.health(line.health) };
         let cells = fitting.iter().enumerate().map(|(n, i)| {
-            let width = places.get(n + 1).map_or(0, |place| place.width);
-            let cell = Cell::from(fitted(look, &line.cells[*i], width.into()));
+            let cell = Cell::from(fitted(look, &line.cells[*i], room(n)));
             if all[*i].title == "STATUS" || all[*i].title == "STATE" || all[*i].title == "SYNC" {
                 cell.style(health)
             } else {

@@ -215,6 +215,13 @@ fn the_mouse_chooses_rows_opens_them_and_changes_the_screen() {
     click(&mut state, 79, 1);
     assert_eq!(state.screen, Screen::Nodes, "there is no tab");
     press(&mut state, "\x1b");
+    // ` o [nodes 3] p  d  f  e `: the tabs of a narrow screen are where they are drawn.
+    update(&mut state, Event::Resize { width: 40, height: 20 });
+    click(&mut state, 13, 1);
+    assert_eq!(state.screen, Screen::Pods);
+    click(&mut state, 4, 1);
+    assert_eq!(state.screen, Screen::Nodes);
+    update(&mut state, Event::Resize { width: 80, height: 24 });
     click(&mut state, 5, 19);
     assert_eq!(chosen(&state), Some(RowKey::node("edge-2")), "there is no row");
 }

@@ -56,6 +56,39 @@ fn each_screen_says_what_there_is() {
 }
 
 #[test]
+fn the_column_that_rows_are_sorted_by_is_shown_and_marked_at_every_width() {
+    for screen in [":nodes\n", ":pods\n", ":devices\n"] {
+        let mut state = state();
+        press(&mut state, screen);
+        let columns = tui::columns::columns(state.screen);
+        for column in columns {
+            for width in [40, 80, 120] {
+                let text = drawn(&state, width, 12, Look::default());
+                let begins = &column.title[..column.title.len().min(3)];
+                let heading = text.lines().nth(2).unwrap();
+                let marked = heading.split_whitespace().find(|word| word.contains('▲'));
+                let marked = marked.unwrap_or_else(|| panic!("{}: {heading}", column.title));
+                assert!(marked.trim_matches('"').starts_with(begins), "{begins}: {heading}");
+            }
+            press(&mut state, "s");
+        }
+    }
+}
+
+#[test]
+fn what_hides_rows_is_said_also_where_there_is_little_room() {
+    let mut state = state();
+    press(&mut state, ":pods\n1/we\n");
+    for (width, height) in [(40, 10), (46, 10), (80, 24)] {
+        let text = drawn(&state, width, height, Look::default());
+        assert!(text.contains("[pods") && text.contains("/we"), "{text}");
+        assert!(text.contains("ns:"), "{text}");
+    }
+    press(&mut state, ":events\n");
+    assert!(drawn(&state, 40, 10, Look::default()).contains("[events]"), "the screen is named");
+}
+
+#[test]
 fn an_upgrade_that_waits_for_a_yes_is_seen_everywhere_and_asked_about_by_name() {
     for (name, keys) in [
         ("upgrade_overview", ""),

@@ -62,7 +62,7 @@ async fn a_cut_is_told_with_its_reason_and_mended_by_itself() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s");
     let (mut events, requests) = start(&path);
-    assert!(lost(&mut events).await.contains("No such file"));
+    assert!(lost(&mut events).await.contains("nobody serves it"));
     let server = Server::new(&path);
     let mut socket = loop {
         // Tries that failed meanwhile are told, too.
