@@ -3,16 +3,39 @@
 use std::time::Duration;
 
 use tests::host::Host;
+use tests::kubectl::Kubectl;
 use tests::wait;
 
 use super::{PATIENCE, Up, pod, sample_image};
 
+/// A `keadm up` of its own; what is made last goes first.
+struct Edge {
+    up: Up,
+    _folder: tempfile::TempDir,
+    host: Host,
+}
+
+impl Edge {
+    #[track_caller]
+    fn start() -> Self {
+        let (host, folder) = (Host::new(), tempfile::tempdir().unwrap());
+        let up = Up::start(&host, folder.path(), &[]);
+        Self { up, _folder: folder, host }
+    }
+
+    /// kubectl, and the image that every pod here can have.
+    #[track_caller]
+    fn hands(&self) -> (Kubectl<'_>, String) {
+        let kubectl = self.up.kubectl(&self.host);
+        let image = sample_image(&kubectl);
+        (kubectl, image)
+    }
+}
+
 #[test]
 fn a_pod_is_created_watched_changed_and_deleted_through_kubectl() {
-    let (host, folder) = (Host::new(), tempfile::tempdir().unwrap());
-    let up = Up::start(&host, folder.path(), &[]);
-    let kubectl = up.kubectl(&host);
-    let image = sample_image(&kubectl);
+    let edge = Edge::start();
+    let (kubectl, image) = edge.hands();
 
     kubectl.apply(&pod("web", &image, ""));
     kubectl.until(&["pod", "web"], "/status/phase", "Running", PATIENCE);
@@ -21,24 +44,22 @@ fn a_pod_is_created_watched_changed_and_deleted_through_kubectl() {
     assert!(described.contains("edge-1"), "{described}");
     let object = kubectl.get(&["pod", "web"]).unwrap();
     let uid = object["metadata"]["uid"].as_str().unwrap().to_owned();
-    assert!(!host.left_behind(&uid).is_empty(), "no cgroup names the pod");
+    assert!(!edge.host.left_behind(&uid).is_empty(), "no cgroup names the pod");
 
     kubectl.run(&["label", "pod", "web", "colour=blue"]);
     kubectl.until(&["pod", "web"], "/metadata/labels/colour", "blue", PATIENCE);
     kubectl.run(&["delete", "pod", "web", "--timeout=40s"]);
     kubectl.until_gone(&["pod", "web"], PATIENCE);
     wait::until("the pod's remains to go", PATIENCE, || {
-        let left = host.left_behind(&uid);
+        let left = edge.host.left_behind(&uid);
         if left.is_empty() { Ok(()) } else { Err(left.join("\n")) }
     });
 }
 
 #[test]
 fn a_configmap_change_is_seen_inside_a_running_container() {
-    let (host, folder) = (Host::new(), tempfile::tempdir().unwrap());
-    let up = Up::start(&host, folder.path(), &[]);
-    let kubectl = up.kubectl(&host);
-    let image = sample_image(&kubectl);
+    let edge = Edge::start();
+    let (kubectl, image) = edge.hands();
     kubectl.run(&["create", "configmap", "greeting", "--from-literal=text=hello"]);
     // The sample workload has no shell: the volume is looked at through the container's own root.
     let manifest = format!(
@@ -84,10 +105,8 @@ fn container_root(uid: &str) -> std::path::PathBuf {
 
 #[test]
 fn a_container_that_ends_is_restarted_as_its_policy_says_and_the_cloud_hears_of_it() {
-    let (host, folder) = (Host::new(), tempfile::tempdir().unwrap());
-    let up = Up::start(&host, folder.path(), &[]);
-    let kubectl = up.kubectl(&host);
-    let image = sample_image(&kubectl);
+    let edge = Edge::start();
+    let (kubectl, image) = edge.hands();
     // An argument that the sample workload does not know ends it with a failure at once.
     kubectl.apply(&pod("crash", &image, r#","command":["/bin/keadm","no-such-command"]"#));
     wait::until("a restart of the container", Duration::from_secs(90), || {
@@ -104,10 +123,8 @@ fn a_container_that_ends_is_restarted_as_its_policy_says_and_the_cloud_hears_of_
 // https://kubernetes.io/docs/tasks/debug/debug-application/debug-running-pod/#ephemeral-container
 #[test]
 fn kubectl_debug_looks_into_a_running_pod_and_leaves_it_as_it_is() {
-    let (host, folder) = (Host::new(), tempfile::tempdir().unwrap());
-    let up = Up::start(&host, folder.path(), &[]);
-    let kubectl = up.kubectl(&host);
-    let image = sample_image(&kubectl);
+    let edge = Edge::start();
+    let (kubectl, image) = edge.hands();
     kubectl.apply(&pod("web", &image, ""));
     kubectl.until(&["pod", "web"], "/status/phase", "Running", PATIENCE);
 
