@@ -33,6 +33,12 @@ pub use taskmanager::{JobPaths, is_digest, is_version};
 
 use api::config::edgecore::EdgeCoreConfig;
 
+/// The columns and rows of a terminal; `None`: it is none.
+pub fn terminal_size(of: &impl std::os::fd::AsFd) -> Option<(u16, u16)> {
+    let size = rustix::termios::tcgetwinsize(of).ok()?;
+    (size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col, size.ws_row))
+}
+
 /// Runs an edge node until the service is asked to stop, or a module that the others need fails.
 ///
 /// # Errors

@@ -17,6 +17,7 @@ mod clock;
 pub mod cluster;
 mod env;
 mod eviction;
+mod held;
 mod hooks;
 mod images;
 mod inbox;
@@ -133,15 +134,17 @@ pub fn spawn(
         };
         let (tell, changes) = mpsc::channel(256); // full: the look at the runtime waits
         let (evict, evictions) = mpsc::channel(4); // full: the next eviction waits
-        let sources = pods::Sources { wanted, changes, evictions, static_path, node: node.clone() };
+        let (held, let_go) = held::Held::none();
+        let sources =
+            pods::Sources { wanted, changes, evictions, let_go, static_path, node: node.clone() };
         let directory = pods::Directory::default();
         drop(ready);
         tokio::join!(
-            pods::run(shared.clone(), sources, directory.clone()),
+            pods::run(shared.clone(), sources, (directory.clone(), held.clone())),
             pleg::run(shared.clone(), tell),
             logs::run(shared.clone(), logs),
             eviction::run(shared.clone(), limits, directory.clone(), evict),
-            server::run(shared, address, directory, node, publish),
+            server::run(shared, address, (directory, held), node, publish),
         );
         Ok(())
     });

@@ -16,6 +16,7 @@ use service::telemetry::HOP;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::held::Held;
 use super::inbox::Inbox;
 use super::memory::Ended;
 use super::plan::Fate;
@@ -57,6 +58,8 @@ pub(crate) struct Sources {
     pub(crate) changes: mpsc::Receiver<Change>,
     /// The node's own reasons to end a pod.
     pub(crate) evictions: mpsc::Receiver<(Arc<str>, Ended)>,
+    /// Held pods that somebody let go.
+    pub(crate) let_go: mpsc::Receiver<Arc<str>>,
     /// Files.
     pub(crate) static_path: Option<PathBuf>,
     /// The node's name.
@@ -77,6 +80,8 @@ pub(crate) struct Pods {
     done: mpsc::Sender<Arc<str>>,
     /// All pods, for whoever asks; see [`Directory`].
     directory: Directory,
+    /// Those that do not start yet.
+    held: Held,
 }
 
 /// The pods of this node, for the local API.
@@ -109,7 +114,11 @@ impl Directory {
 }
 
 /// Runs until the service stops. Pods go on running.
-pub(crate) async fn run(shared: Arc<Shared>, mut sources: Sources, directory: Directory) {
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    mut sources: Sources,
+    (directory, held): (Directory, Held),
+) {
     // A worker that ends waits for its turn here.
     let (done, mut ended) = mpsc::channel(64);
     let mut pods = Pods {
@@ -122,6 +131,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut sources: Sources, directory: Di
         static_errors: BTreeMap::new(),
         done,
         directory,
+        held,
     };
     pods.load(&sources).await;
     let mut static_tick = tokio::time::interval(STATIC_EVERY);
@@ -142,6 +152,9 @@ pub(crate) async fn run(shared: Arc<Shared>, mut sources: Sources, directory: Di
                 None => return,
             },
             Some((uid, why)) = sources.evictions.recv() => pods.evict(&uid, why),
+            Some(uid) = sources.let_go.recv() => if let Some(pod) = pods.held.take(&uid) {
+                pods.set(pod).await;
+            },
             Some(uid) = ended.recv() => pods.ended(&uid).await,
             _ = static_tick.tick() => pods.read_static(&sources).await,
         }
@@ -221,6 +234,7 @@ impl Pods {
                 for uid in missing {
                     self.remove(&uid);
                 }
+                self.held.clear();
                 for pod in pods {
                     self.set(pod).await;
                 }
@@ -239,14 +253,10 @@ impl Pods {
         if podspec::is_mirror(&pod) {
             return self.set_mirror(pod).await;
         }
-        if podspec::is_held(&pod) {
-            let now = self.shared.clock.now();
-            let held = status::held(&pod, now);
-            if pod.status.as_ref() != Some(&held) {
-                self.shared.cluster.pod_status(&pod, &held).await;
-            }
-            return;
+        if Held::holds(&pod, &self.shared.site.pod_dir(podspec::uid(&pod))) {
+            return self.hold(&pod).await;
         }
+        self.held.take(podspec::uid(&pod));
         self.directory.set(&pod);
         let uid: Arc<str> = podspec::uid(&pod).into();
         if let Some(entry) = self.entries.get_mut(&uid) {
@@ -265,6 +275,14 @@ impl Pods {
         }
         let fate = if podspec::is_deleted(&pod) { Fate::Remove } else { Fate::Run };
         self.start(pod, fate, false);
+    }
+
+    async fn hold(&self, pod: &Pod) {
+        let held = status::held(pod, self.shared.clock.now());
+        self.held.put(pod, held.clone());
+        if pod.status.as_ref() != Some(&held) {
+            self.shared.cluster.pod_status(pod, &held).await;
+        }
     }
 
     fn start(&mut self, pod: Arc<Pod>, fate: Fate, orphan: bool) {
@@ -288,6 +306,7 @@ impl Pods {
             }
             return;
         }
+        self.held.take(uid);
         if !self.entries.contains_key(uid) {
             tracing::debug!(pod = %key, "a pod that is not here is gone");
             return;

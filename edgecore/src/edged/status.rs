@@ -461,6 +461,11 @@ impl Conditions<'_> {
             let says = (true, Some("TerminationByKubelet"), Some(ended.message.clone()));
             all.push(self.condition("DisruptionTarget", says));
         }
+        let held = |c: &PodCondition| c.type_ == HELD;
+        if self.view.old.conditions.iter().flatten().any(held) {
+            // The cloud keeps what it is not told anything of.
+            all.push(self.condition(HELD, (false, None, None)));
+        }
         all
     }
 
@@ -557,14 +562,17 @@ impl Conditions<'_> {
     }
 }
 
+/// The condition of a pod whose upgrade is held back.
+const HELD: &str = "HeldUpgrade";
+
 /// The status of a pod whose upgrade is held back: as it was, and a condition that says so.
 pub(crate) fn held(pod: &Pod, now: Nanos) -> PodStatus {
     let mut status = pod.status.clone().unwrap_or_default();
     let conditions = status.conditions.get_or_insert_default();
-    if !conditions.iter().any(|c| c.type_ == "HeldUpgrade" && c.status == "True") {
-        conditions.retain(|c| c.type_ != "HeldUpgrade");
+    if !conditions.iter().any(|c| c.type_ == HELD && c.status == "True") {
+        conditions.retain(|c| c.type_ != HELD);
         conditions.push(PodCondition {
-            type_: "HeldUpgrade".to_owned(),
+            type_: HELD.to_owned(),
             status: "True".to_owned(),
             reason: Some("HoldUpgradeEnabled".to_owned()),
             message: Some(

@@ -22,6 +22,7 @@ struct Node {
     task: tokio::task::JoinHandle<()>,
     dir: Arc<tempfile::TempDir>,
     clock: Clock,
+    api: super::super::LocalApi,
 }
 
 impl Node {
@@ -44,9 +45,9 @@ impl Node {
         let (wanted, rx) = mpsc::channel(16);
         let stopping = svc.stopping();
         let (r, c) = (Arc::new(runtime.clone()), Arc::new(cluster.clone()));
-        spawn(&mut svc, config, r, c, rx);
+        let api = spawn(&mut svc, config, r, c, rx);
         let task = tokio::spawn(async move { svc.until_stopped().await.unwrap() });
-        Self { cluster, runtime, wanted, stopping, task, dir, clock }
+        Self { cluster, runtime, wanted, stopping, task, dir, clock, api }
     }
 
     /// Stops edged and starts it anew, on the same runtime and disk.
@@ -54,6 +55,18 @@ impl Node {
         self.stopping.cancel();
         self.task.await.unwrap();
         Self::start(self.cluster, self.runtime, self.dir, self.clock)
+    }
+
+    /// Asks the local API for something; the answer's status line and body.
+    async fn post(&self, path: &str, body: &str) -> (String, String) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut io = self.api.connect().await.unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\nHost: edge\r\nContent-Length: {}", body.len());
+        io.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await.unwrap();
+        let mut said = String::new();
+        io.read_to_string(&mut said).await.unwrap();
+        let (head, body) = said.split_once("\r\n\r\n").unwrap();
+        (head.lines().next().unwrap().to_owned(), body.trim().to_owned())
     }
 
     async fn apply(&self, pod: &Pod) {
@@ -417,18 +430,66 @@ async fn a_static_pod_runs_and_is_reported_as_its_mirror() {
     assert_eq!(node.runtime.count(), (0, 0));
 }
 
+fn held(name: &str) -> Pod {
+    let mut pod = pod(name, json!({}));
+    pod.metadata.annotations =
+        Some([("edge.kubeedge.io/hold-upgrade".to_owned(), "true".to_owned())].into());
+    pod
+}
+
+/// Whether its upgrade is held back, as its status says.
+fn is_held(is: &'static str) -> impl Fn(&PodStatus) -> bool {
+    move |s| s.conditions.iter().flatten().any(|c| c.type_ == "HeldUpgrade" && c.status == is)
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_held_pod_is_not_run() {
     let node = Node::new();
-    let mut web = pod("web", json!({}));
-    web.metadata.annotations =
-        Some([("edge.kubeedge.io/hold-upgrade".to_owned(), "true".to_owned())].into());
+    let mut web = held("web");
     node.apply(&web).await;
-    let held = |s: &PodStatus| s.conditions.iter().flatten().any(|c| c.type_ == "HeldUpgrade");
-    node.cluster.status("web", held).await;
+    node.cluster.status("web", is_held("True")).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(node.runtime.calls().is_empty());
     web.metadata.annotations = None;
     node.apply(&web).await;
     node.phase("web", "Running").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_held_pod_is_let_go_on_the_node_also_over_a_restart() {
+    let node = Node::new();
+    let (web, other, free) = (held("web"), held("other"), pod("free", json!({})));
+    for pod in [&web, &other, &free] {
+        node.apply(pod).await;
+    }
+    node.cluster.status("other", is_held("True")).await;
+    node.phase("free", "Running").await;
+    let path = "/api/v1/pods/unhold-upgrade";
+    for (named, code) in [("shop/free", 400), ("shop/none", 404), ("web", 400)] {
+        let (head, why) = node.post(path, named).await;
+        assert!(head.contains(&code.to_string()), "{named}: {head}: {why}");
+    }
+    let (_, would) = node.post(&format!("{path}?dryRun=true"), "shop/web").await;
+    assert!(would.contains(r#""pod":"web""#), "{would}");
+    assert!(!node.runtime.calls().iter().any(|c| c.contains("web")), "it was only asked");
+    let (head, done) = node.post(path, "shop/web").await;
+    assert!(head.contains("200") && done.contains(r#""pod":"web""#), "{head} {done}");
+    let s = node.phase("web", "Running").await;
+    assert!(is_held("False")(&s), "{:?}", s.conditions);
+
+    // The cloud has not heard of it when edgecore starts anew: it is not held a second time.
+    let before = node.runtime.calls().len();
+    for pod in [web, other, free] {
+        node.cluster.add_pod(pod);
+    }
+    let node = node.restart().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let calls = node.runtime.calls().split_off(before);
+    assert!(!calls.iter().any(|c| c.contains("stop") || c.contains("run_sandbox")), "{calls:?}");
+
+    let (head, why) = node.post("/api/v1/nodes/unhold-upgrade", "elsewhere").await;
+    assert!(head.contains("404"), "{head}: {why}");
+    let (_, done) = node.post("/api/v1/nodes/unhold-upgrade", "edge-1").await;
+    assert!(done.contains("other") && !done.contains("web"), "{done}");
+    node.phase("other", "Running").await;
 }

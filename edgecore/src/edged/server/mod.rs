@@ -16,6 +16,7 @@ mod portforward;
 mod restart;
 mod spdy;
 mod stats;
+mod unhold;
 mod upgrade;
 
 use std::convert::Infallible;
@@ -35,6 +36,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 
+use super::held::Held;
 use super::logread::{self, LogOptions};
 use super::pods::Directory;
 use super::runtime::{ContainerState, SeenContainer};
@@ -56,6 +58,7 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 pub(crate) struct Api {
     shared: Arc<Shared>,
     directory: Directory,
+    held: Held,
     node: Arc<str>,
     /// With it, a caller on loopback may run commands.
     token: Option<Arc<str>>,
@@ -84,13 +87,14 @@ fn refuse<T>(code: StatusCode, why: impl Into<String>) -> Result<T, Refusal> {
 pub(crate) async fn run(
     shared: Arc<Shared>,
     address: Option<SocketAddr>,
-    directory: Directory,
+    (directory, held): (Directory, Held),
     node: String,
     publish: Publish,
 ) {
     let token = local::token(&shared.site.root);
     let forwards = Arc::new(Semaphore::new(portforward::CONNECTIONS));
-    let api = Api { shared: shared.clone(), directory, node: node.into(), token, forwards };
+    let node = node.into();
+    let api = Api { shared: shared.clone(), directory, held, node, token, forwards };
     publish.ready(api.clone());
     let Some(address) = address else { return shared.stopping.cancelled().await };
     if !address.ip().is_loopback() {
@@ -200,6 +204,11 @@ impl Api {
         if let ["api", "v1", _, what @ ("confirm-upgrade" | "fetch")] = path.as_slice() {
             self.may_run_commands(request.headers(), caller)?;
             return self.upgrade(request.method(), what, query).await;
+        }
+        if let ["api", "v1", what @ ("pods" | "nodes"), "unhold-upgrade"] = path.as_slice() {
+            self.may_run_commands(request.headers(), caller)?;
+            let (what, query) = ((*what).to_owned(), query.to_owned());
+            return self.unhold(request, &what, &query).await;
         }
         if request.method() != Method::GET {
             return refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here");
