@@ -264,6 +264,14 @@ impl ApiServer {
         self.call(Method::POST, path, Some("application/json"), object).await
     }
 
+    /// Asks for a pod to go. A refusal is not repeated: it holds for as long as its budget says.
+    ///
+    /// # Errors
+    /// As above; 429 where a disruption budget allows none.
+    pub async fn evict(&self, path: &Path, eviction: &RawJson) -> Result<RawJson, ApiError> {
+        self.once(Method::POST, path, Some("application/json"), eviction).await
+    }
+
     /// Replaces.
     ///
     /// # Errors

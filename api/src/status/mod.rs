@@ -4,6 +4,7 @@
 //! messages that carry it. docs/status-stream.md describes them for others.
 
 pub mod board;
+pub mod drained;
 pub mod lines;
 pub mod objects;
 pub mod reader;

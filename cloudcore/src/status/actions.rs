@@ -10,6 +10,7 @@ use api::config::yaml;
 use api::names::{Kind, NodeName, ObjectKey};
 use api::printable::printable;
 use api::raw::RawJson;
+use api::status::drained::Drained;
 use api::status::row::{RowKey, RowKind};
 use api::status::stream::Request;
 use futures::future::BoxFuture;
@@ -65,7 +66,10 @@ pub async fn answer(means: &Means, request: Request, lines: Lines<'_>) -> Result
     let outcome = match request {
         Request::Yaml { key } => show(api, &key).await,
         Request::Cordon { node, on } => cordon(api, &node, on).await,
-        Request::Drain { node } => drain(api, &node).await,
+        Request::Drain { node } => match drain(api, &node).await {
+            Ok(done) if done.refused.is_some() => return Err(done.to_string()),
+            done => done.map(|done| done.to_string()),
+        },
         Request::DeletePod { namespace, pod, grace_period } => {
             delete(api, &namespace, &pod, grace_period).await
         }
@@ -264,15 +268,15 @@ impl PodMeta {
     }
 }
 
-async fn drain(api: &ApiServer, node: &str) -> Result<String, ApiError> {
+async fn drain(api: &ApiServer, node: &str) -> Result<Drained, ApiError> {
     cordon(api, node, true).await?;
     let all =
         Path::collection(&Kind::Pod, None)?.query(&format!("fieldSelector=spec.nodeName%3D{node}"));
     let pods: Pods = read(&api.get(&all).await?)?;
-    let (mut evicted, mut stayed) = (0, 0);
+    let mut done = Drained { node: node.to_owned(), ..Drained::default() };
     for PodHead { metadata: pod } in pods.items.unwrap_or_default() {
         if pod.stays() {
-            stayed += 1;
+            done.stayed += 1;
             continue;
         }
         let eviction = body(&json!({
@@ -280,11 +284,16 @@ async fn drain(api: &ApiServer, node: &str) -> Result<String, ApiError> {
             "metadata": { "name": pod.name, "namespace": pod.namespace },
         }));
         let path = pod_path(&pod.namespace, &pod.name)?.named("eviction")?;
-        match api.create(&path, &eviction).await {
-            Ok(_) => evicted += 1,
+        match api.evict(&path, &eviction).await {
+            Ok(_) => done.evicted += 1,
             Err(error) if error.is_not_found() => {}
+            // Its budget allows no eviction now; the others can go meanwhile.
+            Err(ApiError::Refused(status)) if status.code == 429 => {
+                let why = || format!("pod {}/{}: {}", pod.namespace, pod.name, status.message);
+                done.refused.get_or_insert_with(|| (0, why())).0 += 1;
+            }
             Err(error) => return Err(error),
         }
     }
-    Ok(format!("node {node} cordoned, {evicted} pods evicted, {stayed} left (DaemonSet or static)"))
+    Ok(done)
 }
