@@ -6,8 +6,10 @@
 
 #[cfg(feature = "cloud")]
 pub mod cloud;
+pub mod dns;
 pub mod edge;
 pub mod machine;
+pub mod ping;
 
 use serde::Serialize;
 

@@ -263,15 +263,16 @@ pub(crate) fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> 
 }
 
 /// KubeEdge's commands that are not here, and what does the same.
-const ABSENT: [(&str, &str); 9] = [
+const ABSENT: [(&str, &str); 7] = [
     ("upgrade cloud", "put the new program in the place of the old one and restart its services"),
     ("batch", "run `keadm join` on each machine: `ssh HOST keadm join ..`"),
     ("config-update", "edit edgecore.yaml, see `keadm config check edgecore`, restart edgecore"),
     ("deprecated", "`keadm init`, `keadm join` and `keadm reset` need no release tarballs"),
     ("config images", "there are no images: cloudcore and edgecore are this one program"),
-    ("ctl edit", "`keadm device set NAME PROPERTY=VALUE`, where the cloud is reachable"),
-    ("ctl exec", "`kubectl exec`, where the cloud is reachable"),
-    ("ctl unhold-upgrade", "pods are not held: their new form runs as soon as it comes"),
+    (
+        "ctl edit",
+        "`keadm device set NAME PROPERTY=VALUE`: desired values are the cloud's, and win over the edge's",
+    ),
     ("pki", "cloudcore makes and renews certificates by itself; see docs/certificates.md"),
 ];
 

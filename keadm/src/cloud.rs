@@ -96,6 +96,34 @@ impl KubeConfigArg {
     }
 }
 
+/// The cluster, and how long it may take to answer.
+#[derive(clap::Args, Debug)]
+pub struct ClusterArgs {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "documented at its type")]
+    pub kube: KubeConfigArg,
+    /// The longest wait for an answer, for example `5s`, `2m`
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "15s",
+        value_parser = crate::commands::duration,
+        env = "KEADM_REQUEST_TIMEOUT",
+        hide_env_values = true
+    )]
+    pub request_timeout: Duration,
+}
+
+impl ClusterArgs {
+    /// A client that waits no longer.
+    ///
+    /// # Errors
+    /// As [`KubeConfigArg::client`].
+    pub async fn client(&self, cx: &Context) -> Result<Cloud, CommandError> {
+        self.kube.client_with(cx, Some(self.request_timeout)).await
+    }
+}
+
 /// An API server that somebody's kubeconfig leads to.
 #[derive(Clone)]
 pub struct Cloud {
@@ -111,6 +139,22 @@ impl Cloud {
     /// What a failed call means. `what` was tried: "read the secret `kubeedge/tokensecret`".
     pub fn error(&self, what: &str, e: &kube::Error) -> CommandError {
         api_error(&self.server, what, e)
+    }
+
+    /// A client that repeats nothing by itself, for who does so within limits of its own.
+    ///
+    /// # Errors
+    /// When the kubeconfig makes no sense any more.
+    pub async fn unrepeating(&self, limit: Option<Duration>) -> Result<Client, CommandError> {
+        let mut config = self.config().await?;
+        config.connect_timeout = Some(Duration::from_secs(5));
+        config.read_timeout = limit;
+        config.write_timeout = limit;
+        config.default_retry = false;
+        Client::try_from(config).map_err(|e| {
+            let text = format!("the kubeconfig `{}` cannot be used", self.file);
+            CommandError::new(Kind::Failed, text).caused_by(&e)
+        })
     }
 
     async fn config(&self) -> Result<Config, CommandError> {

@@ -71,12 +71,24 @@ pub struct CommandError {
     message: String,
     causes: Vec<String>,
     hints: Vec<String>,
+    code: Option<u8>,
 }
 
 impl CommandError {
     /// A failure that names the thing: a lower-case fragment with things in backticks.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), causes: Vec::new(), hints: Vec::new() }
+        Self { kind, message: message.into(), causes: Vec::new(), hints: Vec::new(), code: None }
+    }
+
+    /// A command in a container has ended with this code, which is passed on.
+    pub fn ended(code: u8) -> Self {
+        let text = format!("the command ended with exit code {code}");
+        Self { code: Some(code), ..Self::new(Kind::Failed, text) }
+    }
+
+    /// What the process ends with.
+    pub fn exit_code(&self) -> u8 {
+        self.code.unwrap_or(self.kind as u8)
     }
 
     /// Adds a cause, in words.
@@ -130,7 +142,7 @@ impl CommandError {
     pub fn to_json(&self) -> String {
         serde_json::json!({
             "level": "ERROR", "message": self.message, "causes": self.causes, "hints": self.hints,
-            "exitCode": self.kind as u8,
+            "exitCode": self.exit_code(),
         })
         .to_string()
     }

@@ -85,7 +85,7 @@ fn finish(result: Result<(), CommandError>, printer: &Printer, json: bool) -> Ex
                 let text = if json { e.to_json() } else { e.render(printer.manner().colour) };
                 printer.shout(text.trim_end());
             }
-            ExitCode::from(e.kind as u8)
+            ExitCode::from(e.exit_code())
         }
     }
 }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode, header};
@@ -15,6 +15,10 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Error as WsError;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::context::Context;
 use crate::errors::{CommandError, Kind, kind_of};
@@ -25,6 +29,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 const BODY_LIMIT: usize = 64 << 20;
 /// What is said when something is refused is no longer.
 const WHY_LIMIT: usize = 64 << 10;
+/// A message of a command's streams is no longer.
+const MESSAGE_LIMIT: usize = 1 << 20;
 
 /// Where the node's API is.
 #[derive(clap::Args, Debug, Clone)]
@@ -61,7 +67,27 @@ impl NodeApiArgs {
         path: &str,
         cx: &Context,
     ) -> Result<Response<Incoming>, CommandError> {
-        let at = format!("127.0.0.1:{}", self.node_port);
+        self.ask_with(method, path, Bytes::new(), cx).await
+    }
+
+    /// Where it is.
+    fn at(&self) -> String {
+        format!("127.0.0.1:{}", self.node_port)
+    }
+
+    fn late(&self) -> CommandError {
+        let text = format!("edgecore's local API at `{}` is silent", self.at());
+        CommandError::new(Kind::TimedOut, text)
+            .because(format!("no answer within {}", crate::phases::human(self.request_timeout)))
+    }
+
+    fn broken(&self, e: &(dyn std::error::Error + 'static)) -> CommandError {
+        let text = format!("what listens at `{}` is not edgecore", self.at());
+        CommandError::new(Kind::Failed, text).caused_by(e)
+    }
+
+    async fn connect(&self) -> Result<TcpStream, CommandError> {
+        let at = self.at();
         let away = |e: &std::io::Error| {
             CommandError::new(
                 match kind_of(e) {
@@ -73,27 +99,73 @@ impl NodeApiArgs {
             .caused_by(e)
             .hint("is edgecore running here? `keadm check edge` tells")
         };
-        let late = || {
-            CommandError::new(Kind::TimedOut, format!("edgecore's local API at `{at}` is silent"))
-                .because(format!("no answer within {}", crate::phases::human(self.request_timeout)))
-        };
         let connecting = TcpStream::connect(("127.0.0.1", self.node_port));
-        let stream = match timeout(CONNECT, connecting).await {
-            Ok(connected) => connected.map_err(|e| away(&e))?,
-            Err(_) => return Err(late()),
-        };
-        let broken = |e: &(dyn std::error::Error + 'static)| {
-            CommandError::new(Kind::Failed, format!("what listens at `{at}` is not edgecore"))
-                .caused_by(e)
-        };
-        let mut request = Request::builder().method(method).uri(path).header(header::HOST, &at);
-        if let Some(token) = self.token(cx) {
-            let mut value = header::HeaderValue::from_str(&format!("Bearer {token}"))
-                .map_err(|e| broken(&e))?;
-            value.set_sensitive(true);
+        match timeout(CONNECT, connecting).await {
+            Ok(connected) => connected.map_err(|e| away(&e)),
+            Err(_) => Err(self.late()),
+        }
+    }
+
+    /// What shows that this is root of this machine.
+    fn authorization(&self, cx: &Context) -> Result<Option<header::HeaderValue>, CommandError> {
+        let Some(token) = self.token(cx) else { return Ok(None) };
+        let mut value = header::HeaderValue::from_str(&format!("Bearer {token}"))
+            .map_err(|e| self.broken(&e))?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+
+    /// Begins a command in a container: its streams, each message with a channel's number in front.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn streams(
+        &self,
+        path: &str,
+        cx: &Context,
+    ) -> Result<WebSocketStream<TcpStream>, CommandError> {
+        let stream = self.connect().await?;
+        let url = format!("ws://{}{path}", self.at());
+        let mut request = url.into_client_request().map_err(|e| self.broken(&e))?;
+        let headers = request.headers_mut();
+        headers.insert(
+            header::SEC_WEBSOCKET_PROTOCOL,
+            header::HeaderValue::from_static("v5.channel.k8s.io"),
+        );
+        if let Some(value) = self.authorization(cx)? {
+            headers.insert(header::AUTHORIZATION, value);
+        }
+        let sizes = WebSocketConfig::default()
+            .max_message_size(Some(MESSAGE_LIMIT))
+            .max_frame_size(Some(MESSAGE_LIMIT));
+        let opening = tokio_tungstenite::client_async_with_config(request, stream, Some(sizes));
+        match timeout(self.request_timeout, opening).await.map_err(|_| self.late())? {
+            Ok((socket, _)) => Ok(socket),
+            Err(WsError::Http(answer)) => {
+                let body = answer.body().as_deref().unwrap_or_default();
+                let said = String::from_utf8_lossy(&body[..body.len().min(WHY_LIMIT)]);
+                Err(refused(answer.status(), said.trim()))
+            }
+            Err(e) => Err(self.broken(&e)),
+        }
+    }
+
+    /// Asks with a body.
+    async fn ask_with(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        cx: &Context,
+    ) -> Result<Response<Incoming>, CommandError> {
+        let stream = self.connect().await?;
+        let broken = |e: &(dyn std::error::Error + 'static)| self.broken(e);
+        let mut request =
+            Request::builder().method(method).uri(path).header(header::HOST, self.at());
+        if let Some(value) = self.authorization(cx)? {
             request = request.header(header::AUTHORIZATION, value);
         }
-        let request = request.body(Empty::<Bytes>::new()).map_err(|e| broken(&e))?;
+        let request = request.body(Full::new(body)).map_err(|e| broken(&e))?;
         let asked = async {
             let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
                 .max_buf_size(64 << 10)
@@ -103,7 +175,7 @@ impl NodeApiArgs {
             tokio::spawn(connection);
             sender.send_request(request).await.map_err(|e| broken(&e))
         };
-        let answer = timeout(self.request_timeout, asked).await.map_err(|_| late())??;
+        let answer = timeout(self.request_timeout, asked).await.map_err(|_| self.late())??;
         if answer.status() == StatusCode::OK {
             return Ok(answer);
         }
@@ -126,7 +198,21 @@ impl NodeApiArgs {
         path: &str,
         cx: &Context,
     ) -> Result<Value, CommandError> {
-        let body = self.ask(method, path, cx).await?.into_body();
+        self.json_of(method, path, Bytes::new(), cx).await
+    }
+
+    /// The same, asked with a body.
+    ///
+    /// # Errors
+    /// As [`Self::ask`]; or the answer breaks off.
+    pub async fn json_of(
+        &self,
+        method: Method,
+        path: &str,
+        asked: Bytes,
+        cx: &Context,
+    ) -> Result<Value, CommandError> {
+        let body = self.ask_with(method, path, asked, cx).await?.into_body();
         let failed = || CommandError::new(Kind::Failed, "edgecore's answer breaks off");
         let body = timeout(self.request_timeout, Limited::new(body, WHY_LIMIT).collect());
         let body = body.await.map_err(|_| failed())?.map_err(|e| failed().caused_by(&*e))?;

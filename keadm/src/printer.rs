@@ -181,6 +181,17 @@ impl Printer {
         streams.out.flush()
     }
 
+    /// A result in words: data, but for whoever reads the events of `--progress jsonl` there.
+    ///
+    /// # Errors
+    /// When nobody reads any more.
+    pub fn result(&self, line: impl AsRef<str>) -> io::Result<()> {
+        match self.manner.progress {
+            ProgressChoice::Jsonl => Ok(()),
+            _ => self.data(line),
+        }
+    }
+
     /// Data as it is: bytes on standard output.
     ///
     /// # Errors
@@ -189,6 +200,16 @@ impl Printer {
         let mut streams = self.streams.lock();
         streams.out.write_all(bytes)?;
         streams.out.flush()
+    }
+
+    /// Data of somebody else's standard error: bytes on ours.
+    ///
+    /// # Errors
+    /// When nobody reads any more.
+    pub fn error_bytes(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut streams = self.streams.lock();
+        streams.err.write_all(bytes)?;
+        streams.err.flush()
     }
 
     /// Talk: a line on standard error, unless quiet. Nobody listening is no reason to stop.

@@ -123,7 +123,15 @@ fn run(line: &str, context: Context, out: &Captured, err: &Captured) -> String {
         .try_get_matches_from(line.split(' '))
         .and_then(|m| crate::Cli::from_arg_matches(&m))
         .map_err(|e| crate::cli::usage_error(&e))
-        .and_then(|cli| crate::commands::run(&cli.command, &context));
+        .and_then(|cli| {
+            let mut context = context;
+            if cli.global.progress == ProgressChoice::Jsonl {
+                let manner = Manner { progress: ProgressChoice::Jsonl, ..MANNER };
+                context.printer =
+                    Printer::new(manner, Box::new(out.clone()), Box::new(err.clone()));
+            }
+            crate::commands::run(&cli.command, &context)
+        });
     transcript(line, &result, out, err)
 }
 
@@ -133,7 +141,7 @@ fn transcript(
     out: &Captured,
     err: &Captured,
 ) -> String {
-    let code = result.as_ref().map_or_else(|e| e.kind as u8, |()| 0);
+    let code = result.as_ref().map_or_else(CommandError::exit_code, |()| 0);
     let said = result.as_ref().err().map(|e| e.render(false)).unwrap_or_default();
     let mut text = format!("$ {line}\nexit code: {code}\n");
     for (name, stream) in [("out", out.text()), ("err", err.text() + &said)] {

@@ -34,3 +34,8 @@ pub use keyed::{Keyed, NotTaken};
 pub use readiness::{Readiness, ReadyPart};
 pub use supervise::{BoxError, Policy, Service, Stopped, error_chain};
 pub use tokio_util::sync::CancellationToken;
+
+/// Bytes that nobody can guess.
+pub fn random_bytes<const N: usize>() -> [u8; N] {
+    std::array::from_fn(|_| rand::random())
+}

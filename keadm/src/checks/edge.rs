@@ -163,8 +163,12 @@ pub fn service(cx: &Context, name: &str) -> Check {
 
 /// An edge node as a whole.
 pub async fn all(cx: &Context) -> Vec<Check> {
-    let path = cx.paths.edgecore_yaml();
-    let (check, config) = config(cx, &path);
+    of(cx, &cx.paths.edgecore_yaml()).await
+}
+
+/// The same with another configuration.
+pub async fn of(cx: &Context, path: &Utf8Path) -> Vec<Check> {
+    let (check, config) = config(cx, path);
     let mut checks = vec![check, service(cx, "edgecore")];
     let Some(config) = config else { return checks };
     let hub = &config.modules.edge_hub;

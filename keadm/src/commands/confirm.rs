@@ -12,6 +12,7 @@ use super::JsonOutput;
 use crate::context::Context;
 use crate::errors::{CommandError, Kind};
 use crate::fleet::{self, Fleet, FleetArgs, Want};
+use crate::phases::Progress;
 
 /// Let upgrades go on that wait for a yes
 ///
@@ -77,13 +78,12 @@ async fn run(args: &ConfirmArgs, cx: &Context) -> Result<(), CommandError> {
     }
     if args.output.is_none() {
         for (.., said) in &done {
-            cx.printer.data(said)?;
+            cx.printer.result(said)?;
         }
     }
     if args.wait && !args.dry_run && outcome.is_ok() {
-        outcome = until_done(args, &waiting, &mut fleet, &mut all).await.map(|took| {
-            cx.printer.say(format!("upgraded after {:.1} s", took.as_secs_f64()));
-        });
+        let done = until_done(args, &waiting, &mut fleet, &mut all);
+        outcome = Progress::wait(&cx.printer, "upgraded", done).await;
     }
     if args.output.is_some() {
         let one = |(node, upgrade, said): &(&String, &Upgrade, String)| {
@@ -155,9 +155,8 @@ async fn until_done(
     waiting: &[(String, Upgrade)],
     fleet: &mut Fleet,
     all: &mut Update,
-) -> Result<Duration, CommandError> {
-    let begin = Instant::now();
-    let end = begin + args.timeout;
+) -> Result<(), CommandError> {
+    let end = Instant::now() + args.timeout;
     loop {
         let mut open = None;
         for (node, upgrade) in waiting {
@@ -173,7 +172,7 @@ async fn until_done(
                 }
             }
         }
-        let Some((node, state)) = open else { return Ok(begin.elapsed()) };
+        let Some((node, state)) = open else { return Ok(()) };
         match timeout_at(end, fleet.next()).await {
             Ok(update) => fleet::merge(all, update?),
             Err(_) => {

@@ -1,8 +1,13 @@
 //! `keadm ctl`: this edge node's own pods and devices, with the cloud or without it.
 
 mod confirm;
+mod exec;
 mod logs;
+mod raw;
 mod restart;
+mod shown;
+mod unhold;
+mod which;
 
 use super::describe::DescribeArgs;
 use super::get::GetArgs;
@@ -27,10 +32,17 @@ pub enum CtlAction {
     Describe(DescribeArgs),
     /// Print the log of a container
     Logs(logs::LogsArgs),
+    /// Run a command in a container
+    Exec(exec::ExecArgs),
     /// Restart the containers of pods
     Restart(restart::RestartArgs),
     /// Agree to the upgrade that waits on this node
     Confirm(confirm::ConfirmArgs),
+    /// Let pods start that are held back until somebody on this node says so
+    ///
+    /// A pod with the annotation `edge.kubeedge.io/hold-upgrade: "true"` is held back when it comes.
+    #[command(name = "unhold-upgrade")]
+    UnholdUpgrade(unhold::UnholdArgs),
 }
 
 /// Does it.
@@ -42,6 +54,8 @@ pub fn ctl(args: &CtlArgs, cx: &Context) -> Result<(), CommandError> {
         CtlAction::Get(args) => super::get::get(&args.local(), cx),
         CtlAction::Describe(args) => super::describe::describe(&args.local(), cx),
         CtlAction::Logs(args) => logs::logs(args, cx),
+        CtlAction::Exec(args) => exec::exec(args, cx),
+        CtlAction::UnholdUpgrade(args) => unhold::unhold(args, cx),
         CtlAction::Restart(args) => restart::restart(args, cx),
         CtlAction::Confirm(args) => confirm::confirm(args, cx),
     }

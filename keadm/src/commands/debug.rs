@@ -4,6 +4,7 @@ mod check;
 mod collect;
 mod diagnose;
 mod get;
+mod probe;
 mod redact;
 
 use camino::Utf8PathBuf;

@@ -10,19 +10,16 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::watcher;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use self::wanted::{Report, Wanted};
 use super::NamespaceArg;
-use crate::cloud::{Cloud, KubeConfigArg};
+use crate::cloud::{Cloud, ClusterArgs};
 use crate::context::Context;
 use crate::errors::{CommandError, Kind};
+use crate::phases::Progress;
 
 /// How often a change is tried when somebody else changes the device at the same time.
 const TRIES: u32 = 5;
-
-/// The longest wait for the API server.
-const ANSWER: Duration = Duration::from_secs(15);
 
 /// Tell a device what it should be
 #[derive(clap::Args, Debug)]
@@ -67,7 +64,7 @@ pub struct SetArgs {
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     output: Option<super::JsonOutput>,
     #[command(flatten)]
-    kube: KubeConfigArg,
+    cluster: ClusterArgs,
 }
 
 /// Runs what was asked for.
@@ -80,7 +77,7 @@ pub fn device(args: &DeviceArgs, cx: &Context) -> Result<(), CommandError> {
     let wanted = wanted::parse(&args.values)?;
     cx.block_on(async {
         // A watch is quiet for as long as the device is.
-        let cloud = args.kube.client_with(cx, None).await?;
+        let cloud = args.cluster.kube.client_with(cx, None).await?;
         set(args, &wanted, &cloud, cx).await
     })
 }
@@ -91,13 +88,13 @@ async fn set(
     cloud: &Cloud,
     cx: &Context,
 ) -> Result<(), CommandError> {
-    let begin = Instant::now();
     // The client has no limit of its own, because of the watch.
+    let limit = args.cluster.request_timeout;
     let device =
-        tokio::time::timeout(ANSWER, write(args, wanted, cloud)).await.map_err(|_| {
+        tokio::time::timeout(limit, write(args, wanted, cloud)).await.map_err(|_| {
             let text = format!("the API server at `{}` does not answer", cloud.server);
             CommandError::new(Kind::TimedOut, text)
-                .because(format!("no answer came within {} s", ANSWER.as_secs()))
+                .because(format!("no answer came within {}", crate::phases::human(limit)))
         })??;
     if args.dry_run {
         cx.printer.say(format!("nothing was changed: `{}` would be told so", args.name));
@@ -111,15 +108,14 @@ async fn set(
             )
             .hint("set `spec.nodeName` of the device"));
         }
-        reports = wait(args, wanted, &device, cloud).await?;
-        let took = begin.elapsed();
-        cx.printer.say(format!("reported after {:.1} s", took.as_secs_f64()));
+        let reported = wait(args, wanted, &device, cloud);
+        reports = Progress::wait(&cx.printer, "reported", reported).await?;
     }
     if args.output.is_some() {
         return Ok(cx.printer.data(shape(args, wanted, &reports).to_string())?);
     }
     for one in wanted {
-        cx.printer.data(format!(
+        cx.printer.result(format!(
             "{}/{} {}={}",
             args.namespace.namespace, args.name, one.property, one.value
         ))?;

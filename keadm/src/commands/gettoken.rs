@@ -7,7 +7,7 @@ use cloudcore::cloudhub::secrets::{self, SecretError};
 use cloudcore::cloudhub::tokens::{Issued, TokenId};
 use serde_json::json;
 
-use crate::cloud::{Cloud, KubeConfigArg};
+use crate::cloud::{Cloud, ClusterArgs};
 use crate::context::Context;
 use crate::errors::{CommandError, Kind};
 use crate::https::utc;
@@ -21,10 +21,13 @@ use crate::pki::api_server;
 #[command(args_conflicts_with_subcommands = true)]
 pub struct GetTokenArgs {
     #[command(flatten)]
-    kube: KubeConfigArg,
+    cluster: ClusterArgs,
     /// Make a new token that is valid for this long, for example `30m`, `12h`, `7d`
     #[arg(long, value_name = "DURATION", value_parser = parse_ttl)]
     ttl: Option<Duration>,
+    /// Say until when a new token would be valid, and make none
+    #[arg(long, requires = "ttl")]
+    dry_run: bool,
     /// The form of the result
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     output: Option<super::JsonOutput>,
@@ -39,7 +42,7 @@ pub enum TokenAction {
     List {
         #[command(flatten)]
         #[allow(missing_docs, reason = "documented at its type")]
-        kube: KubeConfigArg,
+        cluster: ClusterArgs,
         /// The form of the list
         #[arg(short, long, value_enum, value_name = "FORMAT")]
         output: Option<super::JsonOutput>,
@@ -48,7 +51,7 @@ pub enum TokenAction {
     Revoke {
         #[command(flatten)]
         #[allow(missing_docs, reason = "documented at its type")]
-        kube: KubeConfigArg,
+        cluster: ClusterArgs,
         /// The identifier, as `keadm gettoken list` shows it
         id: String,
         /// Look whether there is such a token, and go on accepting it
@@ -67,11 +70,11 @@ pub enum TokenAction {
 pub fn gettoken(args: &GetTokenArgs, cx: &Context) -> Result<(), CommandError> {
     cx.block_on(async {
         match &args.action {
-            Some(TokenAction::List { kube, output }) => {
-                list(cx, &kube.client(cx).await?, *output).await
+            Some(TokenAction::List { cluster, output }) => {
+                list(cx, &cluster.client(cx).await?, *output).await
             }
-            Some(TokenAction::Revoke { kube, id, dry_run, output }) => {
-                let cloud = kube.client(cx).await?;
+            Some(TokenAction::Revoke { cluster, id, dry_run, output }) => {
+                let cloud = cluster.client(cx).await?;
                 revoke(cx, &cloud, id, *dry_run).await?;
                 match output {
                     None => Ok(()),
@@ -81,8 +84,9 @@ pub fn gettoken(args: &GetTokenArgs, cx: &Context) -> Result<(), CommandError> {
                 }
             }
             None => {
-                let cloud = args.kube.client(cx).await?;
+                let cloud = args.cluster.client(cx).await?;
                 let token = match args.ttl {
+                    Some(ttl) if args.dry_run => return would_make(args, &cloud, ttl, cx).await,
                     Some(ttl) => make(&cloud, ttl).await?,
                     None => current(cx, &cloud).await?,
                 };
@@ -129,6 +133,28 @@ fn expires(token: &str) -> Option<i64> {
     serde_json::from_slice::<serde_json::Value>(&claims).ok()?.get("exp")?.as_i64()
 }
 
+/// Looks for what a token is made with.
+async fn would_make(
+    args: &GetTokenArgs,
+    cloud: &Cloud,
+    ttl: Duration,
+    cx: &Context,
+) -> Result<(), CommandError> {
+    let ca = secrets::stored_ca(&api_server(cloud)).await;
+    ca.map_err(|e| failed(cloud, "make a token", &e))?.ok_or_else(|| no_ca(cloud))?;
+    let end = seconds(cx.host.now() + ttl);
+    let until = utc(end.max(0) as u64);
+    match args.output {
+        Some(_) => Ok(cx.printer.json(&json!({ "dryRun": true, "expires": until }))?),
+        None => Ok(cx.printer.data(format!("would make a token that is valid until {until}"))?),
+    }
+}
+
+fn no_ca(cloud: &Cloud) -> CommandError {
+    CommandError::new(Kind::NotFound, format!("there is no CA at `{}` yet", cloud.server))
+        .hint("cloudcore makes it when it starts: `keadm check cloud` tells whether it runs")
+}
+
 async fn make(cloud: &Cloud, ttl: Duration) -> Result<String, CommandError> {
     let api = api_server(cloud);
     let made = async {
@@ -136,12 +162,7 @@ async fn make(cloud: &Cloud, ttl: Duration) -> Result<String, CommandError> {
         secrets::issue_token(&api, &ca, ttl, "keadm gettoken").await.map(Some)
     };
     let (token, _) =
-        made.await.map_err(|e| failed(cloud, "make a token", &e))?.ok_or_else(|| {
-            CommandError::new(Kind::NotFound, format!("there is no CA at `{}` yet", cloud.server))
-                .hint(
-                    "cloudcore makes it when it starts: `keadm check cloud` tells whether it runs",
-                )
-        })?;
+        made.await.map_err(|e| failed(cloud, "make a token", &e))?.ok_or_else(|| no_ca(cloud))?;
     Ok(token.as_str().to_owned())
 }
 

@@ -11,6 +11,7 @@ use super::{JsonOutput, NamespaceArg};
 use crate::context::Context;
 use crate::errors::{CommandError, Kind};
 use crate::fleet::{self, Fleet, FleetArgs, Want};
+use crate::phases::Progress;
 use crate::pod_name::PodName;
 
 /// Which pods, and how to go about it.
@@ -178,14 +179,12 @@ impl Task<'_> {
         }
         if args.output.is_none() {
             for (_, said) in &done {
-                cx.printer.data(said)?;
+                cx.printer.result(said)?;
             }
         }
         if let Some(until) = self.wait.filter(|_| !args.dry_run && outcome.is_ok()) {
-            let waited = self.until(until, &before, &mut fleet, &mut all).await;
-            outcome = waited.map(|took| {
-                cx.printer.say(format!("{} after {:.1} s", until.called, took.as_secs_f64()));
-            });
+            let gone = self.until(until, &before, &mut fleet, &mut all);
+            outcome = Progress::wait(&cx.printer, until.called, gone).await;
         }
         if args.output.is_some() {
             let one = |(pod, said): &(PodName, String)| json!({ "namespace": pod.namespace, "pod": pod.name, "done": said });
@@ -201,9 +200,8 @@ impl Task<'_> {
         before: &[PodRow],
         fleet: &mut Fleet,
         all: &mut Update,
-    ) -> Result<Duration, CommandError> {
-        let begin = Instant::now();
-        let end = begin + self.args.timeout;
+    ) -> Result<(), CommandError> {
+        let end = Instant::now() + self.args.timeout;
         let now = |all: &Update, row: &PodRow| {
             let of = PodName { namespace: row.namespace.clone(), name: row.name.clone() };
             find(all, &of).cloned()
@@ -238,7 +236,7 @@ impl Task<'_> {
                 }
             }
         }
-        Ok(begin.elapsed())
+        Ok(())
     }
 }
 

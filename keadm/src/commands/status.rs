@@ -12,7 +12,8 @@ use crate::errors::{CommandError, Kind};
 use crate::fleet::{self, Fleet, FleetArgs, Want};
 use crate::output::shape;
 use crate::output::table::duration;
-use crate::printer::Mark;
+use crate::phases::Progress;
+use crate::printer::{Mark, ProgressChoice};
 
 /// A pod may be on its way to running for so long.
 const START: Millis = 60_000;
@@ -207,12 +208,14 @@ fn verdict(parts: &[Part]) -> Option<CommandError> {
 pub fn status(args: &StatusArgs, cx: &Context) -> Result<(), CommandError> {
     cx.block_on(async {
         let (report, verdict) =
-            if args.wait { wait(args, cx).await? } else { once(args, cx).await? };
+            if args.wait { awaited(args, cx).await? } else { once(args, cx).await? };
         match args.output {
             Some(super::JsonOutput::Json) => {
                 let text = serde_json::to_string_pretty(&report).unwrap_or_default();
                 cx.printer.data(text)?;
             }
+            // Whoever reads the events has the verdict among them.
+            None if args.wait && cx.printer.manner().progress == ProgressChoice::Jsonl => {}
             None if args.plain => {
                 for line in sentences(&report) {
                     cx.printer.data(api::printable::printable(&line, 400).to_string())?;
@@ -222,6 +225,23 @@ pub fn status(args: &StatusArgs, cx: &Context) -> Result<(), CommandError> {
         }
         verdict.map_or(Ok(()), Err)
     })
+}
+
+/// The wait as a step, which fails when all is not well at its end.
+async fn awaited(args: &StatusArgs, cx: &Context) -> Result<Looked, CommandError> {
+    let mut seen = None;
+    let look = async {
+        let (report, verdict) = wait(args, cx).await?;
+        let why = verdict.as_ref().map(|e| CommandError::new(e.kind, e.message()));
+        seen = Some((report, verdict));
+        why.map_or(Ok(()), Err)
+    };
+    let outcome = Progress::wait(&cx.printer, "all is well", look).await;
+    match (seen, outcome) {
+        (Some(looked), _) => Ok(looked),
+        (None, Err(e)) => Err(e),
+        (None, Ok(())) => once(args, cx).await,
+    }
 }
 
 type Looked = (Report, Option<CommandError>);

@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod look;
+#[cfg(test)]
+mod node;
 
 use crate::host::fake::Fake;
 use crate::testing::{Machine, keadm};
@@ -63,13 +65,14 @@ fn walk(command: &clap::Command, path: &str, found: &mut Vec<(String, clap::Comm
 }
 
 /// Their output is a file, a page or a screen, or that of the program that they run.
-const PRINTS_OR_RUNS: [&str; 15] = [
+const PRINTS_OR_RUNS: [&str; 16] = [
     "keadm admission",
     "keadm cloudcore",
     "keadm completion",
     "keadm config default",
     "keadm config minimal",
     "keadm control-plane",
+    "keadm ctl exec",
     "keadm ctl logs",
     "keadm dashboard",
     "keadm edgecore",
@@ -82,16 +85,20 @@ const PRINTS_OR_RUNS: [&str; 15] = [
 ];
 
 /// What changes something.
-const CHANGES: [&str; 23] = [
+const CHANGES: [&str; 27] = [
     "keadm backup cloud",
     "keadm backup edge",
     "keadm confirm",
     "keadm cordon",
+    "keadm ctl confirm",
+    "keadm ctl exec",
     "keadm ctl restart",
+    "keadm ctl unhold-upgrade",
     "keadm debug collect",
     "keadm delete",
     "keadm device set",
     "keadm drain",
+    "keadm gettoken",
     "keadm gettoken revoke",
     "keadm init",
     "keadm init phase",

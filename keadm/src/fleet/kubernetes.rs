@@ -156,7 +156,8 @@ impl Watching {
                 )
                 .hint("on the node, `keadm ctl confirm` does it"));
         }
-        let api = ApiServer::new(self.cloud.client.clone(), Metrics::default());
+        let client = self.cloud.unrepeating(Some(self.limit)).await?;
+        let api = ApiServer::new(client, Metrics::default());
         let means = actions::Means { api, nodes: None };
         let nobody = |_: Vec<String>| -> BoxFuture<'static, bool> { Box::pin(async { false }) };
         match timeout(self.limit, actions::answer(&means, request, &nobody)).await {

@@ -109,7 +109,9 @@ impl<'a> Writer<'a> {
     fn rows(&mut self, objects: &[Value], now: Millis) -> io::Result<()> {
         match &self.args.output {
             Form::Name => objects.iter().try_for_each(|object| {
-                let name = object["metadata"]["name"].as_str().unwrap_or_default();
+                // Events and messages have no name, but are about something that has.
+                let name = object["metadata"]["name"].as_str().or(object["object"].as_str());
+                let name = name.unwrap_or_default();
                 self.printer.data(format!("{}/{name}", self.kind.singular()))
             }),
             Form::JsonLines => {

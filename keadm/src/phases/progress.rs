@@ -103,6 +103,51 @@ impl Progress {
         outcome
     }
 
+    /// Waits for the one thing that the command was asked to wait for: a step, and then all is ready.
+    ///
+    /// # Errors
+    /// The failure of what is waited for.
+    pub async fn wait<T>(
+        printer: &Printer,
+        until: &str,
+        work: impl Future<Output = Result<T, CommandError>>,
+    ) -> Result<T, CommandError> {
+        let progress = Self::new(printer);
+        let step = progress.begin("wait");
+        step.waiting(format!("until {until}"));
+        tokio::pin!(work);
+        let mut ticks = tokio::time::interval(Duration::from_secs(1));
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut work => break outcome,
+                _ = ticks.tick() => step.tick(),
+            }
+        };
+        match &outcome {
+            Ok(_) => {
+                step.done(until);
+                progress.ready(&[]);
+            }
+            Err(e) => step.failed(e.message()),
+        }
+        outcome
+    }
+
+    /// Does all that the command does, in one step; then all is ready.
+    ///
+    /// # Errors
+    /// The failure of the step.
+    pub fn only<T>(
+        printer: &Printer,
+        name: &str,
+        work: impl FnOnce() -> Result<T, CommandError>,
+    ) -> Result<T, CommandError> {
+        let progress = Self::new(printer);
+        let done = progress.step(name, work)?;
+        progress.ready(&[]);
+        Ok(done)
+    }
+
     /// All steps have ended well: an event for `jsonl`; other manners print their own ending.
     pub fn ready(&self, next: &[String]) {
         let Some(printer) = &self.printer else { return };
@@ -137,7 +182,7 @@ impl Step {
     }
 
     /// Called now and then.
-    pub(super) fn tick(&self) {
+    pub(crate) fn tick(&self) {
         let elapsed = self.0.started.elapsed();
         let Some(printer) = &self.0.printer else { return };
         if printer.manner().progress != ProgressChoice::Plain {

@@ -211,7 +211,100 @@ fn on_the_node_itself_ctl_looks_reads_logs_and_restarts() {
 }
 
 #[test]
-fn dry_runs_of_backup_restore_and_revoke_change_nothing() {
+fn on_the_node_itself_ctl_runs_commands_and_lets_held_pods_go() {
+    let (host, folder) = (Host::new(), tempfile::tempdir().unwrap());
+    let up = Up::start(&host, folder.path(), &[]);
+    let kubectl = up.kubectl(&host);
+    let image = sample_image(&kubectl);
+    let keadm = Keadm { host: &host, root: root(folder.path(), &up) };
+
+    let held = pod("late", &image, "").replace(
+        r#""name":"late"}"#,
+        r#""name":"late","annotations":{"edge.kubeedge.io/hold-upgrade":"true"}}"#,
+    );
+    kubectl.apply(&held);
+    wait::until("the pod to be held back", PATIENCE, || {
+        let object = kubectl.get(&["pod", "late"])?;
+        let told = object.to_string().contains("HoldUpgradeEnabled");
+        if told { Ok(()) } else { Err(object["status"].to_string()) }
+    });
+    let (code, _, err) = keadm.run("ctl unhold-upgrade pod hello");
+    assert!(code == 1 && err.contains("is not held back"), "{code} {err}");
+    let (code, _, err) = keadm.run("ctl unhold-upgrade pod nobody");
+    assert_eq!(code, 4, "{err}");
+    let would = keadm.fine("ctl unhold-upgrade node --dry-run");
+    assert_eq!(would, "pod/late in namespace default would start\n");
+    let phase = kubectl.get(&["pod", "late"]).unwrap();
+    assert_eq!(phase.pointer("/status/phase").unwrap(), "Pending");
+    assert_eq!(keadm.fine("ctl unhold-upgrade pod late"), "pod/late in namespace default starts\n");
+    kubectl.until(&["pod", "late"], "/status/phase", "Running", PATIENCE);
+    wait::until("the cloud to hear that it is not held", PATIENCE, || {
+        let object = kubectl.get(&["pod", "late"])?;
+        let all = object.pointer("/status/conditions").and_then(Value::as_array).cloned();
+        let is = all.unwrap_or_default().into_iter().find(|c| c["type"] == "HeldUpgrade");
+        if is.is_some_and(|c| c["status"] == "False") { Ok(()) } else { Err(object.to_string()) }
+    });
+
+    let version = keadm.fine("ctl exec late -- /bin/keadm version -o short");
+    assert!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
+    let (code, out, err) = keadm.run("ctl exec late -- /bin/keadm frobnicate");
+    assert_eq!((code, out.as_str()), (2, ""), "its own exit code: {err}");
+    assert!(err.contains("frobnicate") && err.contains("exit code 2"), "{err}");
+    let would = keadm.fine("ctl exec late --dry-run -- /bin/keadm version");
+    assert_eq!(would, "would run in container `main` of pod/late: /bin/keadm version\n");
+    let (code, _, err) = keadm.run("ctl exec late -- /no/such/program");
+    assert!(code != 0 && err.contains("/no/such/program"), "{code} {err}");
+    for (line, code) in [("nobody", 4), ("late -c other", 4)] {
+        let (was, _, err) = keadm.run(&format!("ctl exec {line} -- /bin/keadm version"));
+        assert_eq!(was, code, "{line}: {err}");
+    }
+
+    // With a terminal, what is typed arrives: keadm asks, and hears the answer.
+    let mut open = host.command(binary());
+    open.args(["--root", keadm.root.to_str().unwrap(), "ctl", "exec", "-it", "late", "--"]);
+    open.args(["/bin/keadm", "restore", "cloud", "/none", "--data-dir", "/none"]);
+    let mut screen = Screen::start(&open, 100, 30);
+    screen.until_shows("Are you sure", PATIENCE);
+    screen.keys("n\r");
+    screen.until_shows("aborted; nothing was changed", PATIENCE);
+    screen.until_ended(PATIENCE);
+    up.keadm.interrupt();
+}
+
+#[test]
+fn a_node_is_drained_until_its_pods_are_gone_and_a_budget_is_waited_for() {
+    let (host, folder) = (Host::new(), tempfile::tempdir().unwrap());
+    let up = Up::start(&host, folder.path(), &[]);
+    let kubectl = up.kubectl(&host);
+    let keadm = Keadm { host: &host, root: root(folder.path(), &up) };
+    let image = sample_image(&kubectl);
+    let guarded = pod("web", &image, "")
+        .replace(r#""name":"web"}"#, r#""name":"web","labels":{"app":"web"}}"#);
+    kubectl.apply(&guarded);
+    kubectl.apply(
+        r#"{"apiVersion":"policy/v1","kind":"PodDisruptionBudget","metadata":{"name":"web"},
+"spec":{"minAvailable":1,"selector":{"matchLabels":{"app":"web"}}}}"#,
+    );
+    kubectl.until(&["pod", "web"], "/status/phase", "Running", PATIENCE);
+
+    let (code, out, err) = keadm.run("drain edge-1 --yes --timeout 2s");
+    assert_eq!((code, out.as_str()), (7, ""), "{err}");
+    assert!(err.contains("cannot go yet: pod default/web"), "{err}");
+    assert!(kubectl.get(&["pod", "web"]).is_ok());
+    kubectl.run(&["delete", "pdb", "web"]);
+    let said = keadm.fine("drain edge-1 --yes --timeout 60s --progress jsonl");
+    let events: Vec<Value> =
+        said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let named = |name: &str| events.iter().any(|e| e["event"] == name && e["step"] == "drain");
+    assert!(named("started") && named("done"), "{said}");
+    for name in ["web", "hello"] {
+        assert!(kubectl.get(&["pod", name]).unwrap_err().contains("NotFound"), "{name}");
+    }
+    up.keadm.interrupt();
+}
+
+#[test]
+fn dry_runs_of_backup_restore_and_tokens_change_nothing() {
     let (host, folder) = (Host::new(), tempfile::tempdir().unwrap());
     let up = Up::start(&host, folder.path(), &["--cloud-only"]);
     let keadm = Keadm { host: &host, root: root(folder.path(), &up) };
@@ -244,6 +337,9 @@ fn dry_runs_of_backup_restore_and_revoke_change_nothing() {
     let (code, _, err) =
         keadm.run(&format!("gettoken revoke {id} --dry-run --kube-config {config}"));
     assert!(code == 0 && err.contains("would be refused from now on"), "{code} {err}");
+    assert_eq!(list(), before);
+    let said = keadm.fine(&format!("gettoken --ttl 2h --dry-run --kube-config {config}"));
+    assert!(said.starts_with("would make a token that is valid until 20"), "{said}");
     assert_eq!(list(), before);
     keadm.fine(&format!("gettoken revoke {id} --kube-config {config}"));
     assert_ne!(list(), before);

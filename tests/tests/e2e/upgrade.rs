@@ -203,6 +203,42 @@ fn a_node_is_upgraded_while_its_pods_go_on_and_what_does_not_run_is_taken_back()
     }
 }
 
+/// A dashboard in which `u` was pressed on `edge-2`, which waits for a yes.
+struct Asked(Screen);
+
+impl Asked {
+    /// `named` is what the command for it ends with.
+    #[track_caller]
+    fn on(host: &Host, options: &[&str], versions: &str, named: &str) -> Self {
+        let mut open = host.command(binary());
+        open.arg("dashboard").args(options).env_remove("KUBECONFIG");
+        let mut screen = Screen::start(&open, 120, 40);
+        screen.until_shows("[overview]", PATIENCE);
+        screen.keys(":nodes\r");
+        screen.until_shows("Ready,Confirm", PATIENCE);
+        screen.keys("u");
+        screen.until_shows(&format!("upgrade node edge-2 {versions} now?"), PATIENCE);
+        screen.until_shows(&format!("keadm confirm upgrade {named}"), PATIENCE);
+        Self(screen)
+    }
+
+    fn yes(&mut self) {
+        self.0.keys("y");
+    }
+
+    /// The node is Ready, and waits no longer.
+    #[track_caller]
+    fn ends_well(mut self) {
+        self.0.until("a node that is Ready", PATIENCE, |text| {
+            let row = text.lines().find(|line| line.contains("edge-2"));
+            let well = |row: &str| row.contains("Ready") && !row.contains("Ready,");
+            text.contains("live") && row.is_some_and(well)
+        });
+        self.0.keys("\x03");
+        self.0.until_ended(PATIENCE);
+    }
+}
+
 #[test]
 fn an_upgrade_from_the_cloud_waits_for_a_yes_and_then_reaches_the_node() {
     let pair = Pair::new();
@@ -210,7 +246,7 @@ fn an_upgrade_from_the_cloud_waits_for_a_yes_and_then_reaches_the_node() {
     let kubectl = with_a_pod(&pair);
     let before = container(&kubectl);
     let old = mark(&pair.edge);
-    for version in ["v1.24.0", "v1.25.0"] {
+    for version in ["v1.24.0", "v1.25.0", "v1.26.0"] {
         let name = format!("docker.io/test/keadm:{version}");
         preload(&pair, &new_program(folder.path(), version), version, &name);
     }
@@ -239,24 +275,11 @@ fn an_upgrade_from_the_cloud_waits_for_a_yes_and_then_reaches_the_node() {
 
     // In the dashboard.
     wanted("spring", "v1.24.0");
-    let mut open = pair.cloud.command(binary());
-    open.arg("dashboard").env_remove("KUBECONFIG");
-    let mut screen = Screen::start(&open, 120, 40);
-    screen.until_shows("[overview]", PATIENCE);
-    screen.keys(":nodes\r");
-    screen.until_shows("Ready,Confirm", PATIENCE);
+    let mut screen = Asked::on(&pair.cloud, &[], "from v1.23.0 to v1.24.0", "edge-2");
     assert_eq!(mark(&pair.edge), old, "nothing has been changed yet");
-    screen.keys("u");
-    screen.until_shows("upgrade node edge-2 from v1.23.0 to v1.24.0 now?", PATIENCE);
-    screen.until_shows("keadm confirm upgrade edge-2", PATIENCE);
-    screen.keys("y");
+    screen.yes();
     went_well("spring", "v1.24.0");
-    screen.until("a node that is Ready", PATIENCE, |text| {
-        let row = text.lines().find(|line| line.contains("edge-2"));
-        row.is_some_and(|row| row.contains("Ready") && !row.contains("Ready,"))
-    });
-    screen.keys("\x03");
-    screen.until_ended(PATIENCE);
+    screen.ends_well();
 
     // With a command.
     wanted("summer", "v1.25.0");
@@ -281,4 +304,14 @@ fn an_upgrade_from_the_cloud_waits_for_a_yes_and_then_reaches_the_node() {
     went_well("summer", "v1.25.0");
     let (out, said) = keadm(&pair.cloud, &confirm);
     assert!(!out.status.success() && said.contains("no upgrade that waits"), "{said}");
+
+    // In the dashboard of the node itself.
+    wanted("autumn", "v1.26.0");
+    let local = ["--local"];
+    let mut screen = Asked::on(&pair.edge, &local, "from v1.23.0 to v1.26.0", "edge-2 --local");
+    assert_eq!(mark(&pair.edge), "v1.25.0", "nothing has been changed yet");
+    screen.yes();
+    went_well("autumn", "v1.26.0");
+    // edgecore was another for a moment; the dashboard finds it again.
+    screen.ends_well();
 }

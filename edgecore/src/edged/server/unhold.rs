@@ -4,11 +4,13 @@
 //! Called by: `mod.rs`, once it knows that the caller may.
 //! Never: starts a pod; edged does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use super::super::{logread, podspec};
@@ -58,11 +60,7 @@ impl Api {
         Ok(json_body(&json!({ "dryRun": dry, "pods": pods })))
     }
 
-    fn one_held(
-        &self,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Vec<std::sync::Arc<k8s_openapi::api::core::v1::Pod>>, Refusal> {
+    fn one_held(&self, namespace: &str, name: &str) -> Result<Vec<Arc<Pod>>, Refusal> {
         let found = self.held.find(Some((namespace, name)));
         if !found.is_empty() {
             return Ok(found);

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::cloud::KubeConfigArg;
 use crate::context::Context;
 use crate::errors::{CommandError, Kind};
+use crate::phases::Progress;
 
 /// Restore the embedded control plane from a backup
 ///
@@ -79,11 +80,13 @@ pub(super) fn backup(flags: &BackupFlags, cx: &Context) -> Result<(), CommandErr
     let contents = if flags.dry_run {
         let checked = backup::check(&copy);
         let _ = std::fs::remove_file(&copy);
-        checked
+        checked.map_err(|e| failed(what(), &e))?
     } else {
-        backup::pack(dir.as_std_path(), &copy, file.as_std_path())
-    }
-    .map_err(|e| failed(what(), &e))?;
+        Progress::only(&cx.printer, "backup", || {
+            let packed = backup::pack(dir.as_std_path(), &copy, file.as_std_path());
+            packed.map_err(|e| failed(what(), &e))
+        })?
+    };
     if flags.output.is_some() {
         return Ok(cx.printer.json(&json!({
             "file": file, "dryRun": flags.dry_run,
@@ -148,7 +151,9 @@ pub fn restore(args: &RestoreArgs, cx: &Context) -> Result<(), CommandError> {
         &format!("[restore] this replaces what is in `{dir}` by the backup `{file}`"),
         flags.yes,
     )?;
-    let restored = backup::restore(file.as_std_path(), dir.as_std_path()).map_err(wrong)?;
+    let restored = Progress::only(&cx.printer, "restore", || {
+        backup::restore(file.as_std_path(), dir.as_std_path()).map_err(wrong)
+    })?;
     if flags.output.is_some() {
         return Ok(report(&restored.contents, restored.previous.as_deref())?);
     }

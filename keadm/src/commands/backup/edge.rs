@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::errors::{CommandError, Kind, file_error};
 use crate::made::{Installer, Role};
 use crate::node_upgrade::{self, Guard, Installed, Outcome};
+use crate::phases::Progress;
 
 /// The file that says what a backup is; it is written last.
 pub(crate) const ABOUT: &str = "backup.json";
@@ -47,7 +48,8 @@ pub(super) fn backup(flags: &BackupEdgeFlags, cx: &Context) -> Result<(), Comman
     let folder = node_upgrade::backups(&cx.paths).join(&version);
     if !flags.dry_run {
         let _guard = Guard::take(cx)?;
-        let kept = keep(&installed, &version, &folder, cx);
+        let keeping = || keep(&installed, &version, &folder, cx);
+        let kept = Progress::only(&cx.printer, "backup", keeping);
         let result = kept.as_ref().map(|()| Outcome::Done);
         node_upgrade::report(cx, Event::Backup, (&version, &version), result);
         kept?;

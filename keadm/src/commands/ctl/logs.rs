@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::Method;
-use serde_json::Value;
 use tokio::time::timeout;
 
+use super::shown::Shown;
+use super::which;
 use crate::commands::NamespaceArg;
 use crate::context::Context;
 use crate::errors::{CommandError, Kind};
@@ -82,49 +83,13 @@ impl LogsArgs {
     }
 }
 
-/// The container that is meant, among those of a pod. Pure.
-fn container(args: &LogsArgs, pod: &Value, cx: &Context) -> Result<String, CommandError> {
-    let named = |list: &str| -> Vec<String> {
-        let all = pod["spec"][list].as_array().into_iter().flatten();
-        all.filter_map(|c| c["name"].as_str()).map(str::to_owned).collect()
-    };
-    let (main, init) = (named("containers"), named("initContainers"));
-    match &args.container {
-        Some(name) if main.contains(name) || init.contains(name) => Ok(name.clone()),
-        Some(name) => {
-            let text = format!("pod `{}` has no container `{name}`", args.pod);
-            let all: Vec<String> = main.into_iter().chain(init).collect();
-            Err(CommandError::new(Kind::NotFound, text).hint(format!("it has {}", all.join(", "))))
-        }
-        None => {
-            let first = main.first().cloned().ok_or_else(|| {
-                CommandError::new(Kind::NotFound, format!("pod `{}` has no container", args.pod))
-            })?;
-            if main.len() > 1 {
-                let all = main.join(", ");
-                cx.printer
-                    .say(format!("note: this is container `{first}` of {all}; `-c` names one"));
-            }
-            Ok(first)
-        }
-    }
-}
-
 /// Prints it.
 pub(super) fn logs(args: &LogsArgs, cx: &Context) -> Result<(), CommandError> {
     let wanted = PodName::read(&args.pod, &args.namespace.namespace)?;
     cx.block_on(async {
-        let pods = args.api.pods(cx).await?;
-        let pod = pods.iter().find(|pod| {
-            pod["metadata"]["name"] == wanted.name.as_str()
-                && pod["metadata"]["namespace"] == wanted.namespace.as_str()
-        });
-        let pod = pod.ok_or_else(|| {
-            let text = format!("this node has no pod `{}/{}`", wanted.namespace, wanted.name);
-            CommandError::new(Kind::NotFound, text)
-                .hint("`keadm ctl get pods -A` shows those that it has")
-        })?;
-        let path = args.path(&wanted, &container(args, pod, cx)?);
+        let pod = which::pod(&args.api, &wanted, cx).await?;
+        let container = which::container(args.container.as_deref(), &wanted, &pod, cx)?;
+        let path = args.path(&wanted, &container);
         let mut body = args.api.ask(Method::GET, &path, cx).await?.into_body();
         let mut shown = Shown::new(cx);
         loop {
@@ -153,58 +118,10 @@ pub(super) fn logs(args: &LogsArgs, cx: &Context) -> Result<(), CommandError> {
     })
 }
 
-/// Bytes as they are in a pipe; on a terminal no line may command it.
-struct Shown<'c> {
-    cx: &'c Context,
-    terminal: bool,
-    held: Vec<u8>,
-}
-
-/// A longer line is shown in pieces.
-const LINE: usize = 16 << 10;
-
-impl<'c> Shown<'c> {
-    fn new(cx: &'c Context) -> Self {
-        Self { cx, terminal: cx.printer.manner().columns.is_some(), held: Vec::new() }
-    }
-
-    fn add(&mut self, piece: &[u8]) -> Result<(), CommandError> {
-        if !self.terminal {
-            return Ok(self.cx.printer.bytes(piece)?);
-        }
-        self.held.extend_from_slice(piece);
-        while let Some(end) = self.held.iter().position(|b| *b == b'\n') {
-            let line: Vec<u8> = self.held.drain(..=end).collect();
-            self.line(&line[..end], true)?;
-        }
-        if self.held.len() > LINE {
-            let piece = std::mem::take(&mut self.held);
-            self.line(&piece, false)?;
-        }
-        Ok(())
-    }
-
-    fn end(&mut self) -> Result<(), CommandError> {
-        let rest = std::mem::take(&mut self.held);
-        if rest.is_empty() { Ok(()) } else { self.line(&rest, true) }
-    }
-
-    fn line(&self, line: &[u8], whole: bool) -> Result<(), CommandError> {
-        let text = String::from_utf8_lossy(line);
-        let mut text = api::printable::printable(&text, usize::MAX).to_string();
-        if whole {
-            text.push('\n');
-        }
-        Ok(self.cx.printer.bytes(text.as_bytes())?)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::fake::Fake;
     use clap::Parser;
-    use serde_json::json;
 
     #[derive(Parser)]
     struct Line {
@@ -232,34 +149,5 @@ mod tests {
             path("logs web --tail -1 --since-time 2026-01-02T03:04:05Z"),
             "/containerLogs/default/web/main?sinceTime=2026-01-02T03%3A04%3A05Z"
         );
-    }
-
-    #[test]
-    fn the_first_container_is_meant_unless_another_is_named() {
-        let pod = json!({"spec": {"containers": [{"name": "a"}, {"name": "b"}],
-                                  "initContainers": [{"name": "i"}]}});
-        let (cx, _, said) = crate::testing::capturing(&Fake::default());
-        assert_eq!(container(&args("logs web"), &pod, &cx).unwrap(), "a");
-        assert!(said.text().contains("container `a` of a, b"), "{}", said.text());
-        assert_eq!(container(&args("logs web -c i"), &pod, &cx).unwrap(), "i");
-        let e = container(&args("logs web -c x"), &pod, &cx).unwrap_err();
-        assert_eq!((e.kind, e.hints()), (Kind::NotFound, &["it has a, b, i".to_owned()][..]));
-    }
-
-    #[test]
-    fn a_log_goes_as_it_is_into_a_pipe_and_without_commands_to_a_terminal() {
-        let (cx, out, _) = crate::testing::capturing(&Fake::default());
-        let raw = b"a\x1b[31mb\n\xffhalf";
-        let mut shown = Shown::new(&cx);
-        shown.add(raw).unwrap();
-        shown.end().unwrap();
-        assert_eq!(out.bytes(), raw);
-        let (cx, out, _) = crate::testing::capturing(&Fake::default());
-        let mut shown = Shown { terminal: true, ..Shown::new(&cx) };
-        shown.add(b"a\x1b[31mb\nha").unwrap();
-        shown.add(b"lf").unwrap();
-        shown.end().unwrap();
-        let text = out.text();
-        assert!(!text.contains('\x1b') && text.ends_with("half\n"), "{text:?}");
     }
 }

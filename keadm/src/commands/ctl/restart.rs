@@ -1,12 +1,11 @@
 //! `keadm ctl restart`: the containers of a pod on this node.
 
-use http_body_util::{BodyExt, Limited};
 use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::commands::{JsonOutput, NamespaceArg};
 use crate::context::Context;
-use crate::errors::{CommandError, Kind};
+use crate::errors::CommandError;
 use crate::node_api::NodeApiArgs;
 use crate::pod_name::PodName;
 
@@ -69,10 +68,5 @@ async fn one(args: &RestartArgs, pod: &PodName, cx: &Context) -> Result<Value, C
     let PodName { namespace, name } = pod;
     let dry = if args.dry_run { "?dryRun=true" } else { "" };
     let path = format!("/restart/{namespace}/{name}{dry}");
-    let answer = args.api.ask(Method::POST, &path, cx).await?;
-    let failed = || CommandError::new(Kind::Failed, "edgecore's answer breaks off");
-    let body = Limited::new(answer.into_body(), 64 << 10).collect();
-    let body = tokio::time::timeout(args.api.request_timeout, body);
-    let body = body.await.map_err(|_| failed())?.map_err(|e| failed().caused_by(&*e))?;
-    serde_json::from_slice(&body.to_bytes()).map_err(|e| failed().caused_by(&e))
+    args.api.json(Method::POST, &path, cx).await
 }

@@ -11,16 +11,16 @@ use edgecore::edged::runtime::ContainerRuntime as _;
 use edgecore::edged::runtime::cri::CriRuntime;
 use tokio::time::{sleep, timeout};
 
+use super::probe::{self, ConfigArg, ProbeArgs};
 use crate::checks::{self, Check};
 use crate::commands::JsonOutput;
 use crate::commands::check::{Checked, Group, report};
 use crate::context::Context;
 use crate::errors::{CommandError, Kind};
-use crate::https::HostPort;
 
 /// From one look at the processor to the next.
 const LOOK: Duration = Duration::from_millis(500);
-/// A name server and a runtime may take so long.
+/// A runtime may take so long.
 const LIMIT: Duration = Duration::from_secs(5);
 /// Of a hundred; as much may be in use.
 const CPU: u64 = 90;
@@ -32,9 +32,10 @@ pub struct DebugCheckArgs {
     /// What to check
     #[arg(value_enum, value_name = "WHAT", default_value_t)]
     what: What,
-    /// The name that `dns` looks up [default: the cloud's]
-    #[arg(short, long, value_name = "NAME")]
-    domain: Option<String>,
+    #[command(flatten)]
+    probe: ProbeArgs,
+    #[command(flatten)]
+    config: ConfigArg,
     /// The form of the result
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     output: Option<JsonOutput>,
@@ -64,7 +65,7 @@ enum What {
 
 /// Checks.
 pub(super) fn check(args: &DebugCheckArgs, cx: &Context) -> Result<(), CommandError> {
-    let config = super::super::config::read_edgecore(cx, &cx.paths.edgecore_yaml()).ok();
+    let config = super::super::config::read_edgecore(cx, &args.config.file(cx)).ok();
     let config = config.map(|(config, _)| config);
     let results = cx.block_on(async { Ok(all(args, config.as_ref(), cx).await) })?;
     report(&results, args.output, cx)
@@ -77,27 +78,39 @@ async fn all(args: &DebugCheckArgs, config: Option<&EdgeCoreConfig>, cx: &Contex
         What::All => {
             let mut here = checks::machine::all(cx);
             here.extend([processor(cx).await, processes(cx)]);
-            let mut there = checks::edge::all(cx).await;
-            there.extend([names(args, config).await, runtime(config).await]);
+            let mut there = checks::edge::of(cx, &args.config.file(cx)).await;
+            there.retain(|check| check.name != "Cloud-Link" || !args.probe.names_the_cloud());
+            there.extend(args.probe.link().await);
+            let probe = &args.probe;
+            there.extend([probe.names(config).await, probe.ping(cx).await, runtime(config).await]);
             vec![machine(here), edge(there)]
         }
         What::Cpu => vec![machine(vec![processor(cx).await])],
         What::Mem => vec![machine(vec![checks::machine::memory(cx)])],
         What::Disk => vec![machine(vec![checks::machine::disk(cx, &cx.paths.lib())])],
         What::Pid => vec![machine(vec![processes(cx)])],
-        What::Dns => vec![edge(vec![names(args, config).await])],
+        What::Dns => vec![edge(vec![args.probe.names(config).await])],
         What::Runtime => vec![edge(vec![runtime(config).await])],
         What::Network => {
-            let mut found = checks::edge::all(cx).await;
-            // Without a configuration nobody knows where the cloud is.
-            if config.is_some() {
-                found.retain(|check| check.name.starts_with("Cloud-"));
-            } else {
-                found.truncate(1);
-            }
+            let mut found = cloud(args, config.is_some(), cx).await;
+            found.extend([args.probe.ping(cx).await, probe::local_api().await]);
             vec![edge(found)]
         }
     }
+}
+
+/// The way to the cloud: the one that is named, else the configured one.
+async fn cloud(args: &DebugCheckArgs, configured: bool, cx: &Context) -> Vec<Check> {
+    if let Some(named) = args.probe.link().await {
+        return vec![named];
+    }
+    let mut found = checks::edge::of(cx, &args.config.file(cx)).await;
+    // Without a configuration nobody knows where the cloud is.
+    match configured {
+        true => found.retain(|check| check.name.starts_with("Cloud-")),
+        false => found.truncate(1),
+    }
+    found
 }
 
 fn text(cx: &Context, path: &str) -> Option<String> {
@@ -157,34 +170,6 @@ fn processes(cx: &Context) -> Check {
 /// How many there are, from `/proc/loadavg`: `0.2 0.3 0.4 2/1234 5678`. Pure.
 fn running(loadavg: &str) -> Option<u64> {
     loadavg.split_whitespace().nth(3)?.split_once('/')?.1.parse().ok()
-}
-
-async fn names(args: &DebugCheckArgs, config: Option<&EdgeCoreConfig>) -> Check {
-    let cloud = config.and_then(|c| c.modules.edge_hub.websocket.server.parse::<HostPort>().ok());
-    let name = match (&args.domain, cloud) {
-        (Some(domain), _) => domain.clone(),
-        (None, Some(cloud)) if cloud.host.parse::<std::net::IpAddr>().is_err() => cloud.host,
-        _ => {
-            let why = "the cloud is not known by a name; `--domain NAME` looks another one up";
-            return Check::skip("DNS", why);
-        }
-    };
-    let hint = "`cat /etc/resolv.conf` shows which servers are asked";
-    match timeout(LIMIT, tokio::net::lookup_host((name.as_str(), 0))).await {
-        Ok(Ok(mut found)) => match found.next() {
-            Some(at) => Check::ok("DNS", format!("`{name}` is {}", at.ip())),
-            None => Check::fail("DNS", Kind::NotFound, format!("`{name}` has no address"), hint),
-        },
-        Ok(Err(e)) => {
-            Check::fail("DNS", Kind::NotFound, format!("`{name}` is not found: {e}"), hint)
-        }
-        Err(_) => Check::fail(
-            "DNS",
-            Kind::TimedOut,
-            format!("no name server says what `{name}` is"),
-            hint,
-        ),
-    }
 }
 
 async fn runtime(config: Option<&EdgeCoreConfig>) -> Check {
@@ -256,15 +241,5 @@ mod tests {
             assert!(all.contains(&format!(r#""name": "{name}""#)), "{name}: {all}");
         }
         assert!(keadm("keadm debug check ram", &Fake::default()).contains("exit code: 2"));
-    }
-
-    #[test]
-    fn a_name_is_looked_up() {
-        let said = keadm("keadm debug check dns --domain localhost", &Fake::default());
-        assert!(said.contains("`localhost` is"), "{said}");
-        // Longer than a label may be: no server is asked.
-        let none = "x".repeat(70);
-        let said = keadm(&format!("keadm debug check dns -d {none}"), &Fake::default());
-        assert!(said.contains("exit code: 3") && said.contains(&none), "{said}");
     }
 }

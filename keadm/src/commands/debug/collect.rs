@@ -8,6 +8,7 @@ use flate2::write::GzEncoder;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::probe::ConfigArg;
 use super::{DatabaseArg, redact};
 use crate::checks;
 use crate::commands::JsonOutput;
@@ -22,8 +23,16 @@ const LOG: u64 = 4 << 20;
 #[derive(clap::Args, Debug)]
 pub struct CollectArgs {
     /// The folder to put the archive into
-    #[arg(short = 'd', long, value_name = "DIR", default_value = ".")]
+    #[arg(long, value_name = "DIR", default_value = ".")]
     output_path: Utf8PathBuf,
+    /// The folder of the logs [default: /var/log/kubeedge]
+    #[arg(short, long, value_name = "DIR")]
+    log_path: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    config: ConfigArg,
+    /// Also say what was looked for and is not there, and why
+    #[arg(short, long)]
+    detail: bool,
     /// Say what would be taken, and take nothing
     #[arg(long)]
     dry_run: bool,
@@ -41,6 +50,13 @@ struct Taken {
     /// Where it is from.
     from: String,
     content: Vec<u8>,
+}
+
+/// What could not be had.
+#[derive(Debug, Serialize)]
+struct Missed {
+    from: String,
+    why: String,
 }
 
 /// The shape of `-o json`.
@@ -69,7 +85,7 @@ const MACHINE: [&str; 12] = [
 
 /// Collects.
 pub(super) fn collect(args: &CollectArgs, cx: &Context) -> Result<(), CommandError> {
-    let taken = take(args, cx)?;
+    let Bag { taken, missed } = take(args, cx)?;
     let listed: Vec<Listed> = taken
         .iter()
         .map(|t| Listed { name: t.name.clone(), from: t.from.clone(), bytes: t.content.len() })
@@ -85,11 +101,17 @@ pub(super) fn collect(args: &CollectArgs, cx: &Context) -> Result<(), CommandErr
     }
     if args.output.is_some() {
         let path = (!args.dry_run).then(|| file.as_str());
-        let whole = json!({ "archive": path, "files": listed });
+        let mut whole = json!({ "archive": path, "files": listed });
+        if args.detail {
+            whole["missing"] = json!(missed);
+        }
         return Ok(cx.printer.data(serde_json::to_string_pretty(&whole).unwrap_or_default())?);
     }
     for one in &listed {
         cx.printer.say(format!("{:>9}  {:<32}  {}", one.bytes, one.name, one.from));
+    }
+    for Missed { from, why } in missed.iter().filter(|_| args.detail) {
+        cx.printer.say(format!("{:>9}  {from}: {why}", "-"));
     }
     cx.printer.say("keys, tokens and the values of secrets are left out; look before you send it");
     match args.dry_run {
@@ -99,35 +121,76 @@ pub(super) fn collect(args: &CollectArgs, cx: &Context) -> Result<(), CommandErr
     Ok(())
 }
 
-fn take(args: &CollectArgs, cx: &Context) -> Result<Vec<Taken>, CommandError> {
-    let mut taken = Vec::new();
-    let mut add =
-        |name: String, from: String, content: Vec<u8>| taken.push(Taken { name, from, content });
+/// What is put into the archive, and what could not be.
+#[derive(Default)]
+struct Bag {
+    taken: Vec<Taken>,
+    missed: Vec<Missed>,
+}
+
+impl Bag {
+    fn add(&mut self, name: impl Into<String>, from: impl Into<String>, content: Vec<u8>) {
+        self.taken.push(Taken { name: name.into(), from: from.into(), content });
+    }
+
+    fn miss(&mut self, from: impl Into<String>, why: impl std::fmt::Display) {
+        self.missed.push(Missed { from: from.into(), why: why.to_string() });
+    }
+
+    /// A file, without what looks like a secret.
+    fn file(&mut self, folder: &str, path: &Utf8Path, cx: &Context) {
+        match cx.host.read(path) {
+            Ok(content) => {
+                let text = redact::text(&String::from_utf8_lossy(&content));
+                let name = path.file_name().unwrap_or("file");
+                self.add(format!("{folder}/{name}"), path.as_str(), text.into_bytes());
+            }
+            Err(e) => self.miss(path.as_str(), e),
+        }
+    }
+}
+
+fn take(args: &CollectArgs, cx: &Context) -> Result<Bag, CommandError> {
+    let mut bag = Bag::default();
     for path in MACHINE {
-        if let Ok(content) = cx.host.read(Utf8Path::new(path)) {
-            add(format!("machine{path}"), path.to_owned(), content);
+        match cx.host.read(Utf8Path::new(path)) {
+            Ok(content) => bag.add(format!("machine{path}"), path, content),
+            Err(e) => bag.miss(path, e),
         }
     }
-    for path in [cx.paths.edgecore_yaml(), cx.paths.cloudcore_yaml()] {
-        if let Ok(content) = cx.host.read(&path) {
-            let text = redact::text(&String::from_utf8_lossy(&content));
-            let name = path.file_name().unwrap_or("config");
-            add(format!("config/{name}"), path.to_string(), text.into_bytes());
-        }
-    }
+    bag.file("config", &args.config.file(cx), cx);
+    bag.file("config", &cx.paths.cloudcore_yaml(), cx);
     for unit in ["edgecore.service", "cloudcore.service"] {
-        let path = cx.paths.units().join(unit);
-        if let Ok(content) = cx.host.read(&path) {
-            let text = redact::text(&String::from_utf8_lossy(&content));
-            add(format!("config/{unit}"), path.to_string(), text.into_bytes());
-        }
+        bag.file("config", &cx.paths.units().join(unit), cx);
     }
-    for (path, content) in logs(&cx.paths.log()) {
-        let name = path.file_name().unwrap_or("log").to_owned();
-        add(format!("logs/{name}"), path.to_string(), redact::text(&content).into_bytes());
+    let folder = args.log_path.clone().unwrap_or_else(|| cx.paths.log());
+    match logs(&folder) {
+        Ok(found) => {
+            for (path, content) in found {
+                let name = path.file_name().unwrap_or("log");
+                let text = redact::text(&content).into_bytes();
+                bag.add(format!("logs/{name}"), path.as_str(), text);
+            }
+        }
+        Err(e) => bag.miss(folder.as_str(), e),
     }
     let version = json!({ "keadm": env!("CARGO_PKG_VERSION"), "arch": std::env::consts::ARCH });
-    add("version.json".to_owned(), "keadm version".to_owned(), pretty(&version));
+    bag.add("version.json", "keadm version", pretty(&version));
+    told(args, &mut bag, cx)?;
+    match args.database.read(cx) {
+        Ok(rows) => {
+            let objects = super::get::objects(rows);
+            let values: Vec<&Value> = objects.iter().map(|(_, value)| value).collect();
+            let list = json!({ "apiVersion": "v1", "kind": "List", "items": values });
+            bag.add("objects.json", "the edge's database", pretty(&list));
+        }
+        Err(e) => bag.miss("the edge's database", e.causes().first().map_or("", String::as_str)),
+    }
+    Ok(bag)
+}
+
+/// What checks and edgecore itself say.
+fn told(args: &CollectArgs, bag: &mut Bag, cx: &Context) -> Result<(), CommandError> {
     let (edge, local) = cx.block_on(async {
         let fleet = FleetArgs {
             local: true,
@@ -136,25 +199,22 @@ fn take(args: &CollectArgs, cx: &Context) -> Result<Vec<Taken>, CommandError> {
         let fleet = FleetArgs { endpoint: None, ..fleet };
         let want = Want { events: true, ..Want::default() };
         let local = match Fleet::open(&fleet, want, cx).await {
-            Ok(mut fleet) => fleet.first().await.ok(),
-            Err(_) => None,
+            Ok(mut fleet) => fleet.first().await,
+            Err(e) => Err(e),
         };
-        Ok((checks::edge::all(cx).await, local))
+        Ok((checks::edge::of(cx, &args.config.file(cx)).await, local))
     })?;
     let checked = json!({ "machine": checks::machine::all(cx), "edge": edge });
-    add("checks.json".to_owned(), "keadm check machine edge".to_owned(), pretty(&checked));
-    if let Some(local) = local {
-        let mut value = serde_json::to_value(&local).unwrap_or_default();
-        redact::object("", &mut value);
-        add("stream.json".to_owned(), "the node's status stream".to_owned(), pretty(&value));
+    bag.add("checks.json", "keadm check machine edge", pretty(&checked));
+    match local {
+        Ok(local) => {
+            let mut value = serde_json::to_value(&local).unwrap_or_default();
+            redact::object("", &mut value);
+            bag.add("stream.json", "the node's status stream", pretty(&value));
+        }
+        Err(e) => bag.miss("the node's status stream", e.message()),
     }
-    if let Ok(rows) = args.database.read(cx) {
-        let objects = super::get::objects(rows);
-        let values: Vec<&Value> = objects.iter().map(|(_, value)| value).collect();
-        let list = json!({ "apiVersion": "v1", "kind": "List", "items": values });
-        add("objects.json".to_owned(), "the edge's database".to_owned(), pretty(&list));
-    }
-    Ok(taken)
+    Ok(())
 }
 
 fn pretty(value: &Value) -> Vec<u8> {
@@ -162,11 +222,10 @@ fn pretty(value: &Value) -> Vec<u8> {
 }
 
 /// The ends of all logs in a folder.
-fn logs(folder: &Utf8Path) -> Vec<(Utf8PathBuf, String)> {
+fn logs(folder: &Utf8Path) -> std::io::Result<Vec<(Utf8PathBuf, String)>> {
     use std::io::{Read as _, Seek as _, SeekFrom};
-    let Ok(entries) = folder.read_dir_utf8() else { return Vec::new() };
     let mut found = Vec::new();
-    for entry in entries.flatten().filter(|e| e.path().extension() == Some("log")) {
+    for entry in folder.read_dir_utf8()?.flatten().filter(|e| e.path().extension() == Some("log")) {
         let Ok(mut file) = std::fs::File::open(entry.path()) else { continue };
         let size = file.metadata().map(|m| m.len()).unwrap_or(0);
         if file.seek(SeekFrom::Start(size.saturating_sub(LOG))).is_err() {
@@ -178,7 +237,7 @@ fn logs(folder: &Utf8Path) -> Vec<(Utf8PathBuf, String)> {
         }
     }
     found.sort();
-    found
+    Ok(found)
 }
 
 fn archive(taken: &[Taken], folder: &str) -> std::io::Result<Vec<u8>> {
@@ -223,7 +282,8 @@ mod tests {
         );
         put("var/log/kubeedge/edgecore.log", &format!("INFO started with {token}\n"));
         let folder = tempfile::tempdir().unwrap();
-        let said = machine.keadm(&format!("keadm debug collect -d {}", folder.path().display()));
+        let said = machine
+            .keadm(&format!("keadm debug collect --output-path {}", folder.path().display()));
         assert!(said.contains("exit code: 0"), "{said}");
         let path = std::fs::read_dir(folder.path()).unwrap().flatten().next().unwrap().path();
         let gzip = flate2::read::GzDecoder::new(std::fs::File::open(path).unwrap());
@@ -240,9 +300,24 @@ mod tests {
         assert!(names.iter().any(|n| n.ends_with("logs/edgecore.log")), "{names:?}");
         assert!(all.contains("heartbeat: 15") && all.contains("INFO started with"));
         assert!(!all.contains("eyJ") && !all.contains("MHcCAQ"), "a secret is in it");
-        let dry =
-            machine.keadm(&format!("keadm debug collect --dry-run -d {}", folder.path().display()));
+        let dry = machine.keadm(&format!(
+            "keadm debug collect --dry-run --output-path {}",
+            folder.path().display()
+        ));
         assert!(dry.contains("nothing was written"), "{dry}");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+
+        // Logs and the configuration from elsewhere, and what is not there.
+        put("other/one.log", "elsewhere\n");
+        put("other/edge.yaml", "modules: {}\n");
+        let line = format!(
+            "keadm debug collect --dry-run -d -l {0} -c {0}/edge.yaml -o json",
+            machine.path("other").display()
+        );
+        let said = machine.keadm(&line);
+        for word in ["logs/one.log", "config/edge.yaml", "missing", "cloudcore.yaml"] {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+        assert!(!said.contains("edgecore.log"), "{said}");
     }
 }

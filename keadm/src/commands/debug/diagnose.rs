@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::DatabaseArg;
+use super::probe::{ConfigArg, ProbeArgs};
 use crate::checks::{self, Check, Verdict};
 use crate::commands::{JsonOutput, NamespaceArg};
 use crate::context::Context;
@@ -19,6 +20,10 @@ pub struct DiagnoseArgs {
     name: Option<String>,
     #[command(flatten)]
     namespace: NamespaceArg,
+    #[command(flatten)]
+    probe: ProbeArgs,
+    #[command(flatten)]
+    config: ConfigArg,
     /// The form of the result
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     output: Option<JsonOutput>,
@@ -29,8 +34,12 @@ pub struct DiagnoseArgs {
 /// Explains.
 pub(super) fn diagnose(args: &DiagnoseArgs, cx: &Context) -> Result<(), CommandError> {
     let mut found = match args.what.as_str() {
-        "install" => checks::machine::all(cx),
-        _ => cx.block_on(async { Ok(checks::edge::all(cx).await) })?,
+        "install" => {
+            let mut found = checks::machine::all(cx);
+            found.extend(cx.block_on(async { Ok(args.probe.around(cx).await) })?);
+            found
+        }
+        _ => cx.block_on(async { Ok(checks::edge::of(cx, &args.config.file(cx)).await) })?,
     };
     if args.what == "pod" {
         let name = args.name.as_deref().unwrap_or_default();

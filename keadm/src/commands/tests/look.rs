@@ -3,6 +3,7 @@
 
 use std::thread::JoinHandle;
 
+use api::status::drained::Drained;
 use api::status::stream::{
     Done, FromReader, Hello, MAX_REQUEST, MAX_UPDATE, Request, ToReader, Update, VERSION,
 };
@@ -113,6 +114,8 @@ fn flow() -> Update {
 struct Board {
     well: bool,
     told: bool,
+    /// Rounds of a drain so far.
+    rounds: usize,
     changed: watch::Sender<u64>,
 }
 
@@ -148,6 +151,18 @@ impl Feed for Board {
             _ => return Ok(Heard::Nothing),
         };
         let done = match request {
+            // One pod goes at once, another when its budget allows it.
+            Request::Drain { node } if node == "edge-2" => {
+                self.rounds += 1;
+                let mut round = Drained { node, evicted: 1, stayed: 2, refused: None };
+                match self.rounds {
+                    1 => {
+                        round.refused = Some((1, "pod shop/till: its budget allows none".into()));
+                        Err(round.to_string())
+                    }
+                    _ => Ok(Drained { evicted: 0, ..round }.to_string()),
+                }
+            }
             Request::Cordon { node, on: true } => Ok(format!("node {node} cordoned")),
             Request::DeletePod { namespace, pod, grace_period: None } => {
                 Ok(format!("pod {namespace}/{pod} is being deleted"))
@@ -160,13 +175,13 @@ impl Feed for Board {
                 Ok(format!("node {node} goes on with its upgrade"))
             }
             Request::RestartPod { .. } => {
-                Err("node `edge-2` has no tunnel to this cloudcore: it is cut off")
+                Err("node `edge-2` has no tunnel to this cloudcore: it is cut off".to_owned())
             }
-            _ => Err("`jane` may not do that"),
+            _ => Err("`jane` may not do that".to_owned()),
         };
         Ok(Heard::Say(text(ToReader::Done(match done {
             Ok(text) => Done { id, text, ..Done::default() },
-            Err(error) => Done { id, error: error.to_owned(), ..Done::default() },
+            Err(error) => Done { id, error, ..Done::default() },
         }))))
     }
 
@@ -194,7 +209,7 @@ impl Cloud {
             ready.send(()).unwrap();
             let stopped = stop.clone();
             let each = |stream| {
-                let board = Board { well, told: false, changed: watch::channel(0).0 };
+                let board = Board { well, told: false, rounds: 0, changed: watch::channel(0).0 };
                 let sizes = Sizes { request: MAX_REQUEST, update: MAX_UPDATE };
                 let stop = stopped.clone();
                 async move {
@@ -334,8 +349,38 @@ fn top_and_events_in_their_forms() {
             "keadm events -A -o wide",
             "keadm events -A -o json",
             "keadm events -A -o jsonl",
+            "keadm events -A -o name",
         ])
     );
+}
+
+#[test]
+fn what_waits_writes_events_a_line_and_nothing_else() {
+    let cloud = Cloud::new(false);
+    for (line, code) in [
+        ("keadm drain edge-2 --yes", 0),
+        ("keadm drain edge-2 --yes -o json", 0),
+        ("keadm status --wait --timeout 300ms", 3),
+        ("keadm delete pod web --yes --wait --timeout 300ms", 7),
+        ("keadm restart pod web --wait --timeout 300ms", 7),
+        ("keadm confirm upgrade edge-1 --wait --timeout 300ms", 7),
+    ] {
+        let said = cloud.say(&[&format!("{line} --progress jsonl")]);
+        assert!(said.contains(&format!("exit code: {code}\n")), "{said}");
+        let out = said.split_once("--- out\n").unwrap().1.split("--- err").next().unwrap();
+        let events: Vec<serde_json::Value> = out
+            .lines()
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {said}")))
+            .collect();
+        let has = |name: &str| events.iter().any(|event| event["event"] == name);
+        assert!(has("started"), "{said}");
+        assert_eq!(
+            (has("done"), has("ready"), has("failed")),
+            (code == 0, code == 0, code != 0),
+            "{said}"
+        );
+    }
 }
 
 #[test]
@@ -349,6 +394,10 @@ fn what_is_asked_for_is_done_said_or_refused() {
             "keadm cordon edge-1 -o json",
             "keadm cordon nobody",
             "keadm drain edge-1 --yes",
+            "keadm drain edge-2 --yes -q",
+            "keadm drain edge-2 --yes -q -o json",
+            "keadm drain edge-2 --yes --no-wait",
+            "keadm drain nobody --yes -q",
             "keadm delete pod web --yes",
             "keadm delete pod web --dry-run",
             "keadm delete pod web --dry-run -o json",
@@ -367,7 +416,7 @@ fn what_is_asked_for_is_done_said_or_refused() {
             "keadm confirm upgrade edge-2",
             "keadm confirm upgrade edge-1 nobody",
             "keadm confirm pod web",
-            "keadm confirm upgrade edge-1 --wait --timeout 300ms",
+            "keadm confirm upgrade edge-1 --wait --timeout 300ms -q",
         ])
     );
 }

@@ -175,10 +175,11 @@ pub(super) async fn cloudcore(up: &Up, parts: &mut Parts, step: Step) -> Outcome
     cloud.define(&objects::crds(), up.timeout, &step).await?;
     step.waiting("starting");
     let kube = KubeConfigArg { kube_config: Some(up.kubeconfig()) };
-    let watching = kube.client_with(&up.cx, None).await?;
+    // cloudcore repeats requests itself, and watches for as long as it runs.
+    let client = kube.client_with(&up.cx, None).await?.unrepeating(None).await?;
     let (config, _) = cloudcore_yaml(up)?.config().map_err(|e| refused(&e))?;
     let options = cloudcore::Options {
-        client: Some((watching.client, parts.ca_pem.clone())),
+        client: Some((client, parts.ca_pem.clone())),
         status_socket: Some(up.dir.join(crate::commands::STATUS_SOCKET).into()),
         // Only the control plane of this process calls it, so any port will do.
         admission: Some(Settings {
