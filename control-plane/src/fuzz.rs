@@ -41,7 +41,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "plane_bodies", run: bodies, seeds: body_seeds },
     Target { name: "plane_protobuf", run: protobufs, seeds: protobuf_seeds },
     Target { name: "plane_patches", run: patches, seeds: patch_seeds },
@@ -49,6 +49,7 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "plane_selectors", run: selectors, seeds: selector_seeds },
     Target { name: "plane_queries", run: queries, seeds: query_seeds },
     Target { name: "plane_tokens", run: accounts, seeds: token_seeds },
+    Target { name: "plane_identities", run: identities, seeds: identity_seeds },
     Target { name: "plane_schemas", run: schemas, seeds: schema_seeds },
     Target { name: "plane_rules", run: expressions, seeds: rule_seeds },
     Target { name: "plane_columns", run: columns, seeds: column_seeds },
@@ -204,7 +205,7 @@ fn protobufs(data: &[u8]) {
     let Ok(value) = protobuf::decode(data) else { return };
     can_be_read_again(&value);
     if let Some(resource) = kind_of(&value) {
-        written(&resource, &mut Parsed { value, duplicates: Vec::new() });
+        written(&resource, &mut value.into());
     }
 }
 
@@ -233,7 +234,7 @@ fn patches(data: &[u8]) {
             patch::apply_to(&read, &mut twice, &resource).expect("it fits again");
             assert_eq!(twice, new);
         }
-        written(&resource, &mut Parsed { value: new, duplicates: Vec::new() });
+        written(&resource, &mut new.into());
     }
 }
 
@@ -403,6 +404,46 @@ fn token_seeds() -> Vec<Vec<u8>> {
     ]
 }
 
+/// A bootstrap token and the data of its Secret, a field a line; headers by which somebody becomes
+/// somebody else, a header a line.
+fn identities(data: &[u8]) {
+    let Some([token, fields, lines]) = parts(data) else { return };
+    let (Some(token), Some(fields)) = (readable(token), readable(fields)) else { return };
+    let now = jiff::Timestamp::from_second(1_767_225_600).expect("a time");
+    if let Some((id, secret)) = tokens::bootstrap_parts(token) {
+        let mut found = json!({"type": "bootstrap.kubernetes.io/token", "data": {}});
+        for (name, value) in fields.lines().filter_map(|l| l.split_once('=')) {
+            found["data"][name] = STANDARD.encode(value).into();
+        }
+        if let Some(user) = tokens::bootstrap(&found, (id, secret), now) {
+            assert!(fields.contains(secret) && fields.contains("true"), "{fields}");
+            let own = |g: &String| g.starts_with("system:bootstrappers");
+            let all = user.groups.len() - 1;
+            assert!(user.groups[..all].iter().all(own), "{:?}", user.groups);
+        }
+    }
+    let mut headers = HeaderMap::new();
+    for line in lines.split(|b| *b == b'\n') {
+        let mut halves = line.splitn(2, |b| *b == b':');
+        let (Some(name), Some(value)) = (halves.next(), halves.next()) else { continue };
+        let name = http::header::HeaderName::from_bytes(name);
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
+            headers.append(name, value);
+        }
+    }
+    let asked = auth::Asked::read(&headers);
+    let values = asked.extra.values().map(Vec::len).sum::<usize>();
+    assert!(asked.groups.len() + values <= headers.len());
+}
+
+fn identity_seeds() -> Vec<Vec<u8>> {
+    let seeds = [
+        "abcdef.0123456789abcdef\0token-id=abcdef\ntoken-secret=0123456789abcdef\nusage-bootstrap-authentication=true\nexpiration=2026-01-01T00:00:01Z\nauth-extra-groups=system:bootstrappers:a,system:masters\0Impersonate-User:u",
+        "a.b\0\0Impersonate-User:system:serviceaccount:a:b\nImpersonate-Group:g\nImpersonate-Group:h\nImpersonate-Uid:1\nImpersonate-Extra-Scopes%2fa:x\nimpersonate-extra-:é",
+    ];
+    seeds.map(Vec::from).into()
+}
+
 /// A definition with one version of this schema.
 fn definition_of(schema: &Value) -> Value {
     json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "ws.e.com"},
@@ -438,7 +479,7 @@ fn schemas(data: &[u8]) {
         node.check(&next, Some(&new), &mut errors);
     }
     for resource in crd::resources(&[definition_of(&schema)]) {
-        written(&resource, &mut Parsed { value: new.clone(), duplicates: Vec::new() });
+        written(&resource, &mut new.clone().into());
     }
 }
 
@@ -470,11 +511,10 @@ fn expressions(data: &[u8]) {
     let Some(expression) = readable(expression) else { return };
     let value = text::parse(value).map_or(Value::Null, |p| p.value);
     let old = text::parse(old).ok().map(|p| p.value);
-    if rules::problem(expression).is_some() {
-        assert!(Condition::read(expression).is_err());
+    let Ok(condition) = Condition::read(expression) else {
+        assert!(rules::condition_problem(expression).is_some());
         return;
-    }
-    let condition = Condition::read(expression).expect("there is no problem with it");
+    };
     let _ = condition.holds(&[("self", &value), ("object", &value), ("oldSelf", &Value::Null)]);
     let schema = json!({"x-kubernetes-preserve-unknown-fields": true, "x-kubernetes-validations": [
         {"rule": expression, "messageExpression": expression}]});

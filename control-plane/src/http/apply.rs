@@ -9,6 +9,7 @@ mod places;
 mod records;
 #[cfg(test)]
 mod tests;
+mod types;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -21,10 +22,11 @@ use super::json;
 use super::status::{FieldError, Status};
 use super::update::modify;
 use crate::plane::Plane;
+use crate::registry::restore::restorable;
 use crate::registry::{Part, Resource, meta};
 use fields::Fields;
 use merge::{changed, merge, remove};
-use places::{Place, element_key, place};
+use places::place;
 use records::{Entry, before_apply, now, ownable, read_entries, write_entries};
 pub(crate) use records::{record_create, record_update};
 
@@ -52,6 +54,13 @@ pub(crate) async fn apply(
             return Err(Status::not_found(resource.group_resource(), at.1));
         }
         meta::metadata(&mut applied).insert("name".into(), at.1.into());
+        // A revision says nothing of an object that is not there; a uid says that it was another one.
+        meta::metadata(&mut applied).remove("resourceVersion");
+        let uid = &applied["metadata"]["uid"];
+        if !meta::uid(&applied).is_empty() {
+            let e = FieldError::invalid("metadata.uid", uid, "field is immutable");
+            return Err(Status::invalid(&resource.group, &resource.kind, at.1, &[e]));
+        }
         let made = create(plane, user, resource, at.0, applied.clone(), &options).await;
         match made {
             Err(e) if e.reason == "AlreadyExists" => {}
@@ -73,8 +82,9 @@ pub(crate) fn configuration(
     text: &[u8],
     options: &WriteOptions,
 ) -> Result<(Value, Vec<String>), Status> {
-    let mut parsed = json::parse_yaml(text)
-        .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
+    let mut parsed = json::parse_yaml(text).map_err(|e| {
+        Status::bad_request(format!("error decoding YAML: error converting YAML to JSON: {e}"))
+    })?;
     if !parsed.value.is_object() {
         return Err(Status::bad_request("error decoding YAML: not an object"));
     }
@@ -90,16 +100,7 @@ pub(crate) fn configuration(
     if parsed.value["metadata"]["managedFields"].as_array().is_some_and(|l| !l.is_empty()) {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
-    let unknown = body::check(resource, &mut parsed.value.clone())?;
-    let mut wrong: Vec<String> =
-        unknown.iter().map(|u| format!(".{u}: field not declared in schema")).collect();
-    duplicates(&parsed.value, place(resource), "", &mut wrong);
-    if !wrong.is_empty() {
-        let (namespace, name) = (meta::namespace(&parsed.value), meta::name(&parsed.value));
-        let kind = format!("{}, Kind={}", resource.api_version(), resource.kind);
-        let kind = if resource.group.is_empty() { format!("/{kind}") } else { kind };
-        return Err(Status::untyped(&format!("({namespace}/{name}; {kind})"), &wrong));
-    }
+    typed(resource, &parsed.value)?;
     let warnings = body::object(resource, &mut parsed, options.validation)?;
     let applied = parsed.value;
     let namespace = meta::namespace(&applied);
@@ -118,32 +119,28 @@ pub(crate) fn configuration(
     Ok((applied, warnings))
 }
 
-/// Elements of a list with keys that stand twice in a configuration.
-fn duplicates(v: &Value, place: Place<'_>, at: &str, out: &mut Vec<String>) {
-    match v {
-        Value::Object(m) if !place.is_atomic() => {
-            for (k, v) in m {
-                duplicates(v, place.field(k), &format!("{at}.{k}"), out);
-            }
-        }
-        Value::Array(a) => {
-            let lists = place.list();
-            let mut seen = std::collections::BTreeSet::new();
-            for item in a {
-                let Some(key) = element_key(&lists, item) else { return };
-                let mut shown = Vec::new();
-                let single =
-                    Fields { children: [(key.clone(), Fields::leaf())].into(), here: false };
-                single.paths("", &mut shown);
-                if !seen.insert(key) {
-                    out.push(format!("{at}: duplicate entries for key {}", shown.concat()));
-                    continue;
-                }
-                duplicates(item, place.element(), &format!("{at}{}", shown.concat()), out);
-            }
-        }
-        _ => {}
+/// Whether a configuration is of the resource's type.
+///
+/// # Errors
+/// With all that is not.
+fn typed(resource: &Resource, applied: &Value) -> Result<(), Status> {
+    let mut wrong = types::mistakes(applied, place(resource));
+    if wrong.is_empty() && resource.custom.is_some() {
+        let unknown = body::check(resource, &mut applied.clone())?;
+        wrong.extend(unknown.iter().map(|u| format!(".{u}: field not declared in schema")));
     }
+    let kind = format!("{}, Kind={}", resource.api_version(), resource.kind);
+    let kind = if resource.group.is_empty() { format!("/{kind}") } else { kind };
+    let what = format!("({}/{}; {kind})", meta::namespace(applied), meta::name(applied));
+    if !wrong.is_empty() {
+        return Err(Status::untyped(&what, &wrong));
+    }
+    let fits = resource.root.as_ref().map_or(Ok(()), |root| restorable(root, applied));
+    fits.map_err(|why| {
+        Status::plain(format!(
+            "failed to convert new object {what} to proper version: unable to convert unstructured object to {kind}: {why}"
+        ))
+    })
 }
 
 /// Whether all that would change is still as `kubectl apply` left it when it applied by itself: it

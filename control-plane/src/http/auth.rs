@@ -61,7 +61,14 @@ pub(crate) fn user_of_certificate(der: &[u8]) -> Option<User> {
     let mut groups: Vec<String> =
         subject.iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_owned).collect();
     groups.push(AUTHENTICATED.to_owned());
-    Some(User { name, groups, ..User::default() })
+    let digest = ring::digest::digest(&ring::digest::SHA256, der);
+    let shown = digest.as_ref().iter().fold("X509SHA256=".to_owned(), |mut s, b| {
+        use std::fmt::Write as _;
+        let _ = write!(s, "{b:02x}");
+        s
+    });
+    let extra = [("authentication.kubernetes.io/credential-id".to_owned(), vec![shown])].into();
+    Some(User { name, groups, extra, ..User::default() })
 }
 
 /// Finds out who is calling; none is nobody in particular.
@@ -104,33 +111,45 @@ fn without_user(groups: &[String], extra: &BTreeMap<String, Vec<String>>, uid: &
     format!("requested [{}] without impersonating a user", all.join(" "))
 }
 
+/// Whom the headers of a request ask for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    pub(crate) groups: Vec<String>,
+    pub(crate) extra: BTreeMap<String, Vec<String>>,
+}
+
+impl Asked {
+    /// Reads the `Impersonate-` headers.
+    pub(crate) fn read(headers: &HeaderMap) -> Self {
+        let text = |name: &str| header(headers, name).unwrap_or_default().to_owned();
+        let groups = headers.get_all("impersonate-group").iter().filter_map(|v| v.to_str().ok());
+        let groups = groups.map(str::to_owned).collect();
+        let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (name, value) in headers {
+            if let Some(key) = name.as_str().strip_prefix("impersonate-extra-") {
+                let values = extra.entry(decode(key, false)).or_default();
+                values.extend(value.to_str().ok().map(str::to_owned));
+            }
+        }
+        Self { name: text("impersonate-user"), uid: text("impersonate-uid"), groups, extra }
+    }
+}
+
 /// Becomes somebody else, if the caller asks to and may.
 ///
 /// # Errors
-/// 403 when it may not; 400 when the headers make no sense.
+/// 403 when it may not; 500 when the headers make no sense.
 pub(crate) fn impersonate(plane: &Plane, user: User, headers: &HeaderMap) -> Result<User, Status> {
-    let groups: Vec<String> = headers
-        .get_all("impersonate-group")
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .map(str::to_owned)
-        .collect();
-    let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (name, value) in headers {
-        if let Some(key) = name.as_str().strip_prefix("impersonate-extra-") {
-            extra
-                .entry(decode(key, false))
-                .or_default()
-                .extend(value.to_str().ok().map(str::to_owned));
-        }
+    let asked = Asked::read(headers);
+    if asked == Asked::default() {
+        return Ok(user);
     }
-    let uid = header(headers, "impersonate-uid").unwrap_or_default();
-    let Some(name) = header(headers, "impersonate-user").filter(|n| !n.is_empty()) else {
-        if groups.is_empty() && extra.is_empty() && uid.is_empty() {
-            return Ok(user);
-        }
-        return Err(Status::internal(&without_user(&groups, &extra, uid)));
-    };
+    let Asked { name, uid, groups, extra } = asked;
+    if name.is_empty() {
+        return Err(Status::plain(without_user(&groups, &extra, &uid)));
+    }
     let check = |group: &str, resource: &str, sub: &str, name: &str, namespace: &str| {
         let a = rbac::Attributes {
             verb: "impersonate",
@@ -151,7 +170,7 @@ pub(crate) fn impersonate(plane: &Plane, user: User, headers: &HeaderMap) -> Res
                 all.extend(tokens::groups(namespace));
             }
         }
-        None => check("", "users", "", name, "")?,
+        None => check("", "users", "", &name, "")?,
     }
     for g in &groups {
         check("", "groups", "", g, "")?;
@@ -162,14 +181,14 @@ pub(crate) fn impersonate(plane: &Plane, user: User, headers: &HeaderMap) -> Res
         }
     }
     if !uid.is_empty() {
-        check("authentication.k8s.io", "uids", "", uid, "")?;
+        check("authentication.k8s.io", "uids", "", &uid, "")?;
     }
     let has = |g: &str| all.iter().any(|x| x == g);
-    match name {
+    match name.as_str() {
         "system:anonymous" if !has(UNAUTHENTICATED) => all.push(UNAUTHENTICATED.to_owned()),
         "system:anonymous" => {}
         _ if has(AUTHENTICATED) || has(UNAUTHENTICATED) => {}
         _ => all.push(AUTHENTICATED.to_owned()),
     }
-    Ok(User { name: name.to_owned(), uid: uid.to_owned(), groups: all, extra })
+    Ok(User { name, uid, groups: all, extra })
 }

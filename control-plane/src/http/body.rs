@@ -7,13 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::json::{self, Parsed};
+use super::json::{Parsed, in_order, parse as parse_text, parse_yaml};
 use super::protobuf;
 use super::request::Query;
 use super::status::{FieldError, Status};
-use crate::registry::{Resource, schema};
+use crate::registry::{Resource, decode, meta, schema};
 
 /// The largest body that is read, as in Kubernetes.
 pub(crate) const LIMIT: usize = 3 * 1024 * 1024;
@@ -185,18 +185,22 @@ const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 pub(crate) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Parsed, Status> {
     match content_type(headers) {
         "" | "application/json" | "*/*" | "application/x-www-form-urlencoded" => parse_json(body),
-        "application/yaml" => json::parse_yaml(body)
-            .map_err(|e| Status::bad_request(format!("error parsing YAML: {e}"))),
+        "application/yaml" => {
+            parse_yaml(body).map_err(|e| Status::bad_request(format!("{e} ({})", beginning(body))))
+        }
         PROTOBUF => {
             let value = protobuf::decode(body)
                 .map_err(|e| Status::bad_request(format!("error decoding protobuf: {e}")))?;
-            Ok(Parsed { value, duplicates: Vec::new() })
+            Ok(value.into())
         }
         _ => Err(Status::unsupported_media_type(
             "application/json, application/yaml, application/vnd.kubernetes.protobuf",
         )),
     }
 }
+
+/// How much of a body an error text repeats.
+const SHOWN_AT_MOST: usize = 1024;
 
 /// Reads one value that is to be an object of the resource.
 ///
@@ -207,12 +211,23 @@ pub(crate) fn parse_as(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<Parsed, Status> {
-    parse(headers, body).map_err(|mut s| {
-        if s.message.starts_with("couldn't get version/kind") && resource.custom.is_none() {
+    let parsed = parse(headers, body).map_err(|mut s| {
+        if s.message.starts_with("couldn't get version/kind") || s.message.starts_with("yaml: ") {
             s.message = unrecognized(resource, &s.message);
         }
         s
-    })
+    })?;
+    if resource.custom.is_some()
+        && parsed.value.is_object()
+        && meta::text(&parsed.value, "/kind").is_empty()
+    {
+        // Of a long one the beginning is enough.
+        let all = String::from_utf8_lossy(&body[..body.len().min(SHOWN_AT_MOST)]);
+        let start = beginning(body);
+        let why = format!("Object 'Kind' is missing in '{all}' ({start})");
+        return Err(Status::bad_request(unrecognized(resource, &why)));
+    }
+    Ok(parsed)
 }
 
 fn unrecognized(resource: &Resource, why: &str) -> String {
@@ -224,19 +239,54 @@ fn unrecognized(resource: &Resource, why: &str) -> String {
 /// # Errors
 /// As [`parse`].
 pub(crate) fn options(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, Status> {
+    const SCHEME: &str = "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27";
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Map::new());
     }
-    match parse(headers, body)?.value {
-        Value::Object(m) => Ok(m),
-        _ => Err(Status::bad_request("couldn't get version/kind; json parse error: not an object")),
+    let mut value = parse(headers, body).map_err(|s| without_beginning(s, body))?.value;
+    if value.is_null() {
+        return Ok(Map::new());
     }
+    if !value.is_object() {
+        return Err(Status::plain(no_object(&value)));
+    }
+    let (kind, version) = (meta::text(&value, "/kind"), meta::text(&value, "/apiVersion"));
+    if !matches!(kind, "" | "DeleteOptions") {
+        let version = if version.is_empty() { "meta.k8s.io/v1" } else { version };
+        return Err(Status::plain(format!(
+            "no kind \"{kind}\" is registered for version \"{version}\" in scheme \"{SCHEME}\""
+        )));
+    }
+    if let Some(ty) = schema::schemas().find("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions") {
+        decode::decode(ty, &mut value).map_err(|e| Status::plain(e.to_string()))?;
+    }
+    match value {
+        Value::Object(m) => Ok(m),
+        _ => Ok(Map::new()),
+    }
+}
+
+/// What is said of options that do not parse: they are no request's fault to Kubernetes.
+fn without_beginning(mut s: Status, body: &[u8]) -> Status {
+    if s.code == 400 {
+        let end = format!(" ({})", beginning(body));
+        s = Status::plain(s.message.strip_suffix(&end).unwrap_or(&s.message));
+    }
+    s
+}
+
+/// What Go says of a value that should have been an object.
+fn no_object(value: &Value) -> String {
+    format!(
+        "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",
+        decode::json_type(value)
+    )
 }
 
 pub(crate) fn parse_json(body: &[u8]) -> Result<Parsed, Status> {
     // What is not UTF-8 is replaced, as Go's decoder does it.
     let readable = String::from_utf8_lossy(body);
-    json::parse(readable.as_bytes()).map_err(|e| {
+    parse_text(readable.as_bytes()).map_err(|e| {
         let why = in_gos_words(&e, body);
         Status::bad_request(format!(
             "couldn't get version/kind; json parse error: {why} ({})",
@@ -302,23 +352,34 @@ pub(crate) fn object(
     parsed: &mut Parsed,
     validation: Validation,
 ) -> Result<Vec<String>, Status> {
+    object_of(resource, parsed, validation, &[])
+}
+
+/// As [`object`]; what is wrong is told in the order of the text.
+///
+/// # Errors
+/// As [`object`].
+pub(crate) fn object_of(
+    resource: &Resource,
+    parsed: &mut Parsed,
+    validation: Validation,
+    text: &[u8],
+) -> Result<Vec<String>, Status> {
     // To Go a null is an object without fields.
     if parsed.value.is_null() && resource.custom.is_none() {
         parsed.value = Value::Object(Map::new());
     }
     let Some(fields) = parsed.value.as_object_mut() else {
-        let why = format!(
-            "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }} ({})",
-            schema::json_type(&parsed.value),
-            beginning(parsed.value.to_string().as_bytes())
-        );
+        let text = parsed.value.to_string();
+        let why = format!("{} ({})", no_object(&parsed.value), beginning(text.as_bytes()));
         return Err(Status::bad_request(unrecognized(resource, &why)));
     };
     let mistyped = |f: &&str| fields.get(*f).is_some_and(|v| !v.is_string() && !v.is_null());
     if let Some(f) = ["apiVersion", "kind"].into_iter().find(mistyped) {
         let why = format!(
-            "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go struct field .{f} of type string",
-            schema::json_type(&fields[f])
+            "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go struct field .{f} of type string ({})",
+            decode::json_type(&fields[f]),
+            beginning(parsed.value.to_string().as_bytes())
         );
         return Err(Status::bad_request(unrecognized(resource, &why)));
     }
@@ -330,14 +391,21 @@ pub(crate) fn object(
     }
     fields.insert("kind".into(), resource.kind.as_str().into());
     fields.insert("apiVersion".into(), api_version.into());
-    let mut problems: Vec<String> =
-        parsed.duplicates.iter().map(|d| format!("duplicate field \"{d}\"")).collect();
-    let unknown = check(resource, &mut parsed.value)?;
+    let mut problems = parsed.warnings.clone();
+    problems.extend(parsed.duplicates.iter().map(|d| format!("duplicate field \"{d}\"")));
+    // An empty list is not none here: it gives up all records.
+    let reset = parsed.value.pointer("/metadata/managedFields").is_some_and(|m| *m == json!([]));
+    let mut unknown = check(resource, &mut parsed.value)?;
+    if reset {
+        meta::metadata(&mut parsed.value).insert("managedFields".into(), json!([{}]));
+    }
+    in_order(&mut unknown, text);
     problems.extend(unknown.into_iter().map(|u| format!("unknown field \"{u}\"")));
+    let owners: Vec<String> = meta::single_owners(&mut parsed.value).into_iter().collect();
     match validation {
-        Validation::Ignore => Ok(Vec::new()),
-        Validation::Warn => Ok(problems),
-        Validation::Strict if problems.is_empty() => Ok(problems),
+        Validation::Ignore => Ok(owners),
+        Validation::Warn => Ok([problems, owners].concat()),
+        Validation::Strict if problems.is_empty() => Ok(owners),
         Validation::Strict => Err(Status::bad_request(format!(
             "{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}",
             resource.kind,
@@ -353,7 +421,7 @@ fn another_kind(resource: &Resource, kind: &str, version: &str) -> Option<Status
     let expected = resource.api_version();
     if resource.custom.is_some() {
         return if kind.is_empty() {
-            Some(Status::bad_request("Object 'Kind' is missing in the request body"))
+            Some(Status::bad_request("Object 'Kind' is missing"))
         } else if version != expected {
             Some(Status::bad_request(format!(
                 "the API version in the data ({version}) does not match the expected API version ({expected})"
@@ -380,7 +448,8 @@ fn another_kind(resource: &Resource, kind: &str, version: &str) -> Option<Status
     };
     let group = version.split_once('/').map_or("", |(group, _)| group);
     let (ours, internal) = (&resource.kind, package(&resource.group));
-    let known = schema::schemas().has_kind(&package(group), plain, kind);
+    let has = |kind: &str| schema::schemas().has_kind(&package(group), plain, kind);
+    let known = has(kind) || kind.strip_suffix("List").is_some_and(has);
     let why = if !known {
         format!(
             "no kind \"{kind}\" is registered for version \"{version}\" in scheme \"pkg/api/legacyscheme/scheme.go:30\""
@@ -398,7 +467,7 @@ fn another_kind(resource: &Resource, kind: &str, version: &str) -> Option<Status
 /// # Errors
 /// When a field has the wrong type.
 pub(crate) fn check(resource: &Resource, value: &mut Value) -> Result<Vec<String>, Status> {
-    let bad = |e: schema::Mismatch| {
+    let bad = |e: decode::Mismatch| {
         Status::bad_request(format!(
             "{} in version \"{}\" cannot be handled as a {}: {e}",
             resource.kind, resource.version, resource.kind
@@ -406,7 +475,7 @@ pub(crate) fn check(resource: &Resource, value: &mut Value) -> Result<Vec<String
     };
     let mut unknown = Vec::new();
     if let Some(ty) = resource.schema {
-        unknown = schema::decode(ty, value).map_err(bad)?;
+        unknown = decode::decode(ty, value).map_err(bad)?;
     }
     if let Some(custom) = &resource.custom {
         custom.schema.prune(value, "", true, &mut unknown);
@@ -414,7 +483,7 @@ pub(crate) fn check(resource: &Resource, value: &mut Value) -> Result<Vec<String
         // The metadata of custom kinds is typed, too.
         let meta = schema::schemas().find("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
         if let (Some(meta), Some(m)) = (meta, value.get_mut("metadata")) {
-            let more = schema::decode(meta, m).map_err(bad)?;
+            let more = decode::decode(meta, m).map_err(bad)?;
             unknown.extend(more.into_iter().map(|u| format!("metadata.{u}")));
         }
     }

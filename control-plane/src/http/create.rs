@@ -65,7 +65,7 @@ pub(crate) async fn create(
         }
         if options.dry_run {
             if plane.store.get(&get::key(resource, namespace, &name)).is_some() {
-                return Err(taken(resource, &object, &name));
+                return Err(taken(plane, resource, &object, (namespace, &name)));
             }
             return Ok(Outcome::Dry(new));
         }
@@ -76,17 +76,23 @@ pub(crate) async fn create(
         {
             Ok(s) => return Ok(Outcome::Stored(s)),
             Err(WriteError::Exists) if generated => {}
-            Err(WriteError::Exists) => return Err(taken(resource, &object, &name)),
+            Err(WriteError::Exists) => {
+                return Err(taken(plane, resource, &object, (namespace, &name)));
+            }
             Err(e) => return Err(e.into()),
         }
     }
     let base = meta::text(&object, "/metadata/generateName");
-    Err(taken(resource, &object, base))
+    Err(taken(plane, resource, &object, (namespace, base)))
 }
 
-/// The name is taken, which for a name made from another says more.
-fn taken(resource: &Resource, object: &Value, name: &str) -> Status {
-    let mut status = Status::already_exists(resource.group_resource(), name);
+/// The name is taken, which for a name made from another says more, and of one that is going, too.
+fn taken(plane: &Plane, resource: &Resource, object: &Value, at: (&str, &str)) -> Status {
+    let mut status = Status::already_exists(resource.group_resource(), at.1);
+    let there = plane.store.get(&get::key(resource, at.0, at.1));
+    if there.is_some_and(|o| meta::is_terminating(&o.value())) {
+        status.message = format!("object is being deleted: {}", status.message);
+    }
     if !meta::text(object, "/metadata/generateName").is_empty() {
         let more = ", the server was not able to generate a unique name for the object";
         status.message.push_str(more);

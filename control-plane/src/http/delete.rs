@@ -50,7 +50,7 @@ impl DeleteOptions {
         let orphan = body
             .get("orphanDependents")
             .and_then(Value::as_bool)
-            .or(query.get("orphanDependents").map(|v| v == "true"));
+            .or(query.get("orphanDependents").map(|_| query.flag("orphanDependents")));
         let propagation = match (text("propagationPolicy"), orphan) {
             (Some("Background"), _) | (None, Some(false)) => Some(Propagation::Background),
             (Some("Foreground"), _) => Some(Propagation::Foreground),
@@ -98,6 +98,19 @@ impl DeleteOptions {
             dry_run: !dry.is_empty(),
         })
     }
+}
+
+/// Who deletes a job and says nothing of its pods keeps them, as it always was, and is told so.
+pub(crate) fn keep_pods_of_jobs(
+    resource: &Resource,
+    options: &mut DeleteOptions,
+) -> Option<String> {
+    if resource.table.as_ref() != "batch/jobs" || options.propagation.is_some() {
+        return None;
+    }
+    options.propagation = Some(Propagation::Orphan);
+    let said = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
+    Some(said.to_owned())
 }
 
 /// What a deletion did.
@@ -242,9 +255,12 @@ fn plan(resource: &Resource, old: &Value, options: &DeleteOptions, now: jiff::Ti
         let at = now + jiff::SignedDuration::from_secs(grace);
         let m = meta::metadata(&mut new);
         m.insert("deletionTimestamp".into(), meta::timestamp(at).into());
-        m.insert("deletionGracePeriodSeconds".into(), grace.into());
-        if let Some(g) = m.get("generation").and_then(Value::as_i64) {
-            m.insert("generation".into(), (g + 1).into());
+        // Namespaces and definitions end in ways of their own, which know of no grace.
+        if !is_namespace && resource.plural != "customresourcedefinitions" {
+            m.insert("deletionGracePeriodSeconds".into(), grace.into());
+            if let Some(g) = m.get("generation").and_then(Value::as_i64) {
+                m.insert("generation".into(), (g + 1).into());
+            }
         }
     }
     if is_namespace {

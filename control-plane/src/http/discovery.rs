@@ -5,7 +5,9 @@
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
+use super::request::accept;
 use super::response::{self, Response};
+use super::status::Status;
 use crate::plane::Plane;
 use crate::registry::{Resource, Snapshot, api_version};
 
@@ -14,14 +16,22 @@ const MINOR: &str = "33";
 
 pub(crate) fn version() -> Value {
     json!({
-        "major": "1", "minor": MINOR, "gitVersion": format!("v1.{MINOR}.0+keadm"), "gitCommit": "", "gitTreeState": "clean",
+        "major": "1", "minor": MINOR, "emulationMajor": "1", "emulationMinor": MINOR,
+        "minCompatibilityMajor": "1", "minCompatibilityMinor": "32", "gitVersion": format!("v1.{MINOR}.0+keadm"), "gitCommit": "", "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc",
         "platform": format!("linux/{}", match std::env::consts::ARCH { "x86_64" => "amd64", "aarch64" => "arm64", a => a }),
     })
 }
 
 /// Answers a discovery path; none when it is not one.
-pub(crate) fn serve(plane: &Plane, path: &str, headers: &HeaderMap) -> Option<Response> {
+///
+/// # Errors
+/// 406 when the client takes no form that there is.
+pub(crate) fn serve(
+    plane: &Plane,
+    path: &str,
+    headers: &HeaderMap,
+) -> Result<Option<Response>, Status> {
     let snapshot = plane.registry.snapshot();
     let path = path.trim_matches('/');
     if let "api" | "apis" = path
@@ -31,13 +41,18 @@ pub(crate) fn serve(plane: &Plane, path: &str, headers: &HeaderMap) -> Option<Re
         let mut r = response::value(StatusCode::OK, &v);
         let kind = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
         r.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
-        return Some(r);
+        return Ok(Some(r));
     }
+    let Some(v) = document(plane, &snapshot, path) else { return Ok(None) };
+    Ok(Some(response::shaped(StatusCode::OK, &v, accept(headers)?)))
+}
+
+fn document(plane: &Plane, snapshot: &Snapshot, path: &str) -> Option<Value> {
     let v = match path.split('/').collect::<Vec<_>>()[..] {
-        [""] => json!({"paths": paths(&snapshot)}),
+        [""] => json!({"paths": paths(snapshot)}),
         ["api"] => json!({"kind": "APIVersions", "versions": ["v1"],
             "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": plane.address.to_string()}]}),
-        ["api", version] => resources(&snapshot, "", version)?,
+        ["api", version] => resources(snapshot, "", version)?,
         ["apis"] => {
             let groups: Vec<Value> =
                 snapshot.groups().into_iter().map(|(g, v)| group(g, &v)).collect();
@@ -50,10 +65,10 @@ pub(crate) fn serve(plane: &Plane, path: &str, headers: &HeaderMap) -> Option<Re
             v["apiVersion"] = "v1".into();
             v
         }
-        ["apis", name, version] => resources(&snapshot, name, version)?,
+        ["apis", name, version] => resources(snapshot, name, version)?,
         _ => return None,
     };
-    Some(response::value(StatusCode::OK, &v))
+    Some(v)
 }
 
 fn wants_aggregated(headers: &HeaderMap) -> bool {
@@ -113,9 +128,12 @@ fn resources(snapshot: &Snapshot, group: &str, version: &str) -> Option<Value> {
     if list.is_empty() {
         return None;
     }
-    Some(
-        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version(group, version), "resources": list}),
-    )
+    let mut v = json!({"kind": "APIResourceList", "groupVersion": api_version(group, version), "resources": list});
+    // The oldest list of all has no version of its own.
+    if !group.is_empty() {
+        v["apiVersion"] = "v1".into();
+    }
+    Some(v)
 }
 
 /// Eight bytes that tell storage versions apart.

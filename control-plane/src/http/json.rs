@@ -2,6 +2,7 @@
 //!
 //! Owns: duplicate keys, depth limits, YAML. Called by: the verbs that take a body.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -12,6 +13,14 @@ use serde_json::{Map, Value};
 pub(crate) struct Parsed {
     pub(crate) value: Value,
     pub(crate) duplicates: Vec<String>,
+    /// What is said of the text itself, whatever becomes of its fields.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl From<Value> for Parsed {
+    fn from(value: Value) -> Self {
+        Self { value, duplicates: Vec::new(), warnings: Vec::new() }
+    }
 }
 
 /// Reads JSON. The last of duplicate keys counts.
@@ -24,7 +33,90 @@ pub(crate) fn parse(text: &[u8]) -> Result<Parsed, serde_json::Error> {
     let mut de = serde_json::Deserializer::from_slice(text);
     let value = Seed { duplicates: &mut duplicates, path: &mut path }.deserialize(&mut de)?;
     de.end()?;
-    Ok(Parsed { value, duplicates })
+    Ok(Parsed { duplicates, ..value.into() })
+}
+
+/// Puts paths into the order in which they stand in a JSON text; those that are not in it come last.
+pub(crate) fn in_order(paths: &mut [String], text: &[u8]) {
+    if paths.len() < 2 {
+        return;
+    }
+    let places = paths.iter().map(|p| (p.clone(), usize::MAX)).collect();
+    let mut at = Positions { places, found: 0, path: String::new() };
+    let mut de = serde_json::Deserializer::from_slice(text);
+    let _ = Order(&mut at).deserialize(&mut de);
+    paths.sort_by_key(|p| at.places.get(p).copied());
+}
+
+/// When some paths were met for the first time.
+struct Positions {
+    places: HashMap<String, usize>,
+    found: usize,
+    path: String,
+}
+
+struct Order<'a>(&'a mut Positions);
+
+impl<'de> DeserializeSeed<'de> for Order<'_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<(), D::Error> {
+        d.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Order<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        use fmt::Write as _;
+        let len = self.0.path.len();
+        for i in 0_usize.. {
+            let _ = write!(self.0.path, "[{i}]");
+            let next = seq.next_element_seed(Order(self.0))?;
+            self.0.path.truncate(len);
+            if next.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let len = self.0.path.len();
+        while let Some(key) = map.next_key::<String>()? {
+            if len > 0 {
+                self.0.path.push('.');
+            }
+            self.0.path.push_str(&key);
+            if let Some(place @ &mut usize::MAX) = self.0.places.get_mut(&self.0.path) {
+                *place = self.0.found;
+                self.0.found += 1;
+            }
+            map.next_value_seed(Order(self.0))?;
+            self.0.path.truncate(len);
+        }
+        Ok(())
+    }
 }
 
 struct Seed<'a> {
@@ -129,12 +221,45 @@ fn with_integers(value: &mut Value) {
 /// # Errors
 /// When `text` is not one YAML document.
 pub(crate) fn parse_yaml(text: &[u8]) -> Result<Parsed, String> {
+    use serde_saphyr::DuplicateKeyPolicy::LastWins;
     let text = std::str::from_utf8(text).map_err(|e| e.to_string())?;
     let options = serde_saphyr::options! { legacy_octal_numbers: true };
-    let mut value =
-        serde_saphyr::from_str_with_options(text, options).map_err(|e| e.to_string())?;
+    let mut warnings = Vec::new();
+    let read = match serde_saphyr::from_str_with_options(text, options) {
+        // The last one counts, and it is said that there are several.
+        Err(e) if duplicate_key(&e.to_string()).is_some() => {
+            warnings.extend(duplicate_key(&e.to_string()));
+            let options =
+                serde_saphyr::options! { legacy_octal_numbers: true, duplicate_keys: LastWins };
+            serde_saphyr::from_str_with_options(text, options)
+        }
+        read => read,
+    };
+    let mut value = read.map_err(|e| plain_error(&e.to_string()))?;
     with_integers(&mut value);
-    Ok(Parsed { value, duplicates: Vec::new() })
+    Ok(Parsed { warnings, ..Parsed::from(value) })
+}
+
+/// What is said of a key that stands twice: taken from the parser's own words.
+fn duplicate_key(error: &str) -> Option<String> {
+    let (line, what) = position(error)?;
+    let key = what.strip_prefix("duplicate mapping key: ")?.split(',').next()?;
+    Some(format!("line {line}: key \"{key}\" already set in map"))
+}
+
+/// An error in one line, with the number of its line in front.
+fn plain_error(error: &str) -> String {
+    match position(error) {
+        Some((line, what)) => format!("yaml: line {line}: {what}"),
+        None => format!("yaml: {}", error.lines().next().unwrap_or_default()),
+    }
+}
+
+/// The line of an error of the parser, and what is wrong there.
+fn position(error: &str) -> Option<(&str, &str)> {
+    let rest = error.lines().next()?.strip_prefix("error: line ")?;
+    let (place, what) = rest.split_once(": ")?;
+    Some((place.split(' ').next()?, what))
 }
 
 #[cfg(test)]
@@ -167,6 +292,24 @@ mod tests {
             assert!(parse(text.as_bytes()).is_err(), "{}", &text[..text.len().min(20)]);
         }
         assert!(parse(b"\"\xff\"").is_err());
+    }
+
+    #[test]
+    fn paths_are_told_in_the_order_of_the_text() {
+        let text = br#"{"spec":{"b":[{"y":1,"x":2}]},"bogus":1,"metadata":{"boo":2}}"#;
+        let mut paths =
+            ["bogus", "metadata.boo", "not", "spec.b[0].x", "spec.b[0].y"].map(str::to_owned);
+        in_order(&mut paths, text);
+        assert_eq!(paths, ["spec.b[0].y", "spec.b[0].x", "bogus", "metadata.boo", "not"]);
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_in_yaml_is_told_and_the_last_one_counts() {
+        let p = parse_yaml(b"a: 1\nb: {c: 1,\n  c: 2}\n").unwrap();
+        assert_eq!(p.value, json!({"a": 1, "b": {"c": 2}}));
+        assert_eq!(p.warnings, ["line 3: key \"c\" already set in map"]);
+        let e = parse_yaml(b"a: b\nc: [").unwrap_err();
+        assert!(e.starts_with("yaml: line 2: ") && !e.contains('\n'), "{e}");
     }
 
     #[test]

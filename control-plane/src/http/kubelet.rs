@@ -31,7 +31,7 @@ use super::request::{Query, Target};
 use super::response::{self, Body, Response};
 use super::status::{FieldError, Status};
 use crate::plane::Plane;
-use crate::registry::{meta, schema};
+use crate::registry::{decode, meta};
 
 /// Until the endpoint has been reached.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -135,7 +135,7 @@ fn log_options(pod: &str, query: &Query) -> Result<Vec<(&'static str, String)>, 
         }
     }
     let mut errors = Vec::new();
-    let since = query.get("sinceTime").map(|t| schema::time(t).map(|()| t)).transpose();
+    let since = query.get("sinceTime").map(|t| decode::time(t).map(|()| t)).transpose();
     let since = since.map_err(|e| Status::bad_request(e.to_string()))?;
     pairs.extend(since.map(|t| ("sinceTime", t.to_owned())));
     for (name, least, why) in LOG_NUMBERS {
@@ -167,11 +167,19 @@ fn path(pod: &Value, target: &Target, query: &Query) -> Result<String, Status> {
         return Ok(with_query(&format!("/containerLogs/{namespace}/{name}/{container}"), &pairs));
     }
     let mut pairs: Vec<(&str, String)> = Vec::new();
+    let unplaced = meta::text(pod, "/spec/nodeName").is_empty();
+    let no_host = || Status::bad_request(format!("pod {name} does not have a host assigned"));
+    if target.subresource == "portforward" && unplaced {
+        return Err(no_host());
+    }
     if target.subresource == "portforward" {
         pairs.extend(query.all("ports").map(|p| ("port", p.to_owned())));
         return Ok(with_query(&format!("/portForward/{namespace}/{name}"), &pairs));
     }
     let container = container(pod, query.get("container").unwrap_or_default())?;
+    if unplaced {
+        return Err(no_host());
+    }
     for (ours, theirs) in
         [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")]
     {
@@ -235,10 +243,6 @@ pub(crate) async fn relay(
     if node.is_empty() && target.subresource == "log" {
         // There is no log, and that is no mistake.
         return Ok(response::pieces(StatusCode::NO_CONTENT, "", []));
-    }
-    if node.is_empty() {
-        let name = &target.name;
-        return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
     }
     let found = get::find(plane, &plane.registry.builtin("", "nodes"), "", &node)?;
     let endpoint = endpoint(&found.value()).ok_or_else(|| {
@@ -399,17 +403,21 @@ mod tests {
         let query = Query::parse(
             "command=sh&command=-c&command=a+%26+b&stdin=true&stdout=true&stderr=false&tty=true&container=main",
         );
+        let mut pod = pod();
+        let e = path(&pod, &target("exec"), &query).unwrap_err();
+        assert_eq!(e.message, "pod web does not have a host assigned");
+        pod["spec"]["nodeName"] = "n".into();
         assert_eq!(
-            path(&pod(), &target("exec"), &query).unwrap(),
+            path(&pod, &target("exec"), &query).unwrap(),
             "/exec/shop/web/main?input=1&output=1&tty=1&command=sh&command=-c&command=a%20%26%20b"
         );
         let query = Query::parse("follow=true&tailLines=5&pretty=true");
         assert_eq!(
-            path(&pod(), &target("log"), &query).unwrap(),
+            path(&pod, &target("log"), &query).unwrap(),
             "/containerLogs/shop/web/main?follow=true&tailLines=5"
         );
         let none = Query::parse("command=sh");
-        assert_eq!(path(&pod(), &target("exec"), &none).unwrap_err().code, 400);
+        assert_eq!(path(&pod, &target("exec"), &none).unwrap_err().code, 400);
     }
 
     #[tokio::test(start_paused = true)]

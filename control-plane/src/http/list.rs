@@ -256,7 +256,7 @@ pub(crate) async fn list(
             if let Some(t) = &options.next {
                 let next = Token { revision: None, start: t.start.clone() }.encode();
                 let expired = Status::expired("The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.");
-                Status { next: Some(next), ..expired }
+                Status { next: Some(next.into()), ..expired }
             } else {
                 Status::expired(format!("too old resource version: {} ({})", old.asked, old.floor))
             }

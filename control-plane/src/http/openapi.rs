@@ -9,6 +9,7 @@ use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
+use super::enums;
 use super::response::{self, Response};
 use crate::plane::Plane;
 use crate::registry::{Resource, Snapshot, schema};
@@ -108,6 +109,7 @@ fn definitions() -> Map<String, Value> {
             }
         }
     }
+    enums::add(&mut all);
     all
 }
 
@@ -163,7 +165,7 @@ fn document(
         }
     }
     Some(
-        json!({"openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "v1.33.0"}, "paths": paths, "components": {"schemas": schemas}}),
+        json!({"openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "1.33"}, "paths": paths, "components": {"schemas": schemas}}),
     )
 }
 
@@ -195,6 +197,36 @@ fn custom_schema(r: &Resource, raw: &Value) -> Value {
     s
 }
 
+/// The group as a word: `rbac.authorization.k8s.io` is `rbacAuthorization`.
+fn word(group: &str) -> String {
+    let mut parts = group.trim_end_matches(".k8s.io").split('.');
+    let first = if group.is_empty() { "core" } else { parts.next().unwrap_or_default() };
+    parts.filter(|p| !p.is_empty()).fold(first.to_owned(), |w, p| w + &capital(p))
+}
+
+fn capital(word: &str) -> String {
+    let mut letters = word.chars();
+    let first = letters.next().into_iter().flat_map(char::to_uppercase);
+    first.chain(letters).collect()
+}
+
+fn tag(r: &Resource) -> String {
+    format!("{}_{}", word(&r.group), r.version)
+}
+
+/// What generated clients call an operation: `listAppsV1NamespacedDeployment`.
+fn operation_id(r: &Resource, action: &str) -> String {
+    let verb = match action {
+        "get" => "read",
+        "put" => "replace",
+        "post" => "create",
+        same => same,
+    };
+    let scope = if r.namespaced { "Namespaced" } else { "" };
+    let (group, version) = (capital(&word(&r.group)), capital(&r.version));
+    format!("{verb}{group}{version}{scope}{}", r.kind)
+}
+
 fn add_paths(r: &Resource, schema_name: &str, paths: &mut Map<String, Value>) {
     let root = if r.group.is_empty() {
         format!("/api/{}", r.version)
@@ -213,7 +245,7 @@ fn add_paths(r: &Resource, schema_name: &str, paths: &mut Map<String, Value>) {
         names.iter().map(|n| json!({"name": n, "in": "query", "schema": {"type": "string", "uniqueItems": true}})).collect()
     };
     let operation = |action: &str, params: Vec<Value>, body: Option<Value>| {
-        let mut o = json!({"tags": [r.plural], "operationId": format!("{action}{}", r.kind), "parameters": params, "responses": answer,
+        let mut o = json!({"tags": [tag(r)], "operationId": operation_id(r, action), "parameters": params, "responses": answer,
             "x-kubernetes-action": action, "x-kubernetes-group-version-kind": gvk});
         if let Some(b) = body {
             o["requestBody"] = b;

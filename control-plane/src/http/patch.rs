@@ -11,10 +11,12 @@ use super::apply;
 use super::auth::User;
 use super::body::{self, Validation, WriteOptions};
 use super::create::Outcome;
+use super::get;
 use super::json::Parsed;
 use super::status::{FieldError, Status};
-use super::update::modify;
+use super::update::{check_place, modify};
 use crate::plane::Plane;
+use crate::registry::restore::{printed, restorable};
 use crate::registry::{Part, Resource, meta, strategic};
 
 const JSON: &str = "application/json-patch+json";
@@ -58,6 +60,11 @@ pub(crate) async fn patch(
         let e = FieldError::forbidden("force", "may not be specified for non-apply patch");
         return Err(Status::bad_option("PatchOptions", e));
     }
+    if matches!(content_type, JSON | MERGE)
+        || (content_type == STRATEGIC && resource.custom.is_none())
+    {
+        get::find(plane, resource, at.0, at.1)?;
+    }
     let (patch, duplicates) = read(resource, content_type, body)?;
     let warnings = parking_lot::Mutex::new(Vec::new());
     let change = |old: &Value| {
@@ -67,8 +74,9 @@ pub(crate) async fn patch(
         }
         Ok(new)
     };
-    let outcome = modify(plane, user, resource, at, part, options, change).await?;
-    Ok((outcome, false, warnings.into_inner()))
+    let outcome = modify(plane, user, resource, at, part, options, change).await;
+    let warnings = warnings.into_inner();
+    outcome.map(|o| (o, false, warnings.clone())).map_err(|s| s.warned(&warnings))
 }
 
 /// The object that a patch makes of another, and warnings.
@@ -85,23 +93,13 @@ pub(crate) fn patched(
     let mut new = old.clone();
     apply_to(patch, &mut new, resource)?;
     let shown = new.to_string();
-    let mut parsed = Parsed { value: new, duplicates: duplicates.to_vec() };
+    let mut parsed = Parsed { duplicates: duplicates.to_vec(), ..new.into() };
     let found = body::object(resource, &mut parsed, validation).map_err(|e| {
         // The reason alone: which kind it is, is known from the path.
         let (_, why) = e.message.split_once(": ").unwrap_or(("", &e.message));
         Status::patched_wrongly(&shown, why)
     })?;
-    if parsed.value["metadata"]["namespace"] != old["metadata"]["namespace"] {
-        return Err(Status::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
-    }
-    let (sent, name) = (meta::name(&parsed.value), meta::name(old));
-    if sent != name {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({sent}) does not match the name on the URL ({name})"
-        )));
-    }
+    check_place(resource, (meta::namespace(old), meta::name(old)), &parsed.value)?;
     Ok((parsed.value, found))
 }
 
@@ -121,9 +119,12 @@ pub(crate) fn read(
         if parsed.value.is_object() {
             return Ok((parsed.value, parsed.duplicates));
         }
+        if parsed.value.is_null() && !prefix.is_empty() {
+            return Err(Status::bad_request("Invalid JSON Patch"));
+        }
         Err(Status::bad_request(format!(
             "{prefix}json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
-            crate::registry::schema::json_type(&parsed.value)
+            crate::registry::decode::json_type(&parsed.value)
         )))
     };
     match content_type {
@@ -135,7 +136,13 @@ pub(crate) fn read(
             if !value.is_array() {
                 return Err(Status::bad_request(format!(
                     "error decoding patch: json: cannot unmarshal {} into Go value of type []handlers.jsonPatchOp",
-                    crate::registry::schema::json_type(&value)
+                    crate::registry::decode::json_type(&value)
+                )));
+            }
+            if let Some(step) = value.as_array().into_iter().flatten().find(|s| !s.is_object()) {
+                return Err(Status::bad_request(format!(
+                    "error decoding patch: json: cannot unmarshal {} into Go value of type handlers.jsonPatchOp",
+                    crate::registry::decode::json_type(step)
                 )));
             }
             let patch: json_patch::Patch =
@@ -164,6 +171,10 @@ pub(crate) fn steps(patch: &json_patch::Patch, object: &mut Value) -> Result<(),
     use PatchOperation::{Add, Copy, Move, Remove, Replace, Test};
     let mut copied = 0_usize;
     for step in &patch.0 {
+        // The object itself is no member of anything.
+        if step.path().is_root() && !matches!(step, Replace(_)) {
+            return Err("the whole object cannot be added, removed or tested".to_owned());
+        }
         let value = match step {
             Add(a) => Some(&a.value),
             Replace(r) => Some(&r.value),
@@ -225,7 +236,13 @@ pub(crate) fn apply_to(
         }
         Patch::Strategic(p) => {
             let Some(ty) = resource.schema else { return Ok(()) };
-            strategic::apply(object, p, ty).map_err(|e| Status::bad_request(e.to_string()))
+            strategic::apply(object, p, ty).map_err(|e| match e {
+                strategic::PatchError::Form(_) => Status::bad_request(e.to_string()),
+                e => Status::plain(e.to_string()),
+            })?;
+            // What came of it is an object already, and told as that.
+            let fits = resource.root.as_ref().map_or(Ok(()), |root| restorable(root, object));
+            fits.map_err(|why| Status::patched_wrongly(&printed(p), &why))
         }
     }
 }

@@ -149,40 +149,57 @@ pub(crate) struct Accept {
 
 const SERVED: &str = "application/json, application/yaml";
 
-/// Chooses the first form that we can serve.
+/// Chooses the form that the client wants most among those that we can serve.
 ///
 /// # Errors
 /// 406 when there is none.
 pub(crate) fn accept(headers: &HeaderMap) -> Result<Accept, Status> {
-    let plain = Accept { form: Form::Plain, yaml: false };
-    let mut any = false;
-    for header in headers.get_all(http::header::ACCEPT) {
-        for entry in header.to_str().unwrap_or_default().split(',') {
-            any = true;
-            let mut params = entry.split(';').map(str::trim);
-            let yaml = match params.next().unwrap_or_default() {
-                "" | "*/*" | "application/*" | "application/json" => false,
-                "application/yaml" => true,
-                _ => continue,
-            };
-            let (mut form, mut known) = (Form::Plain, true);
-            for p in params {
-                match p.split_once('=').map(|(k, v)| (k.trim(), v.trim())) {
-                    Some(("as", "Table")) => form = Form::Table,
-                    Some(("as", "PartialObjectMetadata")) => form = Form::Metadata,
-                    Some(("as", "PartialObjectMetadataList")) => form = Form::MetadataList,
-                    Some(("as", _)) => known = false,
-                    Some(("g", g)) => known &= g == "meta.k8s.io",
-                    Some(("v", v)) => known &= v == "v1",
-                    _ => {}
-                }
-            }
-            if known {
-                return Ok(Accept { form, yaml });
-            }
+    let texts = headers.get_all(http::header::ACCEPT).iter();
+    let texts: Vec<&str> = texts.map(|h| h.to_str().unwrap_or_default()).collect();
+    let mut entries: Vec<&str> = texts.iter().flat_map(|t| t.split(',')).collect();
+    if entries.is_empty() {
+        return Ok(Accept { form: Form::Plain, yaml: false });
+    }
+    // The sort is stable: what is wanted alike is tried in the order of the header.
+    entries.sort_by(|a, b| quality(b).total_cmp(&quality(a)));
+    let mut media = false;
+    for entry in entries {
+        let mut params = entry.split(';').map(str::trim);
+        let yaml = match params.next().unwrap_or_default() {
+            "" | "*/*" | "application/*" | "application/json" => false,
+            "application/yaml" => true,
+            _ => continue,
+        };
+        media = true;
+        if let Some(form) = form(params) {
+            return Ok(Accept { form, yaml });
         }
     }
-    if any { Err(Status::not_acceptable(SERVED)) } else { Ok(plain) }
+    Err(if media { Status::not_acceptable(SERVED) } else { Status::no_representation(SERVED) })
+}
+
+/// How much the client wants an entry, from 0 to 1.
+fn quality(entry: &str) -> f64 {
+    let mut params = entry.split(';').skip(1).filter_map(|p| p.split_once('='));
+    let q = params.find(|(k, _)| k.trim() == "q").and_then(|(_, v)| v.trim().parse().ok());
+    q.filter(|q: &f64| q.is_finite()).unwrap_or(1.0)
+}
+
+/// The form that the parameters of an entry name; none if we do not know it.
+fn form<'a>(params: impl Iterator<Item = &'a str>) -> Option<Form> {
+    let (mut form, mut known) = (Form::Plain, true);
+    for p in params {
+        match p.split_once('=').map(|(k, v)| (k.trim(), v.trim())) {
+            Some(("as", "Table")) => form = Form::Table,
+            Some(("as", "PartialObjectMetadata")) => form = Form::Metadata,
+            Some(("as", "PartialObjectMetadataList")) => form = Form::MetadataList,
+            Some(("as", _)) => known = false,
+            Some(("g", g)) => known &= g == "meta.k8s.io",
+            Some(("v", v)) => known &= v == "v1",
+            _ => {}
+        }
+    }
+    known.then_some(form)
 }
 
 #[cfg(test)]
@@ -231,6 +248,17 @@ mod tests {
         );
         assert_eq!(a("application/vnd.kubernetes.protobuf").unwrap_err().code, 406);
         assert!(accept(&HeaderMap::new()).is_ok());
+        assert!(a("application/json;q=0.1,application/yaml").unwrap().yaml);
+        assert!(!a("application/json;q=0.2,application/yaml;q=0.1").unwrap().yaml);
+        assert!(a("application/json;as=Foo,application/yaml;q=0").unwrap().yaml);
+        assert_eq!(
+            a("text/html").unwrap_err().message,
+            "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml"
+        );
+        assert_eq!(
+            a("application/json;as=Foo").unwrap_err().message,
+            "only the following media types are accepted: application/json, application/yaml"
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ use http::{HeaderValue, StatusCode, header};
 use http_body::Frame;
 use serde_json::Value;
 
+use super::request::Accept;
 use super::seats::Seat;
 use super::status::Status;
 use crate::registry::Resource;
@@ -99,14 +100,25 @@ pub(crate) fn value(code: StatusCode, value: &Value) -> Response {
     pieces(code, "application/json", [Bytes::from(value.to_string())])
 }
 
+/// A value in the form that the client takes.
+pub(crate) fn shaped(code: StatusCode, v: &Value, accept: Accept) -> Response {
+    if !accept.yaml {
+        return value(code, v);
+    }
+    match serde_saphyr::to_string(v) {
+        Ok(text) => pieces(code, "application/yaml", [Bytes::from(text)]),
+        Err(_) => value(code, v),
+    }
+}
+
 /// A stored object with its kind in front.
 pub(crate) fn stored(code: StatusCode, resource: &Resource, object: &Stored) -> Response {
     pieces(code, "application/json", [resource.head.clone(), object.text.slice(1..)])
 }
 
-pub(crate) fn failure(status: &Status) -> Response {
+pub(crate) fn failure(status: &Status, accept: Accept) -> Response {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut r = value(code, &status.to_value());
+    let mut r = shaped(code, &status.to_value(), accept);
     if let Some(seconds) = status.retry_after {
         r.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
@@ -116,19 +128,46 @@ pub(crate) fn failure(status: &Status) -> Response {
             HeaderValue::from_static("Bearer realm=\"kubernetes\""),
         );
     }
+    warn(&mut r, &status.warnings);
     r
 }
 
-/// Adds `Warning` headers as Kubernetes writes them.
+/// How long all warnings of an answer may be together, and, if they are longer, each of them.
+const WARNINGS: usize = 4096;
+const WARNING: usize = 256;
+
+/// Adds `Warning` headers as Kubernetes writes them: what is too much is cut off.
 pub(crate) fn warn(r: &mut Response, warnings: &[String]) {
+    let all = warnings.iter().map(|w| w.chars().count()).sum::<usize>();
+    let each = if all > WARNINGS { WARNING } else { WARNINGS };
+    let mut left = WARNINGS;
     for w in warnings {
-        let quoted: String = w
-            .chars()
-            .filter(|c| !c.is_control())
-            .flat_map(|c| if matches!(c, '"' | '\\') { vec!['\\', c] } else { vec![c] })
-            .collect();
+        let shown: String = w.chars().filter(|c| !c.is_control()).take(each).collect();
+        let Some(rest) = left.checked_sub(shown.chars().count()) else { return };
+        left = rest;
+        let escape = |c| if matches!(c, '"' | '\\') { vec!['\\', c] } else { vec![c] };
+        let quoted: String = shown.chars().flat_map(escape).collect();
         if let Ok(v) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
             r.headers_mut().append(header::WARNING, v);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_without_number_are_cut_off() {
+        let mut r = text(StatusCode::OK, "");
+        let many: Vec<String> = (0..50_000).map(|i| format!("unknown field \"{i}\"")).collect();
+        warn(&mut r, &many);
+        let told = r.headers().get_all(header::WARNING).iter().count();
+        assert!((100..1000).contains(&told), "{told}");
+        let mut r = text(StatusCode::OK, "");
+        warn(&mut r, &["x".repeat(5000), "y".to_owned()]);
+        let told: Vec<usize> =
+            r.headers().get_all(header::WARNING).iter().map(HeaderValue::len).collect();
+        assert_eq!(told, [WARNING + 8, 9]);
     }
 }

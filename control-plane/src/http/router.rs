@@ -3,6 +3,8 @@
 //! Owns: the order of things: who is it, what does it want, may it, does that exist, do it.
 //! Called by: the server, once per request.
 
+mod parts;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -20,12 +22,12 @@ use super::request::{Accept, Form, Query, Target, accept, target};
 use super::response::{self, Response};
 use super::status::Status;
 use super::table::{self, Include};
-use super::update::{check_place, update};
-use super::{discovery, evict, get, kubelet, openapi, patch, subresource, swagger, watch};
+use super::update::update;
+use super::{discovery, get, openapi, patch, reviews, subresource, swagger, watch};
 use crate::backup;
 use crate::plane::Plane;
 use crate::registry::selectors::FieldSelector;
-use crate::registry::{Part, Resource};
+use crate::registry::{Part, Resource, meta};
 
 /// Answers a request.
 pub(crate) async fn handle<B>(
@@ -42,7 +44,8 @@ where
         Ok(r) => r,
         Err(status) => {
             tracing::debug!(method = %parts.method, path = parts.uri.path(), code = status.code, reason = status.reason, "refused");
-            response::failure(&status)
+            let yaml = accept(&parts.headers).is_ok_and(|a| a.yaml);
+            response::failure(&status, Accept { form: Form::Plain, yaml })
         }
     }
 }
@@ -62,7 +65,14 @@ where
         return Ok(r);
     }
     let user = auth::authenticate(plane, peer, &parts.headers)?.ok_or_else(Status::unauthorized)?;
-    let user = auth::impersonate(plane, user, &parts.headers)?;
+    let user = match auth::impersonate(plane, user, &parts.headers) {
+        // Kubernetes fails here before it could answer in its own form.
+        Err(s) if s.code == 500 => {
+            let said = format!("Internal Server Error: \"{path}\": {}\n", s.message);
+            return Ok(response::text(StatusCode::INTERNAL_SERVER_ERROR, said));
+        }
+        user => user?,
+    };
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     match target(path) {
         Some(t) => {
@@ -72,8 +82,9 @@ where
             } else {
                 Some(plane.seats.request(call.verb()?).await?)
             };
-            let mut answer = call.resource(body).await?;
-            response::warn(&mut answer, &deprecation(plane, &t));
+            let deprecated = deprecation(plane, &t);
+            let mut answer = call.resource(body).await.map_err(|s| s.warned(&deprecated))?;
+            response::warn(&mut answer, &deprecated);
             Ok(answer.map(|b| b.seated(seat)))
         }
         None => not_a_resource(plane, &user, parts, path).await,
@@ -139,15 +150,24 @@ async fn not_a_resource(
         return copy_database(plane).await;
     }
     if parts.method != Method::GET && parts.method != Method::HEAD {
-        return Err(Status::no_such_path());
+        return Err(match path {
+            "/version" | "/version/" => Status::no_such_method(),
+            _ => Status::no_such_path(),
+        });
     }
-    if let Some(r) = discovery::serve(plane, path, &parts.headers) {
+    if let Some(r) = discovery::serve(plane, path, &parts.headers)? {
         return Ok(r);
     }
     let described =
         openapi::serve(plane, path, parts).or_else(|| swagger::serve(plane, path, parts));
     if let Some(r) = described {
         return Ok(r);
+    }
+    if path
+        .strip_prefix("/api/")
+        .is_some_and(|version| !version.trim_end_matches('/').contains('/'))
+    {
+        return Err(Status::no_such_path());
     }
     if let ["", "apis", group, _] = path.split('/').collect::<Vec<_>>()[..]
         && plane
@@ -231,7 +251,8 @@ impl Call<'_> {
                 verb,
                 group: &t.group,
                 resource: &t.resource,
-                subresource: &t.subresource,
+                // What is behind it (`proxy/a/b`) is the subresource's own.
+                subresource: t.subresource.split('/').next().unwrap_or_default(),
                 namespace,
                 name: named.or(fields.exact("metadata.name")).unwrap_or_default(),
                 path: "",
@@ -340,21 +361,26 @@ impl Call<'_> {
                     return Err(Status::no_such_method());
                 }
                 let mut parsed = body::parse_as(resource, &self.parts.headers, body)?;
-                let warnings = body::object(resource, &mut parsed, options.validation)?;
+                let warnings = self.object_of(resource, &mut parsed, body, &options)?;
                 let namespace = t.namespace.clone();
+                let failed = |s: Status| s.warned(&warnings);
                 if resource.verbs == ["create"] {
-                    let v = self.answer(resource, &namespace, parsed.value, &options).await?;
-                    return Ok(response::value(StatusCode::CREATED, &v));
+                    let answer = self.answer(resource, &namespace, parsed.value, &options).await;
+                    let v = answer.map_err(failed)?;
+                    let mut r = response::value(StatusCode::CREATED, &v);
+                    response::warn(&mut r, &warnings);
+                    return Ok(r);
                 }
-                let made =
-                    create(plane, user, resource, &namespace, parsed.value, &options).await?;
-                (StatusCode::CREATED, made, warnings)
+                let made = create(plane, user, resource, &namespace, parsed.value, &options).await;
+                (StatusCode::CREATED, made.map_err(failed)?, warnings)
             }
             "update" => {
                 let mut parsed = body::parse_as(resource, &self.parts.headers, body)?;
-                let warnings = body::object(resource, &mut parsed, options.validation)?;
+                let warnings = self.object_of(resource, &mut parsed, body, &options)?;
                 let (o, created) =
-                    update(plane, user, resource, at, Part::Main, parsed.value, &options).await?;
+                    update(plane, user, resource, at, Part::Main, parsed.value, &options)
+                        .await
+                        .map_err(|s| s.warned(&warnings))?;
                 (if created { StatusCode::CREATED } else { StatusCode::OK }, o, warnings)
             }
             _ => {
@@ -376,6 +402,17 @@ impl Call<'_> {
         Ok(r)
     }
 
+    /// Makes an object of what was sent; what is wrong is told in the order of the text.
+    fn object_of(
+        &self,
+        resource: &Resource,
+        parsed: &mut super::json::Parsed,
+        body: &[u8],
+        options: &WriteOptions,
+    ) -> Result<Vec<String>, Status> {
+        body::object_of(resource, parsed, options.validation, body)
+    }
+
     /// Kinds that are only answered.
     async fn answer(
         &self,
@@ -385,11 +422,14 @@ impl Call<'_> {
         options: &WriteOptions,
     ) -> Result<Value, Status> {
         if resource.kind == "Binding" {
-            let name = crate::registry::meta::name(&object).to_owned();
+            let name = meta::name(&object).to_owned();
+            if name.is_empty() {
+                return Err(Status::bad_request("Name parameter required."));
+            }
             return subresource::bind(self.plane, self.user, (namespace, &name), &object, options)
                 .await;
         }
-        subresource::review(self.plane, self.user, resource, namespace, object)
+        reviews::review(self.plane, self.user, resource, namespace, object)
     }
 
     async fn delete(
@@ -399,18 +439,35 @@ impl Call<'_> {
         accept: Accept,
         body: &Bytes,
     ) -> Result<Response, Status> {
-        let t = self.target;
         let fields = body::options(&self.parts.headers, body)?;
-        let options = DeleteOptions::read(&fields, self.query)?;
+        let mut options = DeleteOptions::read(&fields, self.query)?;
+        let warnings: Vec<String> =
+            delete::keep_pods_of_jobs(resource, &mut options).into_iter().collect();
+        let mut r = self
+            .delete_with(resource, verb, accept, &options)
+            .await
+            .map_err(|s| s.warned(&warnings))?;
+        response::warn(&mut r, &warnings);
+        Ok(r)
+    }
+
+    async fn delete_with(
+        &self,
+        resource: &Arc<Resource>,
+        verb: &str,
+        accept: Accept,
+        options: &DeleteOptions,
+    ) -> Result<Response, Status> {
+        let t = self.target;
         if verb == "deletecollection" {
-            let selection = list::selection(resource, self.query)?;
+            let selection = ListOptions::read(resource, self.query)?.selection;
             let gone = delete::delete_collection(
                 self.plane,
                 self.user,
                 resource,
                 &t.namespace,
                 &selection,
-                &options,
+                options,
             )
             .await?;
             let v = json!({"kind": resource.list_kind, "apiVersion": resource.api_version(),
@@ -418,7 +475,7 @@ impl Call<'_> {
             return Ok(response::value(StatusCode::OK, &v));
         }
         let at = (t.namespace.as_str(), t.name.as_str());
-        match delete::delete(self.plane, self.user, resource, at, &options).await? {
+        match delete::delete(self.plane, self.user, resource, at, options).await? {
             Deleted::Waiting(o) => Ok(self.object(StatusCode::OK, resource, &o, accept)),
             Deleted::Gone(v) if delete::answers_with_object(resource) => {
                 Ok(self.object(StatusCode::OK, resource, &Outcome::Dry(v), accept))
@@ -433,154 +490,6 @@ impl Call<'_> {
                 Ok(response::value(StatusCode::OK, &status))
             }
         }
-    }
-
-    async fn subresource(
-        &self,
-        resource: &Arc<Resource>,
-        verb: &str,
-        accept: Accept,
-        body: &Bytes,
-    ) -> Result<Response, Status> {
-        let t = self.target;
-        let (plane, user, at) = (self.plane, self.user, (t.namespace.as_str(), t.name.as_str()));
-        let sub = resource.subresource(&t.subresource).ok_or_else(Status::no_such_path)?;
-        if !sub.verbs.contains(&verb) {
-            return Err(Status::no_such_method());
-        }
-        if matches!(sub.name, "attach" | "exec" | "log" | "portforward") {
-            return kubelet::relay(plane, self.parts, t, self.query).await;
-        }
-        let options = WriteOptions::read(&self.parts.method, self.query, &self.parts.headers)?;
-        match sub.name {
-            "status" | "approval" | "ephemeralcontainers" | "finalize" => {
-                self.part(resource, verb, accept, body, &options).await
-            }
-            "scale" => self.scale(resource, verb, body, &options).await,
-            name => {
-                let kind = plane.registry.body(match name {
-                    "binding" => "Binding",
-                    "eviction" => "Eviction",
-                    _ => "TokenRequest",
-                });
-                let mut parsed = body::parse_as(&kind, &self.parts.headers, body)?;
-                let warnings = body::object(&kind, &mut parsed, options.validation)?;
-                let said = crate::registry::meta::name(&parsed.value);
-                if name != "token" && !said.is_empty() && said != t.name {
-                    let why = format!("name in URL does not match name in {} object", kind.kind);
-                    return Err(Status::bad_request(why));
-                }
-                let v = match name {
-                    "binding" => {
-                        subresource::bind(plane, user, at, &parsed.value, &options).await?
-                    }
-                    "eviction" => evict::evict(plane, user, at, &parsed.value, &options).await?,
-                    _ => subresource::token(plane, user, at, &parsed.value)?,
-                };
-                let mut r = response::value(StatusCode::CREATED, &v);
-                response::warn(&mut r, &warnings);
-                Ok(r)
-            }
-        }
-    }
-
-    /// A subresource that is a part of the object.
-    async fn part(
-        &self,
-        resource: &Arc<Resource>,
-        verb: &str,
-        accept: Accept,
-        body: &Bytes,
-        options: &WriteOptions,
-    ) -> Result<Response, Status> {
-        let t = self.target;
-        let at = (t.namespace.as_str(), t.name.as_str());
-        if verb == "get" {
-            let found = get::find(self.plane, resource, at.0, at.1)?;
-            return Ok(self.object(StatusCode::OK, resource, &Outcome::Stored(found), accept));
-        }
-        if t.subresource == "finalize" {
-            let parsed = body::parse(&self.parts.headers, body)?;
-            let v =
-                crate::controllers::namespace::finalize(self.plane, &t.name, &parsed.value).await?;
-            return Ok(response::value(StatusCode::OK, &v));
-        }
-        let part = match t.subresource.as_str() {
-            "approval" => Part::Approval,
-            "ephemeralcontainers" => Part::Ephemeral,
-            _ => Part::Status,
-        };
-        let (outcome, warnings) = if verb == "patch" {
-            let (o, _, w) = patch::patch(
-                self.plane,
-                self.user,
-                resource,
-                at,
-                part,
-                (&self.parts.headers, body),
-                options,
-            )
-            .await?;
-            (o, w)
-        } else {
-            let mut parsed = body::parse(&self.parts.headers, body)?;
-            let w = body::object(resource, &mut parsed, options.validation)?;
-            let (o, _) =
-                update(self.plane, self.user, resource, at, part, parsed.value, options).await?;
-            (o, w)
-        };
-        let mut r = self.object(StatusCode::OK, resource, &outcome, accept);
-        response::warn(&mut r, &warnings);
-        Ok(r)
-    }
-
-    async fn scale(
-        &self,
-        resource: &Arc<Resource>,
-        verb: &str,
-        body: &Bytes,
-        options: &WriteOptions,
-    ) -> Result<Response, Status> {
-        let t = self.target;
-        let at = (t.namespace.as_str(), t.name.as_str());
-        if verb == "get" {
-            let found = get::find(self.plane, resource, at.0, at.1)?;
-            return Ok(response::value(
-                StatusCode::OK,
-                &subresource::scale_of(resource, &found.value()),
-            ));
-        }
-        let (headers, kind) = (&self.parts.headers, self.plane.registry.body("Scale"));
-        let (warnings, o) = if verb == "patch" {
-            let content_type = headers.get(http::header::CONTENT_TYPE);
-            let content_type = content_type.and_then(|c| c.to_str().ok()).unwrap_or_default();
-            let strategic = content_type == patch::STRATEGIC && resource.custom.is_some();
-            let parent = if strategic { resource } else { &kind };
-            let (steps, duplicates) = patch::read(parent, content_type, body)?;
-            let change = |old: &Value| {
-                patch::patched(&steps, &duplicates, old, &kind, options.validation).map(|(v, _)| v)
-            };
-            (Vec::new(), self.rescale(resource, options, change).await?)
-        } else {
-            let mut sent = body::parse_as(&kind, headers, body)?;
-            let warnings = body::object(&kind, &mut sent, options.validation)?;
-            check_place(&kind, at, &sent.value)?;
-            (warnings, self.rescale(resource, options, |_| Ok(sent.value.clone())).await?)
-        };
-        let scale = subresource::scale_of(resource, &o.value(resource));
-        let mut r = response::value(StatusCode::OK, &scale);
-        response::warn(&mut r, &warnings);
-        Ok(r)
-    }
-
-    async fn rescale(
-        &self,
-        resource: &Resource,
-        options: &WriteOptions,
-        change: impl Fn(&Value) -> Result<Value, Status>,
-    ) -> Result<Outcome, Status> {
-        let at = (self.target.namespace.as_str(), self.target.name.as_str());
-        subresource::set_scale(self.plane, self.user, resource, at, options, change).await
     }
 
     fn object(
@@ -612,7 +521,7 @@ impl Call<'_> {
                 )
             }
         };
-        shaped_answer(code, &shaped, accept)
+        response::shaped(code, &shaped, accept)
     }
 
     fn list(&self, resource: &Resource, page: &Page, accept: Accept) -> Response {
@@ -621,7 +530,7 @@ impl Call<'_> {
         }
         let values: Vec<Value> =
             page.objects.iter().map(|(_, o)| get::with_kind(resource, o)).collect();
-        let m = table::list_metadata(page);
+        let m = table::list_metadata(resource, page);
         let v = match accept.form {
             Form::Plain => {
                 json!({"kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": m, "items": values})
@@ -639,17 +548,7 @@ impl Call<'_> {
                 jiff::Timestamp::now(),
             ),
         };
-        shaped_answer(StatusCode::OK, &v, accept)
-    }
-}
-
-fn shaped_answer(code: StatusCode, v: &Value, accept: Accept) -> Response {
-    if !accept.yaml {
-        return response::value(code, v);
-    }
-    match serde_saphyr::to_string(v) {
-        Ok(text) => response::pieces(code, "application/yaml", VecDeque::from([Bytes::from(text)])),
-        Err(_) => response::value(code, v),
+        response::shaped(StatusCode::OK, &v, accept)
     }
 }
 
@@ -657,7 +556,7 @@ fn shaped_answer(code: StatusCode, v: &Value, accept: Accept) -> Response {
 fn plain_list(resource: &Resource, page: &Page) -> Response {
     let size: usize = page.objects.iter().map(|(_, o)| o.text.len() + 1).sum();
     let mut out = BytesMut::with_capacity(size + 256);
-    let head = json!({"kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": table::list_metadata(page)}).to_string();
+    let head = json!({"kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": table::list_metadata(resource, page)}).to_string();
     out.put_slice(head.trim_end_matches('}').as_bytes());
     // `metadata` is an object and comes last but for the closing braces that were trimmed.
     out.put_slice(b"},\"items\":[");

@@ -14,7 +14,9 @@ pub(crate) struct Status {
     /// Seconds after which to try again.
     pub(crate) retry_after: Option<u32>,
     /// Where a list may go on, as things are now.
-    pub(crate) next: Option<String>,
+    pub(crate) next: Option<Box<str>>,
+    /// What the client is warned of, besides.
+    pub(crate) warnings: Box<[String]>,
 }
 
 /// What is wrong with a field.
@@ -197,7 +199,21 @@ fn details(gr: GroupResource<'_>, name: &str) -> Value {
 
 impl Status {
     fn new(code: u16, reason: &'static str, message: String) -> Self {
-        Self { code, reason, message, details: None, retry_after: None, next: None }
+        Self {
+            code,
+            reason,
+            message,
+            details: None,
+            retry_after: None,
+            next: None,
+            warnings: Box::default(),
+        }
+    }
+
+    /// The same, with warnings: they are told of a write that fails, too.
+    pub(crate) fn warned(mut self, warnings: &[String]) -> Self {
+        self.warnings = [&self.warnings, warnings].concat().into();
+        self
     }
 
     pub(crate) fn not_found(gr: GroupResource<'_>, name: &str) -> Self {
@@ -332,6 +348,18 @@ impl Status {
         )
     }
 
+    /// None of the media types that the client takes is one of ours.
+    pub(crate) fn no_representation(available: &str) -> Self {
+        Self {
+            details: Some(json!({})),
+            ..Self::new(
+                406,
+                "NotAcceptable",
+                format!("406: Not Acceptable\n\nAvailable representations: {available}"),
+            )
+        }
+    }
+
     pub(crate) fn unsupported_media_type(supported: &str) -> Self {
         Self::new(
             415,
@@ -432,7 +460,7 @@ impl Status {
             v["reason"] = self.reason.into();
         }
         if let Some(next) = &self.next {
-            v["metadata"]["continue"] = next.as_str().into();
+            v["metadata"]["continue"] = (&**next).into();
         }
         if let Some(d) = &self.details {
             v["details"] = d.clone();

@@ -1,6 +1,6 @@
-//! Subresources that are more than a part of the object, and kinds that only answer.
+//! Subresources that are more than a part of the object.
 //!
-//! Owns: binding, token, scale; TokenReview and the access reviews. Called by: the router.
+//! Owns: binding, token, scale. Called by: the router.
 
 use serde_json::{Value, json};
 
@@ -8,11 +8,10 @@ use super::auth::User;
 use super::body::WriteOptions;
 use super::create::Outcome;
 use super::get;
-use super::rbac::{self, Attributes};
 use super::restriction::{self, Write};
 use super::status::{FieldError, Status};
 use super::tokens::{self, Bound};
-use super::update::{another_uid, modify};
+use super::update::{another, another_uid, modify};
 use crate::plane::Plane;
 use crate::registry::core::object;
 use crate::registry::{Part, Resource, meta};
@@ -37,13 +36,12 @@ pub(crate) async fn bind(
     let pods = plane.registry.builtin("", "pods");
     let node = meta::text(binding, "/target/name").to_owned();
     if node.is_empty() {
-        let e = FieldError::required("target.name", "");
-        return Err(Status::invalid("", "Binding", at.1, &[e]));
+        return Err(Status::plain(FieldError::required("target.name", "").to_string()));
     }
     let kind = meta::text(binding, "/target/kind");
     if !matches!(kind, "" | "Node") {
         let e = FieldError::unsupported("target.kind", &json!(kind), &["Node", "<empty>"]);
-        return Err(Status::invalid("", "Binding", at.1, &[e]));
+        return Err(Status::plain(e.to_string()));
     }
     let uid = meta::uid(binding).to_owned();
     // Not `modify`: a pod's node may change here and nowhere else.
@@ -59,6 +57,12 @@ pub(crate) async fn bind(
         };
         if !uid.is_empty() && uid != meta::uid(&pod) {
             return Err(another_uid(&pods, pods.group_resource(), at, &uid, meta::uid(&pod)));
+        }
+        let (asked, have) =
+            (meta::text(binding, "/metadata/resourceVersion"), current.revision.to_string());
+        if !asked.is_empty() && asked != have {
+            let shown = pods.group_resource();
+            return Err(another(&pods, shown, at, "ResourceVersion", (asked, &have)));
         }
         if meta::is_terminating(&pod) {
             return Err(conflict(format!(
@@ -211,195 +215,6 @@ fn bound_object(plane: &Plane, at: (&str, &str), spec: &Value) -> Result<Option<
     Ok(Some(Bound { kind, name, uid: meta::uid(&found).to_owned(), node }))
 }
 
-/// Answers a review.
-///
-/// # Errors
-/// When the review asks for nothing, or for two things.
-pub(crate) fn review(
-    plane: &Plane,
-    user: &User,
-    resource: &Resource,
-    namespace: &str,
-    mut object: Value,
-) -> Result<Value, Status> {
-    let spec = object["spec"].clone();
-    if resource.group == "authorization.k8s.io" {
-        check_review(resource, namespace, &object)?;
-    }
-    let status = match resource.kind.as_str() {
-        "SelfSubjectReview" => json!({"userInfo": user.to_value()}),
-        "TokenReview" if meta::text(&spec, "/token").is_empty() => {
-            return Err(Status::bad_request("token is required for TokenReview in authentication"));
-        }
-        "TokenReview" => token_review(plane, &spec),
-        "SelfSubjectAccessReview" => access(plane, user, &spec),
-        "SelfSubjectRulesReview" => rules(plane, user, &spec),
-        _ => {
-            let asked = User {
-                name: meta::text(&spec, "/user").to_owned(),
-                uid: meta::text(&spec, "/uid").to_owned(),
-                groups: spec["groups"]
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .filter_map(Value::as_str)
-                    .map(str::to_owned)
-                    .collect(),
-                ..User::default()
-            };
-            access(plane, &asked, &spec)
-        }
-    };
-    meta::metadata(&mut object).insert("creationTimestamp".into(), Value::Null);
-    if resource.kind == "SelfSubjectReview" {
-        object["metadata"]["creationTimestamp"] = meta::timestamp(jiff::Timestamp::now()).into();
-    }
-    object["status"] = status;
-    Ok(object)
-}
-
-fn token_review(plane: &Plane, spec: &Value) -> Value {
-    let audiences: Vec<String> = spec["audiences"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .map(str::to_owned)
-        .collect();
-    match tokens::authenticate(plane, meta::text(spec, "/token"), &audiences) {
-        Some(user) => {
-            let shown =
-                if audiences.is_empty() { vec![tokens::ISSUER.to_owned()] } else { audiences };
-            json!({"authenticated": true, "user": user.to_value(), "audiences": shown})
-        }
-        None => json!({"user": {}, "error": "invalid bearer token"}),
-    }
-}
-
-/// Whether a review of what somebody may do is one.
-///
-/// # Errors
-/// `Invalid`, without a kind, as Kubernetes has it.
-fn check_review(resource: &Resource, namespace: &str, object: &Value) -> Result<(), Status> {
-    if resource.kind == "SelfSubjectRulesReview" {
-        return match meta::text(object, "/spec/namespace") {
-            "" => Err(Status::bad_request("no namespace on request")),
-            _ => Ok(()),
-        };
-    }
-    let (spec, local) = (&object["spec"], resource.kind == "LocalSubjectAccessReview");
-    let (r, n) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
-    let mut errors = Vec::new();
-    if r.is_object() && n.is_object() {
-        let why = "cannot be specified in combination with resourceAttributes";
-        let at = "spec.nonResourceAttributes";
-        errors.push(FieldError::invalid_shown(at, &shown_path(n), why));
-    } else if !r.is_object() && !n.is_object() {
-        let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-        errors.push(FieldError::invalid("spec.resourceAttributes", &json!("null"), why));
-    }
-    let named = !meta::text(spec, "/user").is_empty();
-    let grouped = spec["groups"].as_array().is_some_and(|g| !g.is_empty());
-    if resource.kind != "SelfSubjectAccessReview" && !named && !grouped {
-        let why = "at least one of user or group must be specified";
-        errors.push(FieldError::invalid("spec.user", &json!(""), why));
-    }
-    for field in ["fieldSelector", "labelSelector"] {
-        review_selector(&r[field], &format!("spec.resourceAttributes.{field}"), &mut errors);
-    }
-    let own = meta::namespace(object);
-    if local && r.is_object() && meta::text(r, "/namespace") != own {
-        let at = "spec.resourceAttributes.namespace";
-        let value = json!(meta::text(r, "/namespace"));
-        errors.push(FieldError::invalid(at, &value, "must match metadata.namespace"));
-    }
-    if local && n.is_object() {
-        let why = "disallowed on this kind of request";
-        let at = "spec.nonResourceAttributes";
-        errors.push(FieldError::invalid_shown(at, &shown_path(n), why));
-    }
-    if !errors.is_empty() {
-        return Err(Status::invalid(&resource.group, "", "", &errors));
-    }
-    if local && own != namespace {
-        return Err(Status::bad_request(format!(
-            "spec.resourceAttributes.namespace must match namespace: {namespace}"
-        )));
-    }
-    Ok(())
-}
-
-/// What is wrong with the selector of a review.
-fn review_selector(selector: &Value, at: &str, errors: &mut Vec<FieldError>) {
-    if !selector.is_object() {
-        return;
-    }
-    let requirements = selector["requirements"].as_array().map_or(0, Vec::len);
-    match (!meta::text(selector, "/rawSelector").is_empty(), requirements) {
-        (true, 1..) => {
-            let why = "may not specified at the same time as requirements";
-            let at = format!("{at}.rawSelector");
-            errors.push(FieldError::invalid(at, &selector["rawSelector"], why));
-        }
-        (false, 0) => {
-            let why = format!("when {at} is specified, requirements or rawSelector is required");
-            errors.push(FieldError::required(format!("{at}.requirements"), &why));
-        }
-        _ => {}
-    }
-}
-
-/// A path and a verb as error texts show them.
-fn shown_path(n: &Value) -> String {
-    json!({"path": meta::text(n, "/path"), "verb": meta::text(n, "/verb")}).to_string()
-}
-
-fn access(plane: &Plane, user: &User, spec: &Value) -> Value {
-    let r = &spec["resourceAttributes"];
-    let n = &spec["nonResourceAttributes"];
-    let of = |v: &'_ Value, f: &str| v[f].as_str().unwrap_or_default().to_owned();
-    let (verb, group, res, sub) = (
-        of(if r.is_object() { r } else { n }, "verb"),
-        of(r, "group"),
-        of(r, "resource"),
-        of(r, "subresource"),
-    );
-    let (namespace, name, path) = (of(r, "namespace"), of(r, "name"), of(n, "path"));
-    let a = Attributes {
-        verb: &verb,
-        group: &group,
-        resource: &res,
-        subresource: &sub,
-        namespace: &namespace,
-        name: &name,
-        path: &path,
-        node: field_requirement(&r["fieldSelector"], "spec.nodeName"),
-    };
-    let verdict = rbac::decide(plane, user, &a);
-    let mut status = json!({"allowed": verdict.allowed});
-    if !verdict.reason.is_empty() {
-        status["reason"] = verdict.reason.into();
-    }
-    status
-}
-
-/// The one value that a review's field selector allows for a field.
-fn field_requirement<'a>(selector: &'a Value, field: &str) -> &'a str {
-    let all = selector["requirements"].as_array().into_iter().flatten();
-    let mut found = all.filter(|r| r["key"] == field && r["operator"] == "In");
-    match (found.next().and_then(|r| r["values"].as_array()).map(Vec::as_slice), found.next()) {
-        (Some([one]), None) => one.as_str().unwrap_or_default(),
-        _ => "",
-    }
-}
-
-fn rules(plane: &Plane, user: &User, spec: &Value) -> Value {
-    let all = rbac::rules_of(plane, user, meta::text(spec, "/namespace"));
-    let (paths, resources): (Vec<Value>, Vec<Value>) =
-        all.into_iter().partition(|r| r.get("nonResourceURLs").is_some());
-    json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false})
-}
-
 fn pointer(path: &str) -> String {
     path.replace('.', "/")
 }
@@ -453,7 +268,9 @@ pub(crate) fn scale_of(resource: &Resource, object: &Value) -> Value {
         }
     }
     let replicas = number(&spec_path);
-    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": {"replicas": replicas}, "status": status})
+    // Nought is not written.
+    let spec = if replicas == 0 { json!({}) } else { json!({"replicas": replicas}) };
+    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status})
 }
 
 /// Changes the number of replicas through a Scale. `f` makes the new Scale from the present one.

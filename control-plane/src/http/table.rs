@@ -70,7 +70,8 @@ pub(crate) fn definitions(resource: &Resource) -> Value {
         return Value::Array(out);
     }
     let one = |c: &Column| {
-        let format = if c.name == "Name" { "name" } else { "" };
+        let named = c.name == "Name" || c.name == "Attacher";
+        let format = if named { "name" } else { "" };
         let help = if c.name == "Name" { NAME_HELP } else { "" };
         json!({"name": c.name, "type": c.kind, "format": format, "description": help, "priority": c.priority})
     };
@@ -199,8 +200,12 @@ pub(crate) fn table<'a>(
 }
 
 /// The metadata of a list.
-pub(crate) fn list_metadata(page: &Page) -> Value {
+pub(crate) fn list_metadata(resource: &Resource, page: &Page) -> Value {
     let mut m = json!({"resourceVersion": page.revision.to_string()});
+    // Lists of custom resources always say where they go on.
+    if resource.custom.is_some() {
+        m["continue"] = "".into();
+    }
     if let Some(next) = &page.next {
         m["continue"] = next.as_str().into();
     }

@@ -126,11 +126,10 @@ pub(crate) fn issue(
 
 /// Whom a token belongs to, if it is good for one of the audiences (none: for this server).
 pub(crate) fn authenticate(plane: &Plane, token: &str, audiences: &[String]) -> Option<User> {
-    if let Some((id, secret)) = token.split_once('.')
-        && id.len() == 6
-        && secret.len() == 16
-    {
-        return bootstrap(plane, id, secret);
+    if let Some((id, secret)) = bootstrap_parts(token) {
+        let name = format!("bootstrap-token-{id}");
+        let found = plane.store.get(&Key::new(&"core/secrets".into(), "kube-system", &name))?;
+        return bootstrap(&found.value(), (id, secret), jiff::Timestamp::now());
     }
     let claims = plane.signer.verify(token)?;
     check_times(&claims, jiff::Timestamp::now().as_second())?;
@@ -195,11 +194,18 @@ pub(crate) fn check_times(claims: &Value, now: i64) -> Option<()> {
     (from <= now.saturating_add(5) && now < until).then_some(())
 }
 
-/// A bootstrap token: `kube-system/bootstrap-token-<id>`.
-fn bootstrap(plane: &Plane, id: &str, secret: &str) -> Option<User> {
-    let key = Key::new(&"core/secrets".into(), "kube-system", &format!("bootstrap-token-{id}"));
-    let found = plane.store.get(&key)?.value();
-    if found["type"] != "bootstrap.kubernetes.io/token" || meta::is_terminating(&found) {
+/// The id and the secret of a text that may be a bootstrap token.
+pub(crate) fn bootstrap_parts(token: &str) -> Option<(&str, &str)> {
+    token.split_once('.').filter(|(id, secret)| id.len() == 6 && secret.len() == 16)
+}
+
+/// Whom a bootstrap token belongs to, by its Secret `kube-system/bootstrap-token-<id>`.
+pub(crate) fn bootstrap(
+    found: &Value,
+    (id, secret): (&str, &str),
+    now: jiff::Timestamp,
+) -> Option<User> {
+    if found["type"] != "bootstrap.kubernetes.io/token" || meta::is_terminating(found) {
         return None;
     }
     let of = |f: &str| {
@@ -216,7 +222,7 @@ fn bootstrap(plane: &Plane, id: &str, secret: &str) -> Option<User> {
         return None;
     }
     if let Some(end) = of("expiration")
-        && end.parse::<jiff::Timestamp>().ok()? <= jiff::Timestamp::now()
+        && end.parse::<jiff::Timestamp>().ok()? <= now
     {
         return None;
     }
@@ -237,6 +243,34 @@ mod tests {
         let random = SystemRandom::new();
         let doc = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
         Signer::new(doc.as_ref()).unwrap()
+    }
+
+    #[test]
+    fn a_bootstrap_token_is_good_for_its_own_secret_and_as_long_as_that_says() {
+        let encoded = |s: &str| base64::engine::general_purpose::STANDARD.encode(s);
+        let secret = |end: &str, usage: &str| {
+            json!({"type": "bootstrap.kubernetes.io/token", "data": {
+                "token-id": encoded("abcdef"), "token-secret": encoded("0123456789abcdef"),
+                "usage-bootstrap-authentication": encoded(usage), "expiration": encoded(end),
+                "auth-extra-groups": encoded("system:bootstrappers:a,system:masters")}})
+        };
+        let now: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let good = secret("2026-01-01T00:00:01Z", "true");
+        let parts = bootstrap_parts("abcdef.0123456789abcdef").unwrap();
+        let user = bootstrap(&good, parts, now).unwrap();
+        assert_eq!(user.name, "system:bootstrap:abcdef");
+        assert_eq!(
+            user.groups,
+            ["system:bootstrappers", "system:bootstrappers:a", "system:authenticated"]
+        );
+        assert!(bootstrap(&good, ("abcdef", "0123456789abcdee"), now).is_none());
+        assert!(bootstrap(&good, ("abcdeg", "0123456789abcdef"), now).is_none());
+        assert!(bootstrap(&secret("2026-01-01T00:00:00Z", "true"), parts, now).is_none());
+        assert!(bootstrap(&secret("never", "true"), parts, now).is_none());
+        assert!(bootstrap(&secret("2026-01-01T00:00:01Z", "false"), parts, now).is_none());
+        for other in ["abcdef", "abcde.0123456789abcdef", "abcdef.0123456789abcde", "a.b.c"] {
+            assert_eq!(bootstrap_parts(other), None, "{other}");
+        }
     }
 
     #[test]

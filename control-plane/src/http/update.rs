@@ -105,6 +105,17 @@ pub(crate) fn another_uid(
     asked: &str,
     have: &str,
 ) -> Status {
+    another(resource, shown, (namespace, name), "UID", (asked, have))
+}
+
+/// The object under this name is not as it was meant to be, as the store says it.
+pub(crate) fn another(
+    resource: &Resource,
+    shown: GroupResource<'_>,
+    (namespace, name): (&str, &str),
+    what: &str,
+    (asked, have): (&str, &str),
+) -> Status {
     let folder = match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "nodes") => "minions".to_owned(),
         ("", "services") => "services/specs".to_owned(),
@@ -119,7 +130,7 @@ pub(crate) fn another_uid(
     };
     let place = if namespace.is_empty() { String::new() } else { format!("{namespace}/") };
     let why = format!(
-        "StorageError: invalid object, Code: 4, Key: /registry/{folder}/{place}{name}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {asked}, UID in object meta: {have}"
+        "StorageError: invalid object, Code: 4, Key: /registry/{folder}/{place}{name}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: {what} in precondition: {asked}, {what} in object meta: {have}"
     );
     Status::conflict(shown, name, &why)
 }

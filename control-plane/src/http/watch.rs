@@ -52,6 +52,29 @@ struct Watch {
     _seat: Seat,
 }
 
+/// What contradicts itself in the options of a watch.
+fn contradictions(query: &Query) -> Vec<FieldError> {
+    let field = "resourceVersionMatch";
+    let matching = query.get(field);
+    let mut errors = Vec::new();
+    match (query.get("sendInitialEvents"), matching) {
+        (Some(_), m) if m != Some("NotOlderThan") => {
+            let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            errors.push(FieldError::forbidden(field, why));
+        }
+        (None, Some(_)) => {
+            let why =
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+            errors.push(FieldError::forbidden(field, why));
+        }
+        _ => {}
+    }
+    if let Some(m) = matching.filter(|m| *m != "NotOlderThan") {
+        errors.push(FieldError::unsupported(field, &json!(m), &["NotOlderThan"]));
+    }
+    errors
+}
+
 /// Starts a watch.
 ///
 /// # Errors
@@ -65,34 +88,16 @@ pub(crate) async fn watch(
 ) -> Result<Response, Status> {
     let seat = plane.seats.watch().await?;
     let selection = list::selection(resource, query)?;
-    let revision = list::revision(query)?;
-    let bookmarks = query.flag("allowWatchBookmarks");
-    let invalid = |field, why: &str| {
-        Err(Status::invalid("meta.k8s.io", "ListOptions", "", &[FieldError::forbidden(field, why)]))
-    };
-    let send_initial = query.get("sendInitialEvents").map(|_| query.flag("sendInitialEvents"));
-    let matching = query.get("resourceVersionMatch");
-    match (send_initial, matching) {
-        (Some(_), None) => {
-            return invalid(
-                "resourceVersionMatch",
-                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-            );
-        }
-        (Some(_), Some(m)) if m != "NotOlderThan" => {
-            return invalid(
-                "resourceVersionMatch",
-                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-            );
-        }
-        (None, Some(_)) => {
-            return invalid(
-                "resourceVersionMatch",
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            );
-        }
-        _ => {}
+    let errors = contradictions(query);
+    if !errors.is_empty() {
+        return Err(Status::invalid("meta.k8s.io", "ListOptions", "", &errors));
     }
+    let revision = list::revision(query).map_err(|e| {
+        // To Kubernetes this is found too late to be the client's fault.
+        Status::plain(e.message.trim_start_matches("invalid resource version: "))
+    })?;
+    let bookmarks = query.flag("allowWatchBookmarks");
+    let send_initial = query.get("sendInitialEvents").map(|_| query.flag("sendInitialEvents"));
     let prefix = list::prefix(resource, namespace);
     let wants_initial = send_initial.unwrap_or(revision.unwrap_or(0) == 0);
     let (mut initial, mut from) = (VecDeque::new(), revision.unwrap_or(0));

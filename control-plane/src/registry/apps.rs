@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::core::{BASE, default, object, split_status};
+use super::core::{BASE, default, keep, object, split_status};
 use super::policy::share_of;
 use super::selectors::LabelSelector;
 use super::{Part, Strategy, checks, columns, names, pods};
@@ -173,7 +173,13 @@ pub(crate) static DEPLOYMENT: Strategy = Strategy {
         }
         pods::default_template(spec);
     },
-    prepare,
+    prepare: |new, old, part| {
+        prepare(new, old, part);
+        // Whoever writes the status does not label the deployment.
+        if let (Part::Status, Some(old)) = (part, old) {
+            keep(&mut new["metadata"], Some(&old["metadata"]), "labels");
+        }
+    },
     validate: |new, old, part, errors| {
         if part == Part::Status {
             return;
@@ -322,7 +328,9 @@ pub(crate) static STATEFUL_SET: Strategy = Strategy {
     },
     prepare: |new, old, part| {
         prepare(new, old, part);
-        default(object(new, "status"), "replicas", 0);
+        for field in ["replicas", "availableReplicas"] {
+            default(object(new, "status"), field, 0);
+        }
     },
     validate: |new, old, part, errors| {
         if part == Part::Status {

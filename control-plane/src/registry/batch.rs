@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::apps::prepare;
 use super::core::{BASE, default, object};
 use super::schedule::Schedule;
-use super::{Part, Strategy, checks, columns, job_checks, meta, pods};
+use super::{Part, Strategy, checks, columns, job_checks, job_status, meta, pods};
 use crate::http::status::FieldError;
 
 /// As many pods of an indexed job may run at once.
@@ -194,6 +194,9 @@ pub(crate) static JOB: Strategy = Strategy {
     },
     validate: |new, old, part, errors| {
         if part == Part::Status {
+            if let Some(old) = old {
+                job_status::validate(new, old, errors);
+            }
             return;
         }
         job_checks::generated_selector(new, errors);

@@ -318,7 +318,16 @@ pub(crate) fn node(new: &Value, errors: &mut Errors) {
         let id = (&t["key"], &t["effect"]);
         if seen.contains(&id) {
             let e = FieldError::duplicate(format!("metadata.taints[{i}]"), t);
-            let message = format!("{}: taints must be unique by key and effect pair", e.message);
+            let of = |f: &str| t[f].as_str().unwrap_or_default();
+            let shown = format!(
+                "core.Taint{{Key:{:?}, Value:{:?}, Effect:{:?}, TimeAdded:{}}}",
+                of("key"),
+                of("value"),
+                of("effect"),
+                t["timeAdded"].as_str().unwrap_or("<nil>")
+            );
+            let why = "taints must be unique by key and effect pair";
+            let message = format!("Duplicate value: {shown}: {why}");
             errors.push(FieldError { message, ..e });
         }
         seen.push(id);
@@ -384,6 +393,60 @@ mod tests {
         let mut errors = Vec::new();
         check(v, &mut errors);
         errors.iter().map(ToString::to_string).collect()
+    }
+
+    fn told(group: &str, plural: &str, object: &Value) -> Vec<String> {
+        let resource = crate::registry::Registry::new().builtin(group, plural);
+        let mut errors = Vec::new();
+        (resource.strategy.validate)(object, None, crate::registry::Part::Main, &mut errors);
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    // The words are those of a kube-apiserver 1.33.
+    #[test]
+    fn taints_have_a_key_an_effect_that_there_is_and_stand_once() {
+        let taints = |t: Value| {
+            told("", "nodes", &json!({"metadata": {"name": "n"}, "spec": {"taints": t}}))
+        };
+        assert_eq!(taints(json!([{"key": "a", "effect": "NoExecute"}])), Vec::<String>::new());
+        assert_eq!(
+            taints(json!([{"key": "a", "effect": ""}])),
+            ["metadata.taints[0].effect: Required value"]
+        );
+        assert_eq!(
+            taints(json!([{"key": "a", "effect": "Foo"}])),
+            [
+                "metadata.taints[0].effect: Unsupported value: \"Foo\": supported values: \"NoSchedule\", \"PreferNoSchedule\", \"NoExecute\""
+            ]
+        );
+        let found = taints(json!([{"key": "a b", "value": "c d", "effect": "NoSchedule"}]));
+        assert!(
+            found[0].starts_with("metadata.taints[0].key: Invalid value: \"a b\": "),
+            "{found:?}"
+        );
+        assert!(
+            found[1].starts_with("metadata.taints[0].value: Invalid value: \"c d\": "),
+            "{found:?}"
+        );
+        assert_eq!(
+            taints(
+                json!([{"key": "a", "effect": "NoSchedule"}, {"key": "a", "value": "x", "effect": "NoSchedule"}])
+            ),
+            [
+                "metadata.taints[1]: Duplicate value: core.Taint{Key:\"a\", Value:\"x\", Effect:\"NoSchedule\", TimeAdded:<nil>}: taints must be unique by key and effect pair"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_controller_revision_has_data_and_a_number_that_is_not_below_zero() {
+        let revision = |v: Value| told("apps", "controllerrevisions", &v);
+        assert_eq!(revision(json!({"revision": 1, "data": {"a": 1}})), Vec::<String>::new());
+        assert_eq!(
+            revision(json!({"revision": -1, "data": {}})),
+            ["revision: Invalid value: -1: must be greater than or equal to 0"]
+        );
+        assert_eq!(revision(json!({"revision": 1})), ["data: Required value: data is mandatory"]);
     }
 
     // The fields are those of the reference named above; the words those of a kube-apiserver 1.33.

@@ -28,6 +28,9 @@ const fn col(name: &'static str) -> Column {
 const fn int(name: &'static str) -> Column {
     Column { name, kind: "integer", priority: 0 }
 }
+const fn typed(name: &'static str, kind: &'static str) -> Column {
+    Column { name, kind, priority: 0 }
+}
 const fn wide(name: &'static str) -> Column {
     Column { name, kind: "string", priority: 1 }
 }
@@ -132,7 +135,7 @@ pub(crate) static PLAIN: Columns =
     Columns { columns: &[col("Name"), col("Age")], cells: |o, now| vec![name(o), age_of(o, now)] };
 
 pub(crate) static CREATED: Columns = Columns {
-    columns: &[col("Name"), col("Created At")],
+    columns: &[col("Name"), typed("Created At", "date")],
     cells: |o, _| vec![name(o), text(o, "/metadata/creationTimestamp").into()],
 };
 
@@ -604,8 +607,8 @@ pub(crate) static DEPLOYMENT: Columns = Columns {
     columns: &[
         col("Name"),
         col("Ready"),
-        int("Up-to-date"),
-        int("Available"),
+        col("Up-to-date"),
+        col("Available"),
         col("Age"),
         wide("Containers"),
         wide("Images"),
@@ -785,7 +788,7 @@ pub(crate) static CRON_JOB: Columns = Columns {
         col("Name"),
         col("Schedule"),
         col("Timezone"),
-        col("Suspend"),
+        typed("Suspend", "boolean"),
         int("Active"),
         col("Last Schedule"),
         col("Age"),
@@ -923,7 +926,14 @@ pub(crate) static CSI_NODE: Columns = Columns {
 };
 
 pub(crate) static VOLUME_ATTACHMENT: Columns = Columns {
-    columns: &[col("Name"), col("Attacher"), col("PV"), col("Node"), col("Attached"), col("Age")],
+    columns: &[
+        col("Name"),
+        col("Attacher"),
+        col("PV"),
+        col("Node"),
+        typed("Attached", "boolean"),
+        col("Age"),
+    ],
     cells: |o, now| {
         vec![
             name(o),
@@ -940,10 +950,10 @@ pub(crate) static CSI_DRIVER: Columns = Columns {
     columns: &[
         col("Name"),
         Column { name: "AttachRequired", kind: "boolean", priority: 0 },
-        col("PodInfoOnMount"),
-        col("StorageCapacity"),
+        typed("PodInfoOnMount", "boolean"),
+        typed("StorageCapacity", "boolean"),
         col("TokenRequests"),
-        col("RequiresRepublish"),
+        typed("RequiresRepublish", "boolean"),
         col("Modes"),
         col("Age"),
     ],
@@ -972,7 +982,7 @@ pub(crate) static CSI_DRIVER: Columns = Columns {
 };
 
 pub(crate) static CONTROLLER_REVISION: Columns = Columns {
-    columns: &[col("Name"), col("Controller"), int("Revision"), col("Age")],
+    columns: &[col("Name"), col("Controller"), col("Revision"), col("Age")],
     cells: |o, now| {
         let owner = o.pointer("/metadata/ownerReferences").and_then(Value::as_array);
         let owner = owner.into_iter().flatten().find(|r| r["controller"] == true);

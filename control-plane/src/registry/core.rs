@@ -281,6 +281,26 @@ pub(crate) static NAMESPACE: Strategy = Strategy {
     ..BASE
 };
 
+/// What the status of a node always has.
+fn empty_status(status: &mut Value) {
+    default(object(object(status, "daemonEndpoints"), "kubeletEndpoint"), "Port", 0);
+    let info = object(status, "nodeInfo");
+    for field in [
+        "machineID",
+        "systemUUID",
+        "bootID",
+        "kernelVersion",
+        "osImage",
+        "containerRuntimeVersion",
+        "kubeletVersion",
+        "kubeProxyVersion",
+        "operatingSystem",
+        "architecture",
+    ] {
+        default(info, field, "");
+    }
+}
+
 pub(crate) static NODE: Strategy = Strategy {
     default: |o| {
         let spec = object(o, "spec");
@@ -302,7 +322,7 @@ pub(crate) static NODE: Strategy = Strategy {
     prepare: |new, old, part| match (part, old) {
         (Part::Status, Some(old)) => only_status(new, old),
         (_, Some(old)) => keep_status(new, Some(old)),
-        (_, None) => {}
+        (_, None) => empty_status(object(new, "status")),
     },
     validate: |new, old, _, errors| {
         for (i, t) in new["spec"]["taints"].as_array().into_iter().flatten().enumerate() {

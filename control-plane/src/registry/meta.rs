@@ -2,6 +2,8 @@
 //!
 //! Owns: `metadata`. Called by: create and update, before and after a kind's own rules.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value, json};
 
 use super::{Part, Resource, names};
@@ -130,7 +132,8 @@ pub(crate) fn count_generation(new: &mut Value, old: &Value, resource: &Resource
     if part == Part::Status || !(resource.custom.is_some() || resource.strategy.generation) {
         return;
     }
-    let changed = if resource.custom.is_some() {
+    let specless = new.get("spec").is_none() && old.get("spec").is_none();
+    let changed = if resource.custom.is_some() || specless {
         let plain = |v: &Value| {
             let mut v = v.clone();
             if let Value::Object(m) = &mut v {
@@ -149,6 +152,48 @@ pub(crate) fn count_generation(new: &mut Value, old: &Value, resource: &Resource
         let next = old.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0) + 1;
         metadata(new).insert("generation".into(), next.into());
     }
+}
+
+/// Owners that are named twice are kept once; what is said of them.
+pub(crate) fn single_owners(object: &mut Value) -> Option<String> {
+    let Some(Value::Array(owners)) = object.pointer_mut("/metadata/ownerReferences") else {
+        return None;
+    };
+    let mut twice: Vec<String> = Vec::new();
+    let mut seen = HashSet::new();
+    owners.retain(|owner| {
+        let first = seen.insert(owner.to_string());
+        if !first {
+            twice.push(text(owner, "/uid").to_owned());
+        }
+        first
+    });
+    twice.sort_unstable();
+    twice.dedup();
+    (!twice.is_empty()).then(|| {
+        format!(
+            ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+            twice.join(", ")
+        )
+    })
+}
+
+/// A reference to an owner as error texts show it.
+fn shown_owner(owner: &Value) -> String {
+    let of = |f: &str| owner[f].as_str().unwrap_or_default();
+    let set = |f: &str| match owner[f].is_boolean() {
+        true => "(*bool)(0xc000000000)",
+        false => "(*bool)(nil)",
+    };
+    format!(
+        "v1.OwnerReference{{APIVersion:{:?}, Kind:{:?}, Name:{:?}, UID:{:?}, Controller:{}, BlockOwnerDeletion:{}}}",
+        of("apiVersion"),
+        of("kind"),
+        of("name"),
+        of("uid"),
+        set("controller"),
+        set("blockOwnerDeletion")
+    )
 }
 
 /// What is wrong with the metadata.
@@ -181,7 +226,8 @@ pub(crate) fn validate(object: &Value, resource: &Resource, errors: &mut Vec<Fie
         }
         if owner["kind"] == "Event" && version == "v1" {
             let why = "/v1, Kind=Event is disallowed from being an owner";
-            errors.push(FieldError::invalid("metadata.ownerReferences", owner, why));
+            let at = "metadata.ownerReferences";
+            errors.push(FieldError::invalid_shown(at, &shown_owner(owner), why));
         }
         for field in ["apiVersion", "kind", "name", "uid"] {
             if owner[field].as_str().unwrap_or_default().is_empty() {
@@ -205,7 +251,10 @@ pub(crate) fn validate(object: &Value, resource: &Resource, errors: &mut Vec<Fie
             named(other)
         );
         let at = "metadata.ownerReferences";
-        errors.push(FieldError::invalid(at, &m["ownerReferences"], &why));
+        let all: Vec<String> =
+            m["ownerReferences"].as_array().into_iter().flatten().map(shown_owner).collect();
+        let shown = format!("[]v1.OwnerReference{{{}}}", all.join(", "));
+        errors.push(FieldError::invalid_shown(at, &shown, &why));
     }
     for (i, f) in m["finalizers"].as_array().into_iter().flatten().enumerate() {
         let text = f.as_str().unwrap_or_default();
@@ -310,6 +359,9 @@ pub(crate) fn set_condition(
         object.as_object_mut().map(|o| o.entry("status").or_insert_with(|| json!({})));
     let Some(Value::Object(s)) = status_object else { return };
     let list = s.entry("conditions").or_insert_with(|| json!([]));
+    if list.is_null() {
+        *list = json!([]);
+    }
     let Value::Array(list) = list else { return };
     let mut new = json!({"type": kind, "status": status, "lastTransitionTime": timestamp(now)});
     if !reason.is_empty() {

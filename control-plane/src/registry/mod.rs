@@ -14,8 +14,10 @@ pub(crate) mod crd;
 mod crd_checks;
 pub(crate) mod crd_schema;
 mod crd_structure;
+pub(crate) mod decode;
 mod endpoints;
 mod job_checks;
+mod job_status;
 pub(crate) mod meta;
 pub(crate) mod names;
 pub(crate) mod others;
@@ -26,6 +28,7 @@ pub(crate) mod policy;
 #[cfg(test)]
 mod properties;
 pub(crate) mod quantity;
+pub(crate) mod restore;
 pub(crate) mod rules;
 pub(crate) mod schedule;
 pub(crate) mod schema;

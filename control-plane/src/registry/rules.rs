@@ -15,7 +15,7 @@ use kube_cel::cel::{self, Context, IdedExpr};
 use kube_cel::{CompilationResult, CompiledSchema};
 use serde_json::{Value, json};
 
-use super::schema::json_type;
+use super::decode::json_type;
 use crate::http::status::FieldError;
 pub(crate) use budget::OBJECT;
 use budget::{Overspent, priced, within};
@@ -261,9 +261,27 @@ impl Condition {
     }
 }
 
-/// What is wrong with an expression; none if it can be run.
-pub(crate) fn problem(expression: &str) -> Option<String> {
-    compile(expression, |_| ()).err()
+/// What is wrong with an expression that has to answer yes or no. What it answers is only known
+/// beforehand if it looks at nothing.
+pub(crate) fn condition_problem(expression: &str) -> Option<String> {
+    let read = match compile(expression, |program| priced(program.expression())) {
+        Err(why) => return Some(why),
+        Ok(read) => read,
+    };
+    let run = || {
+        let mut budget = OBJECT;
+        within(&mut budget, |functions| cel::Value::resolve(&read, functions))
+    };
+    let answer = guarded(run, steps(expression) > SMALL)?.ok()?.ok()?;
+    let kind = match answer {
+        cel::Value::Int(_) => "int",
+        cel::Value::UInt(_) => "uint",
+        cel::Value::Float(_) => "double",
+        cel::Value::String(_) => "string",
+        cel::Value::Bytes(_) => "bytes",
+        _ => return None,
+    };
+    Some(format!("must evaluate to bool but got {kind}"))
 }
 
 /// What is wrong with a rule about values of a schema; `root` if these are whole objects.
@@ -411,10 +429,10 @@ mod tests {
             "true?".repeat(1_000) + "true" + &":true".repeat(1_000),
             "self".to_owned() + &".a".repeat(2_000),
         ] {
-            assert!(problem(&bad).is_some(), "{}", &bad[..20]);
+            assert!(condition_problem(&bad).is_some(), "{}", &bad[..20]);
         }
-        assert!(problem("self.a ==").unwrap().starts_with("compilation failed: "));
-        assert_eq!(problem("self.a == 1"), None);
+        assert!(condition_problem("self.a ==").unwrap().starts_with("compilation failed: "));
+        assert_eq!(condition_problem("self.a == 1"), None);
         // The deepest that is let through can be read, run and dropped.
         let deep = "1".to_owned() + &"+1".repeat(STEPS) + " > 0";
         assert_eq!(Condition::read(&deep).unwrap().holds(&[]), Ok(true));

@@ -5,7 +5,6 @@
 //! Never: knows defaults or validation beyond the JSON types.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::io::Read as _;
 use std::sync::OnceLock;
 
@@ -88,7 +87,7 @@ impl Type {
         Some(&self.fields[at].shape)
     }
 
-    fn go_name(&self) -> &str {
+    pub(crate) fn go_name(&self) -> &str {
         self.name.rsplit('.').next().unwrap_or(&self.name)
     }
 }
@@ -252,226 +251,9 @@ fn list_kind(p: &Value) -> ListKind {
     }
 }
 
-/// A field whose JSON type is wrong, in the words of Go's decoder.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Mismatch(pub(crate) String);
-
-/// Checks JSON types, drops what the type does not have (its paths are returned) and what Go would
-/// not write back: nulls, empty lists and empty maps.
-pub(crate) fn decode(id: TypeId, value: &mut Value) -> Result<Vec<String>, Mismatch> {
-    let mut decoder = Decoder { schemas: schemas(), unknown: Vec::new(), names: Vec::new() };
-    let mut path = String::new();
-    let Value::Object(fields) = value else {
-        return Err(Mismatch(format!("json: cannot unmarshal {} into Go value", json_type(value))));
-    };
-    decoder.object(id, fields, &mut path)?;
-    Ok(decoder.unknown)
-}
-
-struct Decoder {
-    schemas: &'static Schemas,
-    unknown: Vec<String>,
-    /// Names of fields down to the present one: neither positions in lists nor keys of maps.
-    names: Vec<String>,
-}
-
-impl Decoder {
-    fn object(
-        &mut self,
-        id: TypeId,
-        fields: &mut Map<String, Value>,
-        path: &mut String,
-    ) -> Result<(), Mismatch> {
-        let ty = self.schemas.get(id);
-        let mut drop = Vec::new();
-        for (name, value) in fields.iter_mut() {
-            let len = path.len();
-            if !path.is_empty() {
-                path.push('.');
-            }
-            path.push_str(name);
-            match ty.field(name) {
-                None => {
-                    self.unknown.push(path.clone());
-                    drop.push(name.clone());
-                }
-                Some(shape) => {
-                    self.names.push(name.clone());
-                    if self.value(shape, value, path, ty)? {
-                        drop.push(name.clone());
-                    }
-                    self.names.pop();
-                }
-            }
-            path.truncate(len);
-        }
-        for name in drop {
-            fields.remove(&name);
-        }
-        Ok(())
-    }
-
-    /// Returns whether the field should be dropped.
-    fn value(
-        &mut self,
-        shape: &Shape,
-        value: &mut Value,
-        path: &mut String,
-        owner: &Type,
-    ) -> Result<bool, Mismatch> {
-        if value.is_null() {
-            return Ok(true);
-        }
-        let good = match (shape, &mut *value) {
-            (Shape::Any, _) => true,
-            (Shape::String, Value::String(_))
-            | (Shape::Bool, Value::Bool(_))
-            | (Shape::Number, Value::Number(_)) => true,
-            (Shape::Bytes, Value::String(s)) => return bytes(s).map(|()| false),
-            (Shape::Int { wide }, Value::Number(n)) => {
-                let fits = n.as_i64().is_some_and(|i| *wide || i32::try_from(i).is_ok());
-                if !fits {
-                    return Err(self.mismatch(&format!("number {n}"), shape, owner));
-                }
-                true
-            }
-            (Shape::IntOrString, Value::String(_)) => true,
-            (Shape::IntOrString, Value::Number(n)) => n.is_i64() || n.is_u64(),
-            (Shape::Quantity, Value::Number(n)) => {
-                *value = Value::String(n.to_string());
-                true
-            }
-            (Shape::Quantity, Value::String(s)) => {
-                if super::quantity::Quantity::parse(s).is_none() {
-                    return Err(Mismatch(
-                        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'".into(),
-                    ));
-                }
-                true
-            }
-            (Shape::Time { .. }, Value::String(s)) => {
-                time(s)?;
-                true
-            }
-            (Shape::Map(items), Value::Object(m)) => {
-                for (k, v) in m.iter_mut() {
-                    let len = path.len();
-                    let _ = write!(path, ".{k}");
-                    if v.is_null() && matches!(**items, Shape::String) {
-                        *v = Value::String(String::new());
-                    }
-                    self.value(items, v, path, owner)?;
-                    path.truncate(len);
-                }
-                return Ok(m.is_empty());
-            }
-            (Shape::List(items, _), Value::Array(a)) => {
-                for (i, v) in a.iter_mut().enumerate() {
-                    let len = path.len();
-                    let _ = write!(path, "[{i}]");
-                    self.value(items, v, path, owner)?;
-                    path.truncate(len);
-                }
-                return Ok(a.is_empty());
-            }
-            (Shape::Ref(id), Value::Object(m)) => {
-                self.object(*id, m, path)?;
-                true
-            }
-            _ => false,
-        };
-        if good { Ok(false) } else { Err(self.mismatch(json_type(value), shape, owner)) }
-    }
-
-    /// As Go says it: the struct that has the field, and the way to it without positions and keys.
-    fn mismatch(&self, found: &str, shape: &Shape, owner: &Type) -> Mismatch {
-        let ty = match shape {
-            Shape::Int { wide: true } => "int64".to_owned(),
-            Shape::Int { wide: false } => "int32".to_owned(),
-            Shape::Bool => "bool".to_owned(),
-            Shape::Number => "float64".to_owned(),
-            Shape::Map(items) => format!("map[string]{}", go_type(items)),
-            Shape::List(items, _) => format!("[]{}", go_type(items)),
-            other => go_type(other),
-        };
-        Mismatch(format!(
-            "json: cannot unmarshal {found} into Go struct field {}.{} of type {ty}",
-            owner.go_name(),
-            self.names.join(".")
-        ))
-    }
-}
-
-fn bytes(s: &str) -> Result<(), Mismatch> {
-    use base64::Engine as _;
-    match base64::engine::general_purpose::STANDARD.decode(s) {
-        Ok(_) => Ok(()),
-        Err(e) => {
-            let at = match e {
-                base64::DecodeError::InvalidByte(at, _)
-                | base64::DecodeError::InvalidLastSymbol(at, _) => at,
-                _ => s.len(),
-            };
-            Err(Mismatch(format!("illegal base64 data at input byte {at}")))
-        }
-    }
-}
-
-/// Whether a text is a time.
-///
-/// # Errors
-/// When it is none, in the words of Go.
-pub(crate) fn time(s: &str) -> Result<(), Mismatch> {
-    if s.parse::<jiff::Timestamp>().is_ok() && s.contains('T') {
-        return Ok(());
-    }
-    Err(Mismatch(format!(
-        "parsing time \"{s}\" as \"2006-01-02T15:04:05Z07:00\": cannot parse \"{s}\" as \"2006\""
-    )))
-}
-
-fn go_type(shape: &Shape) -> String {
-    match shape {
-        Shape::Ref(id) => {
-            let name = &schemas().get(*id).name;
-            let mut parts = name.rsplit('.');
-            let (ty, version) =
-                (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-            format!("{version}.{ty}")
-        }
-        Shape::Int { wide: true } => "int64".into(),
-        Shape::Int { wide: false } => "int32".into(),
-        Shape::Bool => "bool".into(),
-        Shape::Bytes => "[]uint8".into(),
-        Shape::IntOrString => "intstr.IntOrString".into(),
-        Shape::Time { .. } => "v1.Time".into(),
-        Shape::Quantity => "resource.Quantity".into(),
-        Shape::List(items, _) => format!("[]{}", go_type(items)),
-        Shape::Map(items) => format!("map[string]{}", go_type(items)),
-        _ => "string".into(),
-    }
-}
-
-pub(crate) fn json_type(v: &Value) -> &'static str {
-    match v {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-
-    fn pod() -> TypeId {
-        schemas().find("io.k8s.api.core.v1.Pod").unwrap()
-    }
 
     #[test]
     fn every_reference_of_the_embedded_file_leads_somewhere() {
@@ -481,32 +263,5 @@ mod tests {
             let name = part.split('"').next().unwrap();
             assert!(d.contains_key(name), "{name}");
         }
-    }
-
-    #[test]
-    fn unknown_fields_are_named_and_dropped() {
-        let mut v = json!({"metadata": {"name": "a", "labels": {}}, "spec": {"containers": [{"name": "c", "imag": "x"}], "foo": 1}});
-        let unknown = decode(pod(), &mut v).unwrap();
-        assert_eq!(unknown, ["spec.containers[0].imag", "spec.foo"]);
-        assert_eq!(v, json!({"metadata": {"name": "a"}, "spec": {"containers": [{"name": "c"}]}}));
-    }
-
-    #[test]
-    fn a_wrong_type_is_reported_in_the_words_of_go() {
-        let mut v = json!({"metadata": {"labels": {"a.b": 1}}});
-        assert_eq!(
-            decode(pod(), &mut v).unwrap_err().to_string(),
-            "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string"
-        );
-        let mut v = json!({"spec": {"terminationGracePeriodSeconds": "x"}});
-        assert_eq!(
-            decode(pod(), &mut v).unwrap_err().to_string(),
-            "json: cannot unmarshal string into Go struct field PodSpec.spec.terminationGracePeriodSeconds of type int64"
-        );
-        let mut v = json!({"spec": {"containers": [{"ports": [{"containerPort": "http"}]}]}});
-        assert_eq!(
-            decode(pod(), &mut v).unwrap_err().to_string(),
-            "json: cannot unmarshal string into Go struct field ContainerPort.spec.containers.ports.containerPort of type int32"
-        );
     }
 }

@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value};
 
+use super::restore::printed;
 use super::schema::{ListKind, Shape, TypeId, schemas};
 
 /// A patch that cannot be applied.
@@ -14,8 +15,8 @@ pub(crate) enum PatchError {
     #[error("map: {0} does not contain declared merge key: {1}")]
     NoKey(String, String),
     /// An unknown `$patch`.
-    #[error("Unknown patch type: {0}")]
-    Directive(String),
+    #[error("unknown patch type: {0} in map: {1}")]
+    Directive(String, String),
     /// A directive of the wrong form.
     #[error("invalid patch: {0}")]
     Form(String),
@@ -60,7 +61,12 @@ fn merge_object(
             original.clear();
             return Ok(());
         }
-        Some(other) => return Err(PatchError::Directive(other.to_owned())),
+        Some(other) => {
+            return Err(PatchError::Directive(
+                other.to_owned(),
+                printed(&Value::Object(patch.clone())),
+            ));
+        }
     }
     if let Some(keep) = patch.get(RETAIN) {
         let keep = keep.as_array().ok_or_else(|| PatchError::Form(RETAIN.to_owned()))?;
@@ -160,10 +166,10 @@ fn merge_list(list: &mut Vec<Value>, patch: &[Value], shape: &Shape) -> Result<(
     }
     for v in patch {
         let Value::Object(p) = v else {
-            return Err(PatchError::NoKey(v.to_string(), key.to_owned()));
+            return Err(PatchError::NoKey(printed(v), key.to_owned()));
         };
         let Some(id) = p.get(key) else {
-            return Err(PatchError::NoKey(v.to_string(), key.to_owned()));
+            return Err(PatchError::NoKey(printed(v), key.to_owned()));
         };
         if p.get(DIRECTIVE).is_some_and(|d| d == "delete") {
             list.retain(|o| o.get(key) != Some(id));
@@ -292,6 +298,6 @@ mod tests {
         let ty = schemas().find("io.k8s.api.core.v1.Pod").unwrap();
         let e =
             apply(&mut pod, &json!({"spec": {"containers": [{"image": "x"}]}}), ty).unwrap_err();
-        assert_eq!(e, PatchError::NoKey("{\"image\":\"x\"}".into(), "name".into()));
+        assert_eq!(e, PatchError::NoKey("map[image:x]".into(), "name".into()));
     }
 }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use regex::Regex;
 use serde_json::{Map, Value, json};
 
+use super::decode::json_type;
 use super::rules::{OBJECT, Rules};
-use super::schema::json_type;
 use crate::http::status::FieldError;
 
 /// Compiled patterns at most this large, so that a definition cannot exhaust memory.
@@ -155,6 +155,18 @@ impl Node {
     /// `(list type, map keys)` of a list; `atomic` if it does not say.
     pub(crate) fn list_kind(&self) -> (&str, &[String]) {
         (if self.list_type.is_empty() { "atomic" } else { &self.list_type }, &self.map_keys)
+    }
+
+    /// What a value has to be, as server-side apply says it; none if it may be anything.
+    pub(crate) fn wanted(&self) -> Option<&'static str> {
+        match self.kind.as_str() {
+            "object" => Some("map"),
+            "array" => Some("list"),
+            "string" => Some("string"),
+            "boolean" => Some("boolean"),
+            "integer" | "number" => Some("numeric"),
+            _ => None,
+        }
     }
 
     pub(crate) fn is_atomic_map(&self) -> bool {

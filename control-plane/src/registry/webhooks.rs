@@ -120,7 +120,7 @@ fn validate_conditions(hook: &Value, at: &str, errors: &mut Vec<FieldError>) {
         let expression = c["expression"].as_str().unwrap_or_default().trim();
         if expression.is_empty() {
             errors.push(FieldError::required(format!("{at}.expression"), ""));
-        } else if let Some(why) = rules::problem(expression) {
+        } else if let Some(why) = rules::condition_problem(expression) {
             errors.push(FieldError::invalid(format!("{at}.expression"), &c["expression"], &why));
         }
         let name = c["name"].as_str().unwrap_or_default();
@@ -324,6 +324,7 @@ mod tests {
             ("clientConfig", json!({"url": "http://x/"})),
             ("matchConditions", json!([{"name": "x", "expression": "object."}])),
             ("matchConditions", json!([{"name": "x", "expression": ""}])),
+            ("matchConditions", json!([{"name": "x", "expression": "1 + 1"}])),
             ("matchConditions", json!([{"name": "x y", "expression": "true"}])),
             (
                 "matchConditions",

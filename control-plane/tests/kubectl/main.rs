@@ -1,6 +1,7 @@
 //! What a person does with kubectl on a normal day. The expected answers are those of Kubernetes'
 //! documentation (kubernetes.io/docs/reference/kubectl) and of its API conventions.
 
+mod answers;
 mod hostile;
 mod large;
 mod manifests;

@@ -105,13 +105,22 @@ impl Wire {
         kind: &str,
         body: impl Into<Bytes>,
     ) -> Answer {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "127.0.0.1")
-            .header("content-type", kind)
-            .body(Full::new(body.into()))
-            .unwrap();
+        self.ask_with(method, path, &[("content-type", kind)], body).await
+    }
+
+    /// Asks, with these headers.
+    pub(crate) async fn ask_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(path).header("host", "127.0.0.1");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body.into())).unwrap();
         let stream = TokioIo::new(self.open("http/1.1").await);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
         tokio::spawn(connection);

@@ -107,8 +107,7 @@ fn elements_of_the_same_key_are_named() {
     let r = Registry::new().builtin("apps", "deployments");
     let d = deployment(json!({"template": {"spec": {"containers": [{"name": "c",
         "ports": [{"containerPort": 80}, {"containerPort": 80}], "env": [{"name": "A"}, {"name": "A"}]}]}}}));
-    let mut found = Vec::new();
-    duplicates(&d, place(&r), "", &mut found);
+    let mut found = types::mistakes(&d, place(&r));
     found.sort();
     let at = ".spec.template.spec.containers[name=\"c\"]";
     assert_eq!(
