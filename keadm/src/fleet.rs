@@ -90,6 +90,8 @@ pub struct Want {
     pub usage: bool,
     /// Changes after the first answer.
     pub watch: bool,
+    /// An API server that cannot be reached any more is an error; else it is asked until it answers.
+    pub until_lost: bool,
 }
 
 /// Who answers.

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::body::Incoming;
@@ -44,6 +44,9 @@ pub struct NodeApiArgs {
         hide_env_values = true
     )]
     pub node_port: u16,
+    /// The folder of the `keadm up` that runs here, if it was told another one
+    #[arg(long, value_name = "DIR", env = "KEADM_DATA_DIR", hide_env_values = true)]
+    pub data_dir: Option<Utf8PathBuf>,
     /// The longest wait for an answer, for example `5s`, `2m`
     #[arg(
         long,
@@ -144,7 +147,7 @@ impl NodeApiArgs {
             Err(WsError::Http(answer)) => {
                 let body = answer.body().as_deref().unwrap_or_default();
                 let said = String::from_utf8_lossy(&body[..body.len().min(WHY_LIMIT)]);
-                Err(refused(answer.status(), said.trim()))
+                Err(self.refused(answer.status(), said.trim(), cx))
             }
             Err(e) => Err(self.broken(&e)),
         }
@@ -185,7 +188,7 @@ impl NodeApiArgs {
             Ok(Ok(body)) => String::from_utf8_lossy(&body.to_bytes()).trim().to_owned(),
             _ => status.to_string(),
         };
-        Err(refused(status, &said))
+        Err(self.refused(status, &said, cx))
     }
 
     /// Asks, and reads an answer in JSON.
@@ -236,39 +239,61 @@ impl NodeApiArgs {
     /// The token with which this machine's root may do more than read; that of the edgecore that
     /// was started last.
     fn token(&self, cx: &Context) -> Option<String> {
-        let configured = crate::commands::config::read_edgecore(cx, &cx.paths.edgecore_yaml()).ok();
-        let configured = configured.and_then(|(config, _)| {
-            Utf8PathBuf::from_path_buf(config.modules.edged.root_directory).ok()
-        });
-        let places = configured.into_iter().chain([
-            cx.paths.at("/var/lib/kubelet"),
-            // Where `keadm up` keeps it.
-            cx.paths.at("/var/lib/keadm/edgecore/kubelet"),
-        ]);
-        let files = places.map(|folder| folder.join("local-api.token"));
+        let files = self.token_files(cx).into_iter();
         let written = |file: &Utf8PathBuf| std::fs::metadata(file).and_then(|m| m.modified()).ok();
         let newest = files.filter(|file| written(file).is_some()).max_by_key(written)?;
         let text = String::from_utf8(cx.host.read(&newest).ok()?).ok()?;
         Some(text.trim().to_owned())
     }
-}
 
-fn refused(status: StatusCode, said: &str) -> CommandError {
-    let said = api::printable::printable(said, 400).to_string();
-    match status {
-        StatusCode::NOT_FOUND => CommandError::new(Kind::NotFound, said)
-            .hint("`keadm ctl get pods -A` shows the pods of this node"),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            CommandError::new(Kind::Refused, "edgecore does not let this user do that")
-                .because(said)
-                .hint("run it as root")
+    /// Where it may lie.
+    fn token_files(&self, cx: &Context) -> Vec<Utf8PathBuf> {
+        // Where `keadm up` keeps it.
+        let up = |folder: &Utf8Path| folder.join("edgecore/kubelet");
+        let folders: Vec<Utf8PathBuf> = match &self.data_dir {
+            Some(folder) => vec![up(folder)],
+            None => {
+                let yaml = cx.paths.edgecore_yaml();
+                let configured = crate::commands::config::read_edgecore(cx, &yaml).ok();
+                let configured = configured.and_then(|(config, _)| {
+                    Utf8PathBuf::from_path_buf(config.modules.edged.root_directory).ok()
+                });
+                let usual = [cx.paths.at("/var/lib/kubelet"), up(&cx.paths.at("/var/lib/keadm"))];
+                configured
+                    .into_iter()
+                    .filter(|folder| !usual.contains(folder))
+                    .chain(usual.clone())
+                    .collect()
+            }
+        };
+        folders.into_iter().map(|folder| folder.join("local-api.token")).collect()
+    }
+
+    fn refused(&self, status: StatusCode, said: &str, cx: &Context) -> CommandError {
+        let said = api::printable::printable(said, 400).to_string();
+        match status {
+            StatusCode::NOT_FOUND => CommandError::new(Kind::NotFound, said)
+                .hint("`keadm ctl get pods -A` shows the pods of this node"),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                let text = "edgecore does not let this user do that";
+                let error = CommandError::new(Kind::Refused, text).because(said);
+                if !cx.host.is_root() {
+                    return error.hint("run it as root");
+                }
+                let looked: Vec<String> =
+                    self.token_files(cx).iter().map(|file| format!("`{file}`")).collect();
+                error.because(format!("the token was looked for in {}", looked.join(" and "))).hint(
+                    "`--data-dir DIR`, or the variable KEADM_DATA_DIR, names the folder of a \
+                         `keadm up` that was told one",
+                )
+            }
+            StatusCode::CONFLICT => CommandError::new(Kind::Conflict, said),
+            StatusCode::SERVICE_UNAVAILABLE => {
+                CommandError::new(Kind::Unreachable, "the container runtime does not answer")
+                    .because(said)
+            }
+            _ => CommandError::new(Kind::Failed, said),
         }
-        StatusCode::CONFLICT => CommandError::new(Kind::Conflict, said),
-        StatusCode::SERVICE_UNAVAILABLE => {
-            CommandError::new(Kind::Unreachable, "the container runtime does not answer")
-                .because(said)
-        }
-        _ => CommandError::new(Kind::Failed, said),
     }
 }
 
@@ -278,7 +303,10 @@ mod tests {
 
     #[test]
     fn what_edgecore_refuses_has_the_exit_code_of_its_reason() {
-        let kind = |status| refused(status, "no").kind;
+        let api =
+            NodeApiArgs { node_port: 1, data_dir: None, request_timeout: Duration::from_secs(1) };
+        let cx = crate::testing::context(&crate::host::fake::Fake::default());
+        let kind = |status| api.refused(status, "no", &cx).kind;
         assert_eq!(kind(StatusCode::NOT_FOUND), Kind::NotFound);
         assert_eq!(kind(StatusCode::UNAUTHORIZED), Kind::Refused);
         assert_eq!(kind(StatusCode::CONFLICT), Kind::Conflict);

@@ -75,14 +75,23 @@ impl Machine {
         self.root.path().join(below)
     }
 
-    /// Runs a command line; the folder is shown as `/`.
-    pub(crate) fn keadm(&self, line: &str) -> String {
-        let root = Utf8Path::from_path(self.root.path()).unwrap();
+    pub(crate) fn root(&self) -> &Utf8Path {
+        Utf8Path::from_path(self.root.path()).unwrap()
+    }
+
+    /// The context of its commands.
+    pub(crate) fn context(&self) -> (Context, Captured, Captured) {
         let (mut context, out, err) = capturing(&self.fake);
-        context.paths = Paths::below(root);
+        context.paths = Paths::below(self.root());
         let disk = crate::host::Linux::new(context.paths.clone());
         context.host = Arc::new(crate::host::on_disk::OnDisk { disk, fake: self.fake.clone() });
-        run(line, context, &out, &err).replace(root.as_str(), "")
+        (context, out, err)
+    }
+
+    /// Runs a command line; the folder is shown as `/`.
+    pub(crate) fn keadm(&self, line: &str) -> String {
+        let (context, out, err) = self.context();
+        run(line, context, &out, &err).replace(self.root().as_str(), "")
     }
 
     /// All files with their modes, links, and services.
@@ -133,6 +142,43 @@ fn run(line: &str, context: Context, out: &Captured, err: &Captured) -> String {
             crate::commands::run(&cli.command, &context)
         });
     transcript(line, &result, out, err)
+}
+
+/// A transcript with `N` for each number in what was said.
+pub(crate) fn without_numbers(transcript: &str) -> String {
+    let mut out = String::new();
+    for line in transcript.lines() {
+        let kept = line.starts_with("$ ") || line.starts_with("exit code: ");
+        let mut in_number = false;
+        for c in line.chars() {
+            let digit = c.is_ascii_digit() && !kept;
+            match (digit, in_number) {
+                (true, false) => out.push('N'),
+                (true, true) => {}
+                (false, _) => out.push(c),
+            }
+            in_number = digit;
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// The events of `--progress jsonl` on standard output, `done wait`, say; whatever else is there is
+/// an error, but for the result at its end.
+pub(crate) fn events(transcript: &str) -> Vec<String> {
+    let out = transcript.split_once("--- out\n").unwrap().1.split("--- err").next().unwrap();
+    let lines = out.lines().filter(|line| !line.is_empty());
+    let values = lines.map(|line| -> serde_json::Value {
+        serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {transcript}"))
+    });
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    values
+        .map(|value| match (text(&value["event"]), text(&value["step"])) {
+            (event, step) if step.is_empty() => event,
+            (event, step) => format!("{event} {step}"),
+        })
+        .collect()
 }
 
 fn transcript(

@@ -99,6 +99,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn of_a_line_without_an_end_only_the_beginning_is_told() {
+        // The same bytes again and again: 64 MiB.
+        let piece: &[u8] = Box::leak(vec![b'x'; 64 << 10].into_boxed_slice());
+        let endless = futures::stream::repeat(piece).take(1 << 10);
+        let body = endless.chain(futures::stream::iter([&b"\nafter\n"[..]]));
+        let all = Arc::new(Mutex::new(Vec::new()));
+        let into = Arc::clone(&all);
+        let lines = move |lines: Vec<String>| -> BoxFuture<'static, bool> {
+            into.lock().extend(lines);
+            Box::pin(std::future::ready(true))
+        };
+        let body = body.map(Ok::<_, std::io::Error>);
+        copy(body.into_async_read(), &lines).await.unwrap();
+        let all = std::mem::take(&mut *all.lock());
+        let (long, after) = (&all[0], &all[1]);
+        assert!(long.len() < 17 << 10, "{}", long.len());
+        assert!(long.ends_with("more bytes of this line are left out]"));
+        assert_eq!((after.as_str(), all.len()), ("after", 2));
+    }
+
+    #[tokio::test]
     async fn nobody_who_listens_ends_it() {
         let body = futures::stream::repeat(b"again\n".to_vec()).map(Ok::<_, std::io::Error>);
         let told = Arc::new(AtomicUsize::new(0));

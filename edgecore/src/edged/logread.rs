@@ -269,6 +269,28 @@ mod tests {
         assert_eq!(read("follow=true").await, "one\ntwo\nthree\n");
     }
 
+    #[tokio::test]
+    async fn a_line_of_any_length_is_read_in_pieces_and_what_follows_is_not_lost() {
+        use std::io::Write as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        // A hole of 256 MiB: it reads as zeros and takes no room.
+        let mut file = std::fs::File::create(&path).unwrap();
+        write!(file, "2026-11-22T00:00:01Z stdout F ").unwrap();
+        file.seek(SeekFrom::Start(256 << 20)).unwrap();
+        write!(file, "\n2026-11-22T00:00:02Z stdout F after\n").unwrap();
+        let (tx, mut rx) = mpsc::channel(1);
+        let options = LogOptions::default();
+        let reading = tokio::spawn(stream(path, options, tx, || std::future::ready(false)));
+        let mut last = Bytes::new();
+        while let Some(piece) = rx.recv().await {
+            assert!(piece.len() as u64 <= LONGEST_LINE);
+            last = piece;
+        }
+        assert_eq!(last, "after\n");
+        reading.await.unwrap().unwrap();
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_log_that_is_about_to_be_begun_is_waited_for_and_not_for_ever() {
         let dir = tempfile::tempdir().unwrap();

@@ -3,7 +3,11 @@
 #[cfg(test)]
 mod look;
 #[cfg(test)]
+mod machine;
+#[cfg(test)]
 mod node;
+#[cfg(test)]
+mod plane;
 
 use crate::host::fake::Fake;
 use crate::testing::{Machine, keadm};

@@ -261,7 +261,8 @@ impl Watching {
     /// The next change.
     ///
     /// # Errors
-    /// When the API server refuses. While it does not answer, it is asked again.
+    /// When the API server refuses. While it does not answer, it is asked again, unless that is to
+    /// be an error.
     pub(super) async fn next(&mut self) -> Result<Update, CommandError> {
         loop {
             if let Some(update) = self.waiting.pop_front() {
@@ -305,6 +306,12 @@ impl Watching {
                 Err(watcher::Error::InitialListFailed(e) | watcher::Error::WatchStartFailed(e))
                     if of != Of::Jobs
                         && matches!(&e, kube::Error::Api(s) if matches!(s.code, 401 | 403)) =>
+                {
+                    return Err(self.cloud.error("watch the fleet", &e));
+                }
+                // A watch that is cut is begun again; here, that failed.
+                Err(watcher::Error::InitialListFailed(e) | watcher::Error::WatchStartFailed(e))
+                    if self.want.until_lost && !matches!(e, kube::Error::Api(_)) =>
                 {
                     return Err(self.cloud.error("watch the fleet", &e));
                 }

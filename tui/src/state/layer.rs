@@ -6,6 +6,8 @@ use api::status::row::{Millis, RowKey};
 
 /// Lines of a log that are kept.
 const LOG_LINES: usize = 20_000;
+/// Bytes of them: lines may be long.
+const LOG_BYTES: usize = 8 << 20;
 
 /// What lies over the screen.
 #[derive(Debug, Clone)]
@@ -46,6 +48,8 @@ pub struct Logs {
     pub title: String,
     /// The newest lines, fit for a terminal.
     pub lines: VecDeque<String>,
+    /// The bytes of these.
+    pub bytes: usize,
     /// Lines that were let go.
     pub dropped: u64,
     /// Why it ended, if it did; empty for a clean end.
@@ -64,14 +68,23 @@ impl Logs {
     /// Adds lines; keeps the newest.
     pub fn push(&mut self, lines: Vec<String>) {
         for line in lines {
-            if self.lines.len() == LOG_LINES {
-                self.lines.pop_front();
-                self.dropped += 1;
-                self.top = self.top.saturating_sub(1);
-                self.hit = self.hit.and_then(|hit| hit.checked_sub(1));
+            let line = crate::rows::clean(&line);
+            self.bytes += line.len();
+            self.lines.push_back(line);
+            // The newest stays, however long it is.
+            while self.lines.len() > LOG_LINES || (self.bytes > LOG_BYTES && self.lines.len() > 1) {
+                self.let_go();
             }
-            self.lines.push_back(crate::rows::clean(&line));
         }
+    }
+
+    /// The oldest line goes.
+    fn let_go(&mut self) {
+        let oldest = self.lines.pop_front();
+        self.bytes -= oldest.map_or(0, |line| line.len());
+        self.dropped += 1;
+        self.top = self.top.saturating_sub(1);
+        self.hit = self.hit.and_then(|hit| hit.checked_sub(1));
     }
 }
 
@@ -120,4 +133,27 @@ pub struct Notice {
     pub failed: bool,
     /// When, on our clock.
     pub at: Millis,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_of_many_or_of_long_lines_takes_no_more_memory_than_it_may() {
+        let mut log = Logs { hit: Some(3), top: 5, ..Logs::default() };
+        for _ in 0..10 {
+            log.push(vec![String::from("short"); 5000]);
+        }
+        assert_eq!((log.lines.len(), log.dropped), (LOG_LINES, 30_000));
+        assert_eq!((log.hit, log.top), (None, 0));
+        // As long as a line can come.
+        for n in 0..2000 {
+            log.push(vec![format!("{n} {}", "x".repeat(16 << 10))]);
+            assert!(log.bytes <= LOG_BYTES);
+        }
+        assert_eq!(log.lines.iter().map(String::len).sum::<usize>(), log.bytes);
+        assert_eq!(log.lines.len() as u64 + log.dropped, 52_000);
+        assert!(log.lines.back().is_some_and(|line| line.starts_with("1999 ")));
+    }
 }

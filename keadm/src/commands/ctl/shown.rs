@@ -99,4 +99,15 @@ mod tests {
         let text = out.text();
         assert!(!text.contains('\x1b') && text.ends_with("half\n"), "{text:?}");
     }
+
+    #[test]
+    fn a_line_without_an_end_is_shown_as_it_comes_and_never_held() {
+        let (cx, _, _) = crate::testing::capturing(&Fake::default());
+        let mut shown = Shown { terminal: true, ..Shown::new(&cx) };
+        let piece = vec![b'x'; 10 << 10];
+        for _ in 0..1000 {
+            shown.add(&piece).unwrap();
+            assert!(shown.held.len() <= LINE);
+        }
+    }
 }

@@ -187,7 +187,7 @@ async fn watch(
     can: &[String],
     events: &Events,
 ) -> Result<(), CommandError> {
-    let want = Want { events: true, watch: true, usage: true, ..Want::default() };
+    let want = Want { events: true, watch: true, usage: true, until_lost: true, ..Want::default() };
     let mut fleet = Fleet::of_cluster(cloud.clone(), want, limit).await?;
     let first = fleet.first().await?;
     let hello = Hello {

@@ -46,7 +46,7 @@ fn where_nothing_is_each_command_says_what_is_missing() {
 }
 
 /// edgecore's local API, as far as it is asked here.
-fn answer(path: &str, body: &str) -> (&'static str, &'static str) {
+fn answer(path: &str, body: &str, root: bool) -> (&'static str, &'static str) {
     let pods = r#"{"kind":"PodList","items":[{"metadata":{"namespace":"default","name":"web"},
         "spec":{"containers":[{"name":"main"},{"name":"side"}]}}]}"#;
     match (path, body) {
@@ -61,7 +61,10 @@ fn answer(path: &str, body: &str) -> (&'static str, &'static str) {
         ("/api/v1/taskupgrade/confirm-upgrade", _) => {
             ("200 OK", r#"{"job":"spring","dryRun":false,"confirmed":true}"#)
         }
-        ("/restart/default/web", _) => {
+        ("/restart/default/guarded", _) if !root => {
+            ("401 Unauthorized", "commands are run only for who shows the token")
+        }
+        ("/restart/default/web" | "/restart/default/guarded", _) => {
             ("200 OK", r#"{"namespace":"default","pod":"web","containers":["main","side"]}"#)
         }
         ("/restart/default/other", _) => ("404 Not Found", "pod \"other\" does not exist"),
@@ -81,17 +84,19 @@ fn serve(requests: usize) -> (u16, std::thread::JoinHandle<()>) {
             let (mut to, _) = listener.accept().unwrap();
             let mut from = BufReader::new(to.try_clone().unwrap());
             let (mut first, mut length, mut line) = (String::new(), 0, String::new());
+            let mut root = false;
             from.read_line(&mut first).unwrap();
             while from.read_line(&mut line).unwrap() > 2 {
                 if let Some(n) = line.to_lowercase().strip_prefix("content-length:") {
                     length = n.trim().parse().unwrap();
                 }
+                root |= line.trim().eq_ignore_ascii_case("authorization: Bearer opened");
                 line.clear();
             }
             let mut body = vec![0; length];
             from.read_exact(&mut body).unwrap();
             let path = first.split(' ').nth(1).unwrap();
-            let (status, said) = answer(path, &String::from_utf8(body).unwrap());
+            let (status, said) = answer(path, &String::from_utf8(body).unwrap(), root);
             let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}", said.len());
             to.write_all(format!("{head}\r\nConnection: close\r\n\r\n{said}").as_bytes()).unwrap();
         }
@@ -129,4 +134,31 @@ fn what_the_node_itself_is_asked_for_is_done_said_or_refused() {
     let all: Vec<String> = lines.iter().map(|(line, _)| said(line)).collect();
     serving.join().unwrap();
     insta::assert_snapshot!("ctl", all.join("\n"));
+}
+
+#[test]
+fn who_does_not_find_the_token_hears_where_was_looked_and_how_to_name_the_place() {
+    let (port, serving) = serve(3);
+    let line = format!("keadm ctl restart pod guarded --node-port {port}");
+    let not_root = Machine::new(Fake::new(|state| state.not_root = true));
+    let said = not_root.keadm(&line);
+    assert!(said.contains("run it as root") && !said.contains("--data-dir"), "{said}");
+
+    let machine = Machine::new(Fake::default());
+    let folder = machine.path("elsewhere/edgecore/kubelet");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("local-api.token"), "opened\n").unwrap();
+    let said = machine.keadm(&line);
+    assert!(said.contains("exit code: 5"), "{said}");
+    for word in [
+        "`/var/lib/kubelet/local-api.token` and `/var/lib/keadm/edgecore/kubelet/local-api.token`",
+        "--data-dir DIR",
+        "KEADM_DATA_DIR",
+    ] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    assert!(!said.contains("run it as root"), "{said}");
+    let said = machine.keadm(&format!("{line} --data-dir {}/elsewhere", machine.root()));
+    assert!(said.contains("exit code: 0"), "{said}");
+    serving.join().unwrap();
 }

@@ -167,6 +167,24 @@ mod tests {
     }
 
     #[test]
+    fn a_line_without_an_end_is_written_as_it_comes_and_never_held() {
+        // As the pipe brings it: 64 MiB.
+        let piece = vec![b'x'; 16 << 10];
+        let mut cutter = LineCutter::new(Stream::Stdout);
+        let now = Timestamp::UNIX_EPOCH;
+        let (mut written, mut out) = (0, Vec::new());
+        for _ in 0..4 << 10 {
+            cutter.push(&piece, now, &mut out);
+            written += out.len();
+            out.clear();
+            assert!(cutter.pending.capacity() <= MAX_LINE && out.capacity() <= 4 * MAX_LINE);
+        }
+        assert!(written >= 64 << 20);
+        cutter.push(b"\nafter\n", now, &mut out);
+        assert!(out.ends_with(b" stdout F after\n"));
+    }
+
+    #[test]
     fn a_reopened_log_goes_on_in_a_new_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pods/a/0.log");
