@@ -52,6 +52,7 @@ pub(crate) fn on_create(
             default(spec, "priority", priority);
             default(spec, "preemptionPolicy", "PreemptLowerPriority");
         }
+        "core/nodes" => not_ready(new),
         "core/persistentvolumeclaims" => default_class(plane, new),
         "core/services" => cluster_ip(plane, new),
         "certificates.k8s.io/certificatesigningrequests" => {
@@ -98,6 +99,21 @@ pub(crate) fn on_update(
         cluster_ip(plane, new);
     }
     Ok(())
+}
+
+/// Nothing is put on a new node before it has said that it is ready.
+fn not_ready(node: &mut Value) {
+    let taint = json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"});
+    let taints = &mut object(node, "spec")["taints"];
+    match taints.as_array_mut() {
+        Some(list) => {
+            let there = |t: &Value| t["key"] == taint["key"] && t["effect"] == taint["effect"];
+            if !list.iter().any(there) {
+                list.push(taint);
+            }
+        }
+        None => *taints = json!([taint]),
+    }
 }
 
 /// New objects need a namespace that is there and stays.

@@ -43,10 +43,6 @@ pub(crate) async fn apply(
     text: &Bytes,
     options: &WriteOptions,
 ) -> Result<(Outcome, bool, Vec<String>), Status> {
-    if options.manager_unset {
-        let e = FieldError::required("fieldManager", "is required for apply patch");
-        return Err(Status::bad_option("PatchOptions", e));
-    }
     let (mut applied, warnings) = configuration(resource, at, text, options)?;
     let options = WriteOptions { applying: true, ..options.clone() };
     if plane.store.get(&get::key(resource, at.0, at.1)).is_none() {
@@ -75,13 +71,17 @@ pub(crate) async fn apply(
 /// Reads an applied configuration; returns it and warnings.
 ///
 /// # Errors
-/// When it is not one of this resource, or has what the schema does not.
+/// When nobody says that it is theirs, it is not one of this resource, or has what the schema does not.
 pub(crate) fn configuration(
     resource: &Resource,
     at: (&str, &str),
     text: &[u8],
     options: &WriteOptions,
 ) -> Result<(Value, Vec<String>), Status> {
+    if options.manager_unset {
+        let e = FieldError::required("fieldManager", "is required for apply patch");
+        return Err(Status::bad_option("PatchOptions", e));
+    }
     let mut parsed = json::parse_yaml(text).map_err(|e| {
         Status::bad_request(format!("error decoding YAML: error converting YAML to JSON: {e}"))
     })?;
@@ -178,7 +178,7 @@ pub(crate) fn applied_to(
     options: &WriteOptions,
 ) -> Result<Value, Status> {
     let at = place(resource);
-    let subresource = part.subresource();
+    let subresource = options.subresource(part);
     let config = ownable(applied);
     let wanted = Fields::of(&config, at);
     let mut entries = read_entries(old);
@@ -200,7 +200,8 @@ pub(crate) fn applied_to(
             let mut paths = Vec::new();
             e.fields.both(&difference).paths("", &mut paths);
             let by = if e.operation == "Update" {
-                format!("\"{}\" using {}", e.manager, e.api_version)
+                let scale = options.scaling.then_some("autoscaling/v1");
+                format!("\"{}\" using {}", e.manager, scale.unwrap_or(&e.api_version))
             } else {
                 format!("\"{}\"", e.manager)
             };

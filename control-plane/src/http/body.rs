@@ -13,7 +13,7 @@ use super::json::{Parsed, in_order, parse as parse_text, parse_yaml};
 use super::protobuf;
 use super::request::Query;
 use super::status::{FieldError, Status};
-use crate::registry::{Resource, decode, meta, schema};
+use crate::registry::{Part, Resource, decode, meta, schema};
 
 /// The largest body that is read, as in Kubernetes.
 pub(crate) const LIMIT: usize = 3 * 1024 * 1024;
@@ -91,6 +91,11 @@ pub(crate) struct WriteOptions {
 }
 
 impl WriteOptions {
+    /// What records of ownership call the part of an object that is written.
+    pub(crate) fn subresource(&self, part: Part) -> &'static str {
+        if self.scaling { "scale" } else { part.subresource() }
+    }
+
     /// What the options of a method are called.
     fn kind(method: &Method) -> &'static str {
         match *method {

@@ -22,7 +22,7 @@ use crate::registry::{Part, Resource, meta, strategic};
 const JSON: &str = "application/json-patch+json";
 const MERGE: &str = "application/merge-patch+json";
 pub(crate) const STRATEGIC: &str = "application/strategic-merge-patch+json";
-const APPLY: &str = "application/apply-patch+yaml";
+pub(crate) const APPLY: &str = "application/apply-patch+yaml";
 /// Steps of a JSON patch at most, as in Kubernetes.
 const STEPS: usize = 10_000;
 
@@ -50,9 +50,7 @@ pub(crate) async fn patch(
     (headers, body): (&HeaderMap, &Bytes),
     options: &WriteOptions,
 ) -> Result<(Outcome, bool, Vec<String>), Status> {
-    let content_type =
-        headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let content_type = content_type.split(';').next().unwrap_or_default().trim();
+    let content_type = content_type(headers);
     if content_type == APPLY {
         return apply::apply(plane, user, resource, at, part, body, options).await;
     }
@@ -77,6 +75,12 @@ pub(crate) async fn patch(
     let outcome = modify(plane, user, resource, at, part, options, change).await;
     let warnings = warnings.into_inner();
     outcome.map(|o| (o, false, warnings.clone())).map_err(|s| s.warned(&warnings))
+}
+
+/// The kind of patch that a request says it has.
+pub(crate) fn content_type(headers: &HeaderMap) -> &str {
+    let said = headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    said.unwrap_or_default().split(';').next().unwrap_or_default().trim()
 }
 
 /// The object that a patch makes of another, and warnings.

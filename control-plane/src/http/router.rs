@@ -23,7 +23,7 @@ use super::response::{self, Response};
 use super::status::Status;
 use super::table::{self, Include};
 use super::update::update;
-use super::{discovery, get, openapi, patch, reviews, subresource, swagger, watch};
+use super::{apply, discovery, get, openapi, patch, reviews, subresource, swagger, watch};
 use crate::backup;
 use crate::plane::Plane;
 use crate::registry::selectors::FieldSelector;
@@ -429,7 +429,10 @@ impl Call<'_> {
             return subresource::bind(self.plane, self.user, (namespace, &name), &object, options)
                 .await;
         }
-        reviews::review(self.plane, self.user, resource, namespace, object)
+        let sent = object.clone();
+        let mut answer = reviews::review(self.plane, self.user, resource, namespace, object)?;
+        apply::record_create(resource, &mut answer, &sent, None, options);
+        Ok(answer)
     }
 
     async fn delete(

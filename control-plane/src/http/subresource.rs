@@ -4,6 +4,7 @@
 
 use serde_json::{Value, json};
 
+use super::apply;
 use super::auth::User;
 use super::body::WriteOptions;
 use super::create::Outcome;
@@ -285,34 +286,12 @@ pub(crate) async fn set_scale(
     options: &WriteOptions,
     f: impl Fn(&Value) -> Result<Value, Status>,
 ) -> Result<Outcome, Status> {
-    let path = match &resource.custom {
-        Some(c) => c.scale.clone().unwrap_or_default().0,
-        None => ".spec.replicas".to_owned(),
-    };
+    let path = replicas_path(resource);
     let change = |old: &Value| {
         let scale = f(&scale_of(resource, old))?;
-        let wanted = scale["spec"]["replicas"].as_i64().unwrap_or(0);
-        if wanted < 0 {
-            let e = FieldError::invalid(
-                "spec.replicas",
-                &json!(wanted),
-                "must be greater than or equal to 0",
-            );
-            return Err(Status::invalid("autoscaling", "Scale", at.1, &[e]));
-        }
-        let (uid, have) = (meta::uid(&scale), meta::uid(old));
-        if !uid.is_empty() && uid != have {
-            return Err(another_uid(resource, resource.group_resource(), at, uid, have));
-        }
+        check_scale(resource, at, &scale, old)?;
         let mut new = old.clone();
-        let mut place = &mut new;
-        for part in path.split('.').filter(|p| !p.is_empty()) {
-            if !place.is_object() {
-                *place = json!({});
-            }
-            place = &mut place[part];
-        }
-        *place = wanted.into();
+        put_at(&mut new, &path, scale["spec"]["replicas"].as_i64().unwrap_or(0).into());
         let asked = meta::text(&scale, "/metadata/resourceVersion").to_owned();
         if !asked.is_empty() {
             meta::metadata(&mut new).insert("resourceVersion".into(), asked.into());
@@ -321,4 +300,75 @@ pub(crate) async fn set_scale(
     };
     let options = WriteOptions { scaling: true, ..options.clone() };
     modify(plane, user, resource, at, Part::Main, &options, change).await
+}
+
+/// Applies a Scale: the number that it has belongs to who applies it. Returns warnings, too.
+///
+/// # Errors
+/// Those of an apply.
+pub(crate) async fn apply_scale(
+    plane: &Plane,
+    user: &User,
+    resource: &Resource,
+    at: (&str, &str),
+    text: &[u8],
+    options: &WriteOptions,
+) -> Result<(Vec<String>, Outcome), Status> {
+    let (scale, warnings) = apply::configuration(&plane.registry.body("Scale"), at, text, options)?;
+    let options = WriteOptions { applying: true, scaling: true, ..options.clone() };
+    let path = replicas_path(resource);
+    let mut applied = json!({"metadata": scale["metadata"]});
+    if let Some(n) = scale["spec"].get("replicas") {
+        put_at(&mut applied, &path, n.clone());
+    }
+    let change = |old: &Value| {
+        check_scale(resource, at, &scale, old)?;
+        let mut new = apply::applied_to(resource, old, &applied, Part::Main, &options)?;
+        // A Scale without a number is one of nought.
+        if new.pointer(&pointer(&path)).is_none() {
+            put_at(&mut new, &path, 0.into());
+        }
+        Ok(new)
+    };
+    let outcome = modify(plane, user, resource, at, Part::Main, &options, change).await?;
+    Ok((warnings, outcome))
+}
+
+/// Where an object has its number of replicas.
+fn replicas_path(resource: &Resource) -> String {
+    match &resource.custom {
+        Some(c) => c.scale.clone().unwrap_or_default().0,
+        None => ".spec.replicas".to_owned(),
+    }
+}
+
+fn put_at(object: &mut Value, path: &str, value: Value) {
+    let mut place = object;
+    for part in path.split('.').filter(|p| !p.is_empty()) {
+        if !place.is_object() {
+            *place = json!({});
+        }
+        place = &mut place[part];
+    }
+    *place = value;
+}
+
+/// Whether a Scale is one, and of this object.
+fn check_scale(
+    resource: &Resource,
+    at: (&str, &str),
+    scale: &Value,
+    old: &Value,
+) -> Result<(), Status> {
+    let wanted = &scale["spec"]["replicas"];
+    if wanted.as_i64().is_some_and(|n| n < 0) {
+        let why = "must be greater than or equal to 0";
+        let e = FieldError::invalid("spec.replicas", wanted, why);
+        return Err(Status::invalid("autoscaling", "Scale", at.1, &[e]));
+    }
+    let (uid, have) = (meta::uid(scale), meta::uid(old));
+    if !uid.is_empty() && uid != have {
+        return Err(another_uid(resource, resource.group_resource(), at, uid, have));
+    }
+    Ok(())
 }

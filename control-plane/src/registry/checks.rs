@@ -65,7 +65,7 @@ pub(crate) fn label_selector(selector: &Value, at: &str, errors: &mut Errors) {
             }
         }
         let key = e["key"].as_str().unwrap_or_default();
-        if let Err(e) = names::label_key(key) {
+        for e in names::label_key_faults(key) {
             errors.push(FieldError::invalid(format!("{at}.key"), &json!(key), &e));
         }
         for (k, v) in values.iter().enumerate() {

@@ -134,6 +134,14 @@ fn containers(o: &Value, field: &str) -> Value {
 pub(crate) static PLAIN: Columns =
     Columns { columns: &[col("Name"), col("Age")], cells: |o, now| vec![name(o), age_of(o, now)] };
 
+pub(crate) static SCALE: Columns = Columns {
+    columns: &[col("Name"), int("Desired"), int("Available"), col("Age")],
+    cells: |o, now| {
+        let of = |pointer| number(o, pointer).into();
+        vec![name(o), of("/spec/replicas"), of("/status/replicas"), age_of(o, now)]
+    },
+};
+
 pub(crate) static CREATED: Columns = Columns {
     columns: &[col("Name"), typed("Created At", "date")],
     cells: |o, _| vec![name(o), text(o, "/metadata/creationTimestamp").into()],

@@ -273,7 +273,7 @@ pub(crate) fn validate(object: &Value, resource: &Resource, errors: &mut Vec<Fie
 
 pub(crate) fn validate_labels(labels: Option<&Value>, field: &str, errors: &mut Vec<FieldError>) {
     for (k, v) in labels.and_then(Value::as_object).into_iter().flatten() {
-        if let Err(e) = names::label_key(k) {
+        for e in names::label_key_faults(k) {
             errors.push(FieldError::invalid(field, &json!(k), &e));
         }
         if let Err(e) = names::label_value(v.as_str().unwrap_or_default()) {
@@ -289,7 +289,7 @@ pub(crate) fn validate_annotations(
 ) {
     let mut size = 0;
     for (k, v) in annotations.and_then(Value::as_object).into_iter().flatten() {
-        if let Err(e) = names::label_key(&k.to_lowercase()) {
+        for e in names::label_key_faults(&k.to_lowercase()) {
             errors.push(FieldError::invalid(field, &json!(k), &e));
         }
         size += k.len() + v.as_str().map_or(0, str::len);

@@ -5,6 +5,7 @@
 const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 const LABEL_1035: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
+const NO_NAME: &str = "name part must be non-empty";
 const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 const VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
@@ -84,12 +85,19 @@ pub(crate) fn label_key(s: &str) -> Result<(), String> {
         }
     };
     if name.is_empty() {
-        return Err("name part must be non-empty".into());
+        return Err(NO_NAME.into());
     }
     if name.len() > 63 {
         return Err("name part must be no more than 63 characters".into());
     }
     if qualified_form(name) { Ok(()) } else { Err(QUALIFIED.to_owned()) }
+}
+
+/// All that is wrong with a label's or annotation's key: to a key without a name, two things are said.
+pub(crate) fn label_key_faults(s: &str) -> Vec<String> {
+    let first = label_key(s).err();
+    let more = first.as_deref() == Some(NO_NAME);
+    first.into_iter().chain(more.then(|| QUALIFIED.to_owned())).collect()
 }
 
 /// A label's value.
@@ -127,6 +135,9 @@ mod tests {
         for bad in ["", "/a", "a/", "a/b/c", "Upper.com/a", "a b"] {
             assert!(label_key(bad).is_err(), "{bad}");
         }
+        assert_eq!(label_key_faults(""), [NO_NAME, QUALIFIED]);
+        assert_eq!(label_key_faults("a b"), [QUALIFIED]);
+        assert!(label_key_faults("a").is_empty());
         assert!(label_value("").is_ok());
         assert!(label_value("-a").is_err());
         assert!(config_key("a.b_C").is_ok());

@@ -13,6 +13,8 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 /// Kinds that are only ever created and answered.
 pub(crate) static PLAIN: Strategy = Strategy { ..BASE };
 
+pub(crate) static SCALE: Strategy = Strategy { columns: &columns::SCALE, ..BASE };
+
 pub(crate) static LEASE: Strategy = Strategy {
     validate: |new, _, _, errors| {
         if new["spec"]["leaseDurationSeconds"].as_i64().is_some_and(|n| n <= 0) {

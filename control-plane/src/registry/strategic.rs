@@ -17,6 +17,9 @@ pub(crate) enum PatchError {
     /// An unknown `$patch`.
     #[error("unknown patch type: {0} in map: {1}")]
     Directive(String, String),
+    /// The order of a list that a patch asks for does not name what it puts into the list.
+    #[error("The order in patch list:\n{0}\n doesn't match $setElementOrder list:\n{1}\n")]
+    Order(String, String),
     /// A directive of the wrong form.
     #[error("invalid patch: {0}")]
     Form(String),
@@ -72,6 +75,14 @@ fn merge_object(
         let keep = keep.as_array().ok_or_else(|| PatchError::Form(RETAIN.to_owned()))?;
         original.retain(|k, _| keep.iter().any(|x| x == k));
     }
+    for (key, order) in patch {
+        let Some(field) = key.strip_prefix(ORDER) else { continue };
+        if let (Some(list @ Value::Array(of)), Value::Array(o)) = (patch.get(field), order)
+            && !in_order(of, o, &field_shape(shape, field))
+        {
+            return Err(PatchError::Order(printed(list), printed(order)));
+        }
+    }
     for (key, value) in patch {
         if let Some(field) = key.strip_prefix(DELETE) {
             let gone = value.as_array().ok_or_else(|| PatchError::Form(key.clone()))?;
@@ -123,8 +134,7 @@ fn merge_field(
             original.insert(key.to_owned(), Value::Object(fresh));
         }
         (_, Value::Array(p)) => {
-            let mut fresh = Vec::new();
-            merge_list(&mut fresh, p, shape)?;
+            let fresh = p.iter().filter_map(undirected).collect();
             original.insert(key.to_owned(), Value::Array(fresh));
         }
         (_, v) => {
@@ -187,16 +197,42 @@ fn merge_list(list: &mut Vec<Value>, patch: &[Value], shape: &Shape) -> Result<(
     Ok(())
 }
 
-/// Puts a merged list in the order the patch asks for; what only the server has keeps its place.
-fn set_order(list: &mut Vec<Value>, before: &[Value], order: &[Value], shape: &Shape) {
+/// What a list is made of where there was none: the patch's elements as they are, but no directives.
+fn undirected(value: &Value) -> Option<Value> {
+    match value {
+        Value::Object(m) if m.contains_key(DIRECTIVE) => None,
+        Value::Object(m) => {
+            let kept = m.iter().filter(|(k, v)| !k.starts_with('$') && !v.is_null());
+            let kept = kept.filter_map(|(k, v)| Some((k.clone(), undirected(v)?)));
+            Some(Value::Object(kept.collect()))
+        }
+        Value::Array(list) => Some(list.iter().filter_map(undirected).collect()),
+        other => Some(other.clone()),
+    }
+}
+
+/// Whether two elements of a list are the same one: by its key, or as a whole where it has none.
+fn same(shape: &Shape, a: &Value, b: &Value) -> bool {
     let key = match shape {
         Shape::List(_, kind) => merge_key(kind),
         _ => None,
     };
-    let same = |a: &Value, b: &Value| match key {
+    match key {
         Some(k) => a.get(k).is_some() && a.get(k) == b.get(k),
         None => a == b,
-    };
+    }
+}
+
+/// Whether all that a patch puts into a list is in the order that it asks for.
+fn in_order(list: &[Value], order: &[Value], shape: &Shape) -> bool {
+    let mut rest = order.iter();
+    let mut put = list.iter().filter(|v| v.get(DIRECTIVE).is_none_or(|d| d != "delete"));
+    put.all(|v| rest.any(|o| same(shape, o, v)))
+}
+
+/// Puts a merged list in the order the patch asks for; what only the server has keeps its place.
+fn set_order(list: &mut Vec<Value>, before: &[Value], order: &[Value], shape: &Shape) {
+    let same = |a: &Value, b: &Value| same(shape, a, b);
     let (mut ours, theirs): (Vec<Value>, Vec<Value>) =
         std::mem::take(list).into_iter().partition(|v| order.iter().any(|o| same(o, v)));
     ours.sort_by_key(|v| order.iter().position(|o| same(o, v)));
@@ -290,6 +326,27 @@ mod tests {
             out["status"]["conditions"],
             json!([{"type": "Ready", "status": "True"}, {"type": "Disk", "status": "True"}])
         );
+    }
+
+    // What a kube-apiserver 1.33 answered.
+    #[test]
+    fn an_order_that_leaves_out_what_the_patch_puts_in_is_refused() {
+        let ty = schemas().find("io.k8s.api.core.v1.Pod").unwrap();
+        let patch =
+            json!({"metadata": {"$setElementOrder/finalizers": ["x/y"], "finalizers": ["c/d"]}});
+        let e = apply(&mut json!({}), &patch, ty).unwrap_err();
+        let words =
+            "The order in patch list:\n[c/d]\n doesn't match $setElementOrder list:\n[x/y]\n";
+        assert_eq!(e.to_string(), words);
+    }
+
+    #[test]
+    fn a_list_where_there_was_none_is_taken_as_it_is() {
+        let out = patched(
+            json!({"spec": {}}),
+            json!({"spec": {"containers": [{"image": "x", "$setElementOrder/env": [], "env": null}, {"name": "y", "$patch": "delete"}]}}),
+        );
+        assert_eq!(out, json!({"spec": {"containers": [{"image": "x"}]}}));
     }
 
     #[test]

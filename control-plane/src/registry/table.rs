@@ -370,7 +370,7 @@ pub(super) fn bodies() -> Vec<Arc<Resource>> {
             table: "".into(),
             schema: ty,
             root: ty.map(schema::Shape::Ref),
-            strategy: &others::PLAIN,
+            strategy: if kind == "Scale" { &others::SCALE } else { &others::PLAIN },
             custom: None,
             head: bytes::Bytes::new(),
         })

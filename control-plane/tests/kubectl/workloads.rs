@@ -406,3 +406,36 @@ async fn draining_a_node_heeds_the_disruption_budget() {
         c.ok(&["get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].spec.nodeName}"]).await;
     assert_eq!(on, "edge-2 edge-2");
 }
+
+// kubectl's reference, "apply": --prune with -l takes away what was applied before with these labels and
+// is not in the configuration any more; --prune-allowlist says of which kinds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn apply_prune_takes_away_what_is_not_in_the_files_any_more() {
+    let c = Cluster::start().await;
+    let map = |name: &str, app: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, labels: {{app: {app}}}}}\n---\n"
+        )
+    };
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: front, labels: {app: shop}}\nspec: {ports: [{port: 80}]}\n---\n";
+    let all = [map("stays", "shop"), map("goes", "shop"), map("other", "bank"), service.to_owned()];
+    c.apply(&all.concat()).await;
+    c.ok(&["create", "configmap", "by-hand"]).await;
+    c.ok(&["label", "configmap", "by-hand", "app=shop"]).await;
+    let names = ["get", "cm,svc", "-l", "app", "--sort-by=.metadata.name", "-o", "name"];
+    let prune = ["apply", "--prune", "-l", "app=shop", "-f", "-"];
+    let maps = [&prune[..], &["--prune-allowlist=core/v1/ConfigMap"]].concat();
+    let dry =
+        c.kubectl_in(&[&maps[..], &["--dry-run=server"]].concat(), &map("stays", "shop")).await;
+    assert!(dry.out.contains("configmap/goes pruned (server dry run)"), "{}{}", dry.out, dry.err);
+    let said = c.kubectl_in(&maps, &map("stays", "shop")).await;
+    assert_eq!(said.out, "configmap/stays unchanged\nconfigmap/goes pruned\n", "{}", said.err);
+    c.becomes(&names, "configmap/by-hand\nservice/front\nconfigmap/other\nconfigmap/stays").await;
+    // Without a list, kubectl asks for kinds that are not served, and says so before it takes anything away.
+    let e = c.fails(&prune, &map("stays", "shop")).await;
+    assert!(e.contains("no matches for kind \"ReplicationController\""), "{e}");
+    let both = [&maps[..], &["--prune-allowlist=core/v1/Service"]].concat();
+    let said = c.kubectl_in(&both, &map("stays", "shop")).await;
+    assert_eq!(said.out, "configmap/stays unchanged\nservice/front pruned\n", "{}", said.err);
+    c.becomes(&names, "configmap/by-hand\nconfigmap/other\nconfigmap/stays").await;
+}

@@ -212,3 +212,126 @@ async fn fields_that_are_gone_are_owned_by_nobody() {
     assert!(left.get("data").is_none(), "{left}");
     assert!(left["metadata"].get("managedFields").is_none(), "{left}");
 }
+
+const DEPLOYMENT: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  paused: true
+  replicas: 1
+  selector: {matchLabels: {app: web}}
+  template: {metadata: {labels: {app: web}}, spec: {containers: [{name: c, image: i}]}}
+";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scale_is_applied_by_who_then_owns_the_number_and_is_shown_as_a_table() {
+    let c = Cluster::start().await;
+    c.apply(DEPLOYMENT).await;
+    let wire = Wire::of(&c);
+    let at = "/apis/apps/v1/namespaces/default/deployments/web";
+    let apply = |query: &'static str, replicas: Value| {
+        let scale = json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": {"name": "web"}, "spec": {"replicas": replicas}});
+        let (wire, path) = (wire.clone(), format!("{at}/scale{query}"));
+        async move { wire.ask("PATCH", &path, "application/apply-patch+yaml", scale.to_string()).await }
+    };
+    let (code, _, why) = apply("", json!(2)).await.status();
+    assert_eq!(code, 422, "{why}");
+    assert!(why.ends_with("fieldManager: Required value: is required for apply patch"), "{why}");
+    assert_eq!(
+        apply("?fieldManager=hpa", json!(2)).await.status(),
+        (
+            409,
+            "Conflict".to_owned(),
+            "Apply failed with 1 conflict: conflict with \"kubectl-client-side-apply\" using autoscaling/v1: .spec.replicas".to_owned()
+        )
+    );
+    let forced = apply("?fieldManager=hpa&force=true", json!(2)).await;
+    assert_eq!(forced.value()["spec"], json!({"replicas": 2}), "{}", forced.text);
+    let (code, _, why) = apply("?fieldManager=hpa", json!(-1)).await.status();
+    assert_eq!(code, 422, "{why}");
+    let owners = wire.ask("GET", at, "application/json", "").await.value();
+    let mine = owners["metadata"]["managedFields"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|e| e["manager"] == "hpa")
+        .unwrap();
+    assert_eq!(
+        (&mine["operation"], &mine["subresource"], &mine["apiVersion"], &mine["fieldsV1"]),
+        (
+            &json!("Apply"),
+            &json!("scale"),
+            &json!("apps/v1"),
+            &json!({"f:spec": {"f:replicas": {}}})
+        )
+    );
+    let accept = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+    let table = wire.ask_with("GET", &format!("{at}/scale"), &accept, "").await.value();
+    let names: Vec<&Value> =
+        table["columnDefinitions"].as_array().unwrap().iter().map(|d| &d["name"]).collect();
+    assert_eq!(names, ["Name", "Desired", "Available", "Age"]);
+    assert_eq!(
+        &table["rows"][0]["cells"].as_array().unwrap()[..3],
+        [json!("web"), json!(2), json!(0)]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_without_a_name_is_told_in_two_ways() {
+    let c = Cluster::start().await;
+    let (code, _, why) =
+        Wire::of(&c).post(MAPS, map(&json!({"name": "m", "labels": {"": "b"}}))).await.status();
+    assert_eq!(code, 422);
+    let both = "[metadata.labels: Invalid value: \"\": name part must be non-empty, metadata.labels: Invalid value: \"\": name part must consist of";
+    assert!(why.contains(both), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_review_says_who_asked_for_what_and_a_new_node_takes_nothing_yet() {
+    let c = Cluster::start().await;
+    let wire = Wire::of(&c);
+    let review = json!({"spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}});
+    let at = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews?fieldManager=me";
+    let answer = wire.post(at, review.to_string()).await.value();
+    let record = &answer["metadata"]["managedFields"][0];
+    assert_eq!((&record["manager"], &record["operation"]), (&json!("me"), &json!("Update")));
+    assert_eq!(
+        record["fieldsV1"],
+        json!({"f:spec": {"f:resourceAttributes": {".": {}, "f:resource": {}, "f:verb": {}}}})
+    );
+    let node = wire.post("/api/v1/nodes", json!({"metadata": {"name": "n"}}).to_string()).await;
+    assert_eq!(
+        node.value()["spec"]["taints"],
+        json!([{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_patch_whose_order_leaves_out_what_it_puts_in_is_refused() {
+    let c = Cluster::start().await;
+    let wire = Wire::of(&c);
+    wire.post(MAPS, map(&json!({"name": "m"}))).await;
+    let at = format!("{MAPS}/m");
+    let patch = |p: Value| {
+        let (wire, at) = (wire.clone(), at.clone());
+        let kind = "application/strategic-merge-patch+json";
+        async move { wire.ask("PATCH", &at, kind, p.to_string()).await }
+    };
+    let wrong =
+        json!({"metadata": {"$setElementOrder/finalizers": ["x/y"], "finalizers": ["c/d"]}});
+    assert_eq!(
+        patch(wrong).await.status(),
+        (
+            500,
+            String::new(),
+            "The order in patch list:\n[c/d]\n doesn't match $setElementOrder list:\n[x/y]\n"
+                .to_owned()
+        )
+    );
+    // Where there is no list yet, the elements are taken as they are.
+    let none = json!({"metadata": {"ownerReferences": [{"$patch": "delete"}]}});
+    assert_eq!(patch(none).await.code, 200);
+    let bare = patch(json!({"metadata": {"ownerReferences": [{"name": "o"}]}})).await.status();
+    assert_eq!((bare.0, bare.1.as_str()), (422, "Invalid"), "{}", bare.2);
+}

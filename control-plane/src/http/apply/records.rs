@@ -214,7 +214,7 @@ pub(crate) fn record_update(
         for e in &mut entries {
             e.fields = e.fields.minus(&difference);
         }
-        let subresource = if options.scaling { "scale" } else { part.subresource() };
+        let subresource = options.subresource(part);
         let mine = difference.both_or_under(&now_there);
         let known = entries.iter_mut().find(|e| {
             e.manager == options.manager

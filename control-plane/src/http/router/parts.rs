@@ -49,7 +49,7 @@ impl Call<'_> {
             "status" | "approval" | "ephemeralcontainers" | "finalize" => {
                 self.part(resource, verb, accept, body, &options).await
             }
-            "scale" => self.scale(resource, verb, body, &options).await,
+            "scale" => self.scale(resource, verb, accept, body, &options).await,
             name => {
                 let kind = plane.registry.body(match name {
                     "binding" => "Binding",
@@ -141,22 +141,19 @@ impl Call<'_> {
         &self,
         resource: &Arc<Resource>,
         verb: &str,
+        accept: Accept,
         body: &Bytes,
         options: &WriteOptions,
     ) -> Result<Response, Status> {
         let t = self.target;
         let at = (t.namespace.as_str(), t.name.as_str());
-        if verb == "get" {
-            let found = get::find(self.plane, resource, at.0, at.1)?;
-            return Ok(response::value(
-                StatusCode::OK,
-                &subresource::scale_of(resource, &found.value()),
-            ));
-        }
         let (headers, kind) = (&self.parts.headers, self.plane.registry.body("Scale"));
-        let (warnings, o) = if verb == "patch" {
-            let content_type = headers.get(http::header::CONTENT_TYPE);
-            let content_type = content_type.and_then(|c| c.to_str().ok()).unwrap_or_default();
+        let content_type = patch::content_type(headers);
+        let (warnings, o) = if verb == "get" {
+            (Vec::new(), Outcome::Stored(get::find(self.plane, resource, at.0, at.1)?))
+        } else if verb == "patch" && content_type == patch::APPLY {
+            subresource::apply_scale(self.plane, self.user, resource, at, body, options).await?
+        } else if verb == "patch" {
             let strategic = content_type == patch::STRATEGIC && resource.custom.is_some();
             let parent = if strategic { resource } else { &kind };
             let (steps, duplicates) = patch::read(parent, content_type, body)?;
@@ -170,8 +167,8 @@ impl Call<'_> {
             check_place(&kind, at, &sent.value)?;
             (warnings, self.rescale(resource, options, |_| Ok(sent.value.clone())).await?)
         };
-        let scale = subresource::scale_of(resource, &o.value(resource));
-        let mut r = response::value(StatusCode::OK, &scale);
+        let scale = Outcome::Dry(subresource::scale_of(resource, &o.value(resource)));
+        let mut r = self.object(StatusCode::OK, &kind, &scale, accept);
         response::warn(&mut r, &warnings);
         Ok(r)
     }
