@@ -57,7 +57,9 @@ pub(crate) static DEFINITION: Strategy = Strategy {
                 .filter(|v| v["storage"] == true)
                 .map(|v| v["name"].clone())
                 .collect();
-            new["status"] = json!({"conditions": null, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored});
+            // Kubernetes has `"conditions": null` here, on which `kubectl wait` ends with an error.
+            new["status"] =
+                json!({"acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored});
         }
     },
     validate: crd_checks::validate,
