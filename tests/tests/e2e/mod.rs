@@ -3,6 +3,7 @@
 mod actions;
 mod completion;
 mod dashboard;
+mod debug;
 pub(crate) mod devices;
 pub(crate) mod join;
 mod look;
@@ -76,4 +77,40 @@ pub(crate) fn pod(name: &str, image: &str, more: &str) -> String {
         r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{name}"}},
 "spec":{{"terminationGracePeriodSeconds":2,"containers":[{{"name":"main","image":"{image}"{more}}}]}}}}"#
     )
+}
+
+/// What was said, without times; that a step takes long is said on a slow machine only.
+pub(crate) fn without_times(said: &str) -> String {
+    let is_time = |word: &str| {
+        word.len() >= 8
+            && word.contains(['-', ':'])
+            && word.chars().all(|c| c.is_ascii_digit() || matches!(c, '-' | ':'))
+    };
+    let is_age = |word: &str| {
+        word.ends_with(['s', 'm', 'h'])
+            && word.starts_with(|c: char| c.is_ascii_digit())
+            && word.chars().all(|c| c.is_ascii_digit() || matches!(c, 's' | 'm' | 'h'))
+    };
+    let line = |line: &str| -> String {
+        let mut words = Vec::new();
+        for word in line.split_whitespace() {
+            match word {
+                "ms" | "s" | "min" if words.last() == Some(&"N") => {
+                    words.pop();
+                }
+                word if word.parse::<f64>().is_ok() => words.push("N"),
+                word if is_age(word) => words.push("AGE"),
+                word if is_time(word) => words.push("TIME"),
+                word => words.push(word),
+            }
+        }
+        words.join(" ") + "\n"
+    };
+    let text: String = said.lines().filter(|l| !l.contains("still working")).map(line).collect();
+    let mut parts = text.split("\"seconds\":");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, rest| {
+        let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+        text + "\"seconds\":N" + rest
+    })
 }

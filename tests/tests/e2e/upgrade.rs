@@ -13,7 +13,7 @@ use tests::screen::Screen;
 use tests::wait;
 
 use super::join::{cloud, join, keadm, keadm_ok, kubectl};
-use super::{PATIENCE, pod};
+use super::{PATIENCE, pod, without_times};
 
 const PROGRAM: &str = "/usr/local/bin/keadm";
 
@@ -158,7 +158,10 @@ fn a_node_is_upgraded_while_its_pods_go_on_and_what_does_not_run_is_taken_back()
 
     let (out, said) = keadm(&pair.edge, &["ctl", "confirm"]);
     assert!(!out.status.success() && said.contains("no valid upgrade tasks"), "{said}");
-    keadm_ok(&pair.edge, &["backup", "edge"]);
+    let said = keadm_ok(&pair.edge, &["backup", "edge"]);
+    insta::assert_snapshot!("backup_edge", without_times(&said));
+    let said = keadm_ok(&pair.edge, &["backup", "edge", "-o", "json", "--progress", "jsonl"]);
+    insta::assert_snapshot!("backup_edge_events", without_times(&said));
 
     // Out of an image, through edgecore.
     let program = new_program(folder.path(), "v1.24.0");
@@ -166,7 +169,8 @@ fn a_node_is_upgraded_while_its_pods_go_on_and_what_does_not_run_is_taken_back()
     until_ready(&kubectl);
     let pid = service_pid(&pair.edge, "edgecore").unwrap();
     let upgrade = ["upgrade", "edge", "--yes", "--to-version", "v1.24.0", "--image", "test/keadm"];
-    keadm_ok(&pair.edge, &upgrade);
+    let said = keadm_ok(&pair.edge, &upgrade);
+    insta::assert_snapshot!("upgrade_edge", without_times(&said));
     assert_eq!(mark(&pair.edge), "v1.24.0");
     assert_ne!(service_pid(&pair.edge, "edgecore").unwrap(), pid);
     runs_what_is_installed(&pair.edge);
@@ -190,7 +194,8 @@ fn a_node_is_upgraded_while_its_pods_go_on_and_what_does_not_run_is_taken_back()
     assert_eq!(container(&kubectl), before);
 
     // The backup puts the first program back, and the cloud tells the node what the backup lacks.
-    keadm_ok(&pair.edge, &["rollback", "edge", "--yes"]);
+    let said = keadm_ok(&pair.edge, &["rollback", "edge", "--yes", "-o", "json"]);
+    insta::assert_snapshot!("rollback_edge", without_times(&said));
     assert_eq!(mark(&pair.edge), old);
     runs_what_is_installed(&pair.edge);
     until_ready(&kubectl);
