@@ -306,7 +306,8 @@ pub(crate) fn edgecore_dies(site: &mut Site) {
         until_it_reads(&root, "goodbye", &["hello"]);
     }
     until_it_reads(&late, "goodbye", &["hello"]);
-    assert_eq!(container(&kubectl, "web"), before);
+    let pod = kubectl.get(&["pod", "web"]).unwrap();
+    assert_eq!(container(&kubectl, "web"), before, "{:#}", pod["status"]);
     kubectl.run(&["delete", "pod", "web", "--timeout=120s"]);
 }
 
