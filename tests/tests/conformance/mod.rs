@@ -214,11 +214,10 @@ impl Site {
         }
     }
 
-    /// Whether containers and their volumes outlive edgecore. KubeEdge's kubelet takes all its sources
-    /// for ready before it has seen a pod of them: it unmounts what is in use, with its own cloudcore,
-    /// too, so that a container looks into a folder that is gone; and every second time it ends a
-    /// container of a pod of which no cloud has sent it anything since, and starts another.
-    fn leaves_pods_alone(&self) -> bool {
+    /// Whether a container's volumes outlive edgecore. KubeEdge's kubelet takes all its sources for
+    /// ready before it has seen a pod of them, and unmounts what is in use; with its own cloudcore,
+    /// too. A container that ran before then looks into a folder that is gone.
+    fn keeps_volumes(&self) -> bool {
         !self.is_theirs(Program::EdgeCore)
     }
 

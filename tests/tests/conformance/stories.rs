@@ -278,8 +278,8 @@ pub(crate) fn cloudcore_dies(site: &mut Site) {
     kubectl.run(&["delete", "pod", "web", "--timeout=120s"]);
 }
 
-/// edgecore dies and comes back: if it is ours, its containers run on and their volumes keep what is in
-/// them; what is new afterwards arrives.
+/// edgecore dies and comes back: its containers run on, their volumes keep what is in them if it is
+/// ours, and what is new afterwards arrives.
 pub(crate) fn edgecore_dies(site: &mut Site) {
     site.ready();
     {
@@ -298,20 +298,16 @@ pub(crate) fn edgecore_dies(site: &mut Site) {
     until_runs(&kubectl, "late");
     let late = root_of(&container(&kubectl, "late").0);
     until_it_reads(&late, "hello", &[]);
-    if site.leaves_pods_alone() {
+    if site.keeps_volumes() {
         until_it_reads(&root, "hello", &[]);
     }
     greet(&kubectl, "goodbye");
-    if site.leaves_pods_alone() {
+    if site.keeps_volumes() {
         until_it_reads(&root, "goodbye", &["hello"]);
     }
     until_it_reads(&late, "goodbye", &["hello"]);
-    if site.leaves_pods_alone() {
-        let pod = kubectl.get(&["pod", "web"]).unwrap();
-        assert_eq!(container(&kubectl, "web"), before, "{:#}", pod["status"]);
-    } else {
-        until_runs(&kubectl, "web");
-    }
+    let pod = kubectl.get(&["pod", "web"]).unwrap();
+    assert_eq!(container(&kubectl, "web"), before, "{:#}", pod["status"]);
     kubectl.run(&["delete", "pod", "web", "--timeout=120s"]);
 }
 
