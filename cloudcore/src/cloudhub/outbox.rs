@@ -14,8 +14,11 @@ use std::time::Duration;
 
 use api::names::{Kind, MessageId, ObjectKey, ResourceVersion, Uid};
 use api::raw::RawJson;
-use api::wire::downstream::{Downstream, ObjectPush, PushOp, Reply, ReplyBody};
+use api::wire::downstream::{Downstream, ObjectPush, PushOp, Reply, ReplyBody, ReplyError};
 use tokio::time::Instant;
+
+use crate::edgecontroller::upstream::refused;
+use crate::object::gvk;
 
 /// How much one node may hold.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +87,15 @@ pub struct Due {
     pub message: Downstream,
     /// Sent before, and not answered.
     pub again: bool,
+    /// What the node may hold from the moment at which this is sent, if nobody knows so yet.
+    pub holds: Option<(ObjectKey, Uid)>,
+}
+
+impl Due {
+    /// Something after which the node holds no more than before.
+    pub fn note(message: Downstream) -> Self {
+        Self { id: MessageId::random(), message, again: false, holds: None }
+    }
 }
 
 #[derive(Debug)]
@@ -246,8 +258,7 @@ impl Outbox {
     /// All that should go on the socket now. One in flight per object, never one per node.
     pub fn due(&mut self, now: Instant, retry: Duration) -> Vec<Due> {
         let mut due = self.due_replies();
-        let note = |message| Due { id: MessageId::random(), message, again: false };
-        due.extend(self.notes.drain(..).map(note));
+        due.extend(self.notes.drain(..).map(Due::note));
         self.due_retries(now, retry, &mut due);
         self.unpark(now);
         // A device means something only once its model is there, and the original's edge may take
@@ -276,8 +287,10 @@ impl Outbox {
             let again = first.tries > 0;
             first.sent = Some(Sent { push: push.clone(), at: now, tries: first.tries + 1 });
             models += usize::from(key.kind == Kind::DeviceModel);
+            let holds =
+                (!again && push.op != PushOp::Delete).then(|| (push.key.clone(), push.uid.clone()));
             self.in_flight.insert(id.clone(), key);
-            due.push(Due { id, message: Downstream::Object(push), again });
+            due.push(Due { id, message: Downstream::Object(push), again, holds });
         }
         for key in held.into_iter().rev() {
             self.ready.push_front(key);
@@ -379,20 +392,23 @@ impl Outbox {
         let mut due = Vec::with_capacity(self.replies.len());
         self.reply_bytes = 0;
         while let Some(mut reply) = self.replies.pop_front() {
-            let id = MessageId::random();
-            if let Some(acked) = self.freshest(&mut reply) {
+            let acked = self.freshest(&mut reply);
+            let mut answer = Due::note(Downstream::Reply(reply));
+            if let Some(acked) = acked {
                 if self.answered.len() >= self.limits.replies {
                     self.answered.pop_front();
                 }
-                self.answered.push_back((id.clone(), acked));
+                answer.holds = Some((acked.key.clone(), acked.uid.clone()));
+                self.answered.push_back((answer.id.clone(), acked));
             }
-            due.push(Due { id, message: Downstream::Reply(reply), again: false });
+            due.push(answer);
         }
         due
     }
 
     /// A query was answered with an object. If a newer version of it waits or is in flight, the
-    /// answer is made that one, so that the node never replaces new by old.
+    /// answer is made that one, so that the node never replaces new by old; if its deletion does,
+    /// the answer is that there is none, so that the node does not store it behind the deletion.
     fn freshest(&self, reply: &mut Reply) -> Option<Acked> {
         let ReplyBody::Plain(object) = &mut reply.body else { return None };
         let version = reply.version?;
@@ -402,8 +418,13 @@ impl Outbox {
             .slots
             .get(&key)
             .and_then(|slot| slot.line.iter().find(|i| i.uid == uid))
-            .and_then(Incarnation::newest)
-            .filter(|p| p.op != PushOp::Delete && p.version > Some(version));
+            .and_then(Incarnation::newest);
+        if newest.is_some_and(|p| p.op == PushOp::Delete) {
+            reply.version = None;
+            reply.body = ReplyBody::Error(ReplyError::Status(not_found(&key)));
+            return None;
+        }
+        let newest = newest.filter(|p| p.version > Some(version));
         let version = newest.map_or(Some(version), |p| p.version);
         if let Some(newer) = newest {
             *object = newer.object.clone();
@@ -430,7 +451,8 @@ impl Outbox {
             if first.waiting.is_none() && sent.tries < TRIES_IN_WINDOW {
                 sent.at = now;
                 sent.tries += 1;
-                due.push(Due { id, message: Downstream::Object(sent.push.clone()), again: true });
+                let message = Downstream::Object(sent.push.clone());
+                due.push(Due { id, message, again: true, holds: None });
                 first.sent = Some(sent);
                 continue;
             }
@@ -482,6 +504,12 @@ pub fn bare_object(key: &ObjectKey, uid: &Uid) -> RawJson {
     metadata.insert("uid".to_owned(), uid.as_str().into());
     // A map of strings always has a JSON form.
     RawJson::of(&serde_json::json!({ "metadata": metadata })).unwrap_or_else(|_| RawJson::null())
+}
+
+/// What the API server says of an object that is gone.
+fn not_found(key: &ObjectKey) -> RawJson {
+    let plural = gvk(&key.kind).map_or(key.kind.as_str(), |(_, _, plural)| plural);
+    refused(404, "NotFound", &format!("{plural} \"{}\" not found", key.name)).status()
 }
 
 fn reply_size(reply: &Reply) -> usize {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use api::names::{Kind, MessageId, NodeName, ObjectKey, ResourceVersion, Uid};
 use api::wire::downstream::{Downstream, ObjectPush, PushOp, Reply};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{debug, trace};
 
@@ -78,7 +78,8 @@ struct Node {
 #[derive(Debug, Default)]
 struct Inner {
     nodes: HashMap<NodeName, Arc<Node>>,
-    connected: usize,
+    /// How many.
+    connected: watch::Sender<usize>,
     last_session: u64,
 }
 
@@ -222,10 +223,10 @@ impl Registry {
         let mut inner = self.inner.lock();
         let mut state = entry.state.lock();
         if state.end.is_none() {
-            if inner.connected >= self.node_limit {
+            if *inner.connected.borrow() >= self.node_limit {
                 return Err(Refused::NodeLimit(self.node_limit));
             }
-            inner.connected += 1;
+            inner.connected.send_modify(|n| *n += 1);
             self.metrics.connected_nodes.inc();
         }
         inner.last_session += 1;
@@ -256,7 +257,7 @@ impl Registry {
         state.outbox = Outbox::new(self.limits);
         self.recount(&mut state);
         if let Some(end) = state.end.take() {
-            inner.connected -= 1;
+            inner.connected.send_modify(|n| *n -= 1);
             self.metrics.connected_nodes.dec();
             let _ = end.send(Ended::NodeDeleted);
         }
@@ -273,6 +274,13 @@ impl Registry {
         let all: Vec<_> =
             self.inner.lock().nodes.iter().map(|(n, e)| (n.clone(), Arc::clone(e))).collect();
         all.into_iter().filter(|(_, e)| e.state.lock().end.is_some()).map(|(n, _)| n).collect()
+    }
+
+    /// Returns once no node is connected.
+    pub async fn all_left(&self) {
+        let mut connected = self.inner.lock().connected.subscribe();
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = connected.wait_for(|n| *n == 0).await;
     }
 
     /// See [`Outbox::covers`].
@@ -350,17 +358,9 @@ impl Connection {
         }
         drop(state);
         let mut records = None;
-        for due in &due {
-            if let Downstream::Object(ObjectPush { op, key, uid, .. }) = &due.message
-                && *op != PushOp::Delete
-                && !due.again
-            {
-                records.get_or_insert_with(|| self.registry.records.lock()).sent(
-                    &self.origin.node,
-                    key,
-                    uid,
-                );
-            }
+        for (key, uid) in due.iter().filter_map(|d| d.holds.as_ref()) {
+            let records = records.get_or_insert_with(|| self.registry.records.lock());
+            records.sent(&self.origin.node, key, uid);
         }
         (announced(due), next)
     }
@@ -413,7 +413,7 @@ fn announced(due: Vec<Due>) -> Vec<Due> {
         if let Downstream::Object(push) = &due.message
             && let Some(message) = membership::announcement(push, now)
         {
-            out.push(Due { id: MessageId::random(), message, again: due.again });
+            out.push(Due { again: due.again, ..Due::note(message) });
         }
         out.push(due);
     }
@@ -422,10 +422,10 @@ fn announced(due: Vec<Due>) -> Vec<Due> {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let mut inner = self.registry.inner.lock();
+        let inner = self.registry.inner.lock();
         let mut state = self.entry.state.lock();
         if state.session == self.origin.session && state.end.take().is_some() {
-            inner.connected -= 1;
+            inner.connected.send_modify(|n| *n -= 1);
             self.registry.metrics.connected_nodes.dec();
             state.outbox.disconnected();
             let lost = state.outbox.take_dropped_replies();
@@ -524,6 +524,24 @@ mod tests {
         assert_eq!(version(), Some(ResourceVersion(7)));
         assert_eq!(registry.waiting(&node), 0);
         assert_eq!(registry.bytes.load(std::sync::atomic::Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn what_an_answer_carries_is_recorded_when_it_is_sent_and_not_when_it_is_acknowledged() {
+        let registry = registry(9);
+        let node = name("edge-1");
+        let (connection, _ended) = registry.connect(&node, None).unwrap();
+        let object = RawJson::parse(r#"{"metadata":{"uid":"u"}}"#.to_owned()).unwrap();
+        let body = ReplyBody::Plain(object);
+        let version = Some(ResourceVersion(7));
+        let resource = "default/configmap/conf".into();
+        registry.answer(connection.origin(), Reply { resource, version, body, ..reply() });
+        let (due, _) = connection.due(Instant::now());
+        let uid = "u".parse().unwrap();
+        let version = || registry.records.lock().version(&node, &uid);
+        assert_eq!(version(), Some(ResourceVersion(0)), "sent: the node may hold it");
+        connection.acked(&due[0].id).unwrap();
+        assert_eq!(version(), Some(ResourceVersion(7)));
     }
 
     #[tokio::test]

@@ -98,11 +98,18 @@ where
     let (mut sink, mut stream) = socket.split();
     // Side by side in this task: neither waits for the other, so that a peer which writes before it
     // reads cannot bring both to a halt.
+    let work = async {
+        tokio::select! {
+            end = read(&mut stream, &meter, &connection, dispatcher, keepalive, clock) => end,
+            end = write(&mut sink, &connection, dispatcher, clock) => end,
+            told = ended => End::Told(told.unwrap_or(Ended::Stopping)),
+        }
+    };
     let end = tokio::select! {
-        end = read(&mut stream, &meter, &connection, dispatcher, keepalive, clock) => end,
-        end = write(&mut sink, &connection, dispatcher, clock) => end,
-        told = ended => End::Told(told.unwrap_or(Ended::Stopping)),
+        // Once cloudcore stops nothing is sent: it could not be recorded any more.
+        biased;
         () = stopping.cancelled() => End::Told(Ended::Stopping),
+        end = work => end,
     };
     drop(connection);
     match &end {

@@ -3,7 +3,7 @@
 //! The original reads and writes an ObjectSync for every message, and so waits for the API server
 //! twice. Here the record in memory is ahead, and the writer follows; several changes of one record
 //! become one write. A crash loses at most the last moments of it, which costs a message that is
-//! sent twice.
+//! sent twice, or leaves a configmap or secret at a node that no pod of it uses and that is gone.
 //!
 //! Owns: ObjectSync and ClusterObjectSync objects.
 //! Called by: `app.rs`.
@@ -41,6 +41,8 @@ use crate::object::{STORE_ANNOTATION, gvk};
 const EVERY: Duration = Duration::from_secs(5);
 /// Between two looks for records to write: changes of one record in this time are one write.
 const WRITE_EVERY: Duration = Duration::from_millis(250);
+/// How long cloudcore may take to write the last records when it stops.
+const LAST_WRITES: Duration = Duration::from_secs(3);
 /// Writes at one time.
 const WRITERS: usize = 8;
 /// Objects that are read again at one time.
@@ -113,15 +115,22 @@ impl SyncController {
             self.forget_strangers();
             self.downstream.go_live();
             self.known.send_replace(true);
-            tokio::join!(self.compare_loop(), self.write_loop());
+            self.compare_loop().await;
+        };
+        let compare = async {
+            tokio::select! {
+                () = work => {}
+                () = stopping.cancelled() => {}
+            }
+        };
+        let too_late = async {
+            stopping.cancelled().await;
+            tokio::time::sleep(LAST_WRITES).await;
         };
         tokio::select! {
-            () = work => {}
-            () = stopping.cancelled() => {}
+            _ = async { tokio::join!(compare, self.write_loop(&stopping)) } => {}
+            () = too_late => warn!("not all that nodes hold could be written down"),
         }
-        // What was acknowledged in the last moments; a server that is away is not waited for.
-        let last = self.write_some();
-        let _ = tokio::time::timeout(Duration::from_secs(3), last).await;
     }
 
     async fn load(&self) -> Result<(), ApiError> {
@@ -325,9 +334,12 @@ impl SyncController {
         }
     }
 
-    async fn write_loop(&self) {
+    /// Writes behind until told to stop, and then all that is left: what a node holds and nobody
+    /// knows of would stay there when it is gone in the cloud. A write that has begun is always
+    /// waited for.
+    async fn write_loop(&self, stopping: &CancellationToken) {
         let mut attempt = 0;
-        loop {
+        while !stopping.is_cancelled() {
             let pause = if self.write_some().await {
                 self.write_databases().await;
                 attempt = 0;
@@ -336,8 +348,14 @@ impl SyncController {
                 attempt += 1;
                 PAUSE.next_delay(attempt)
             };
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stopping.cancelled() => {}
+            }
         }
+        // Sessions that have not seen yet that they are to end may still send and hear something.
+        self.registry.all_left().await;
+        self.write_some().await;
     }
 
     /// Writes all that waits; false if the server is away.

@@ -195,6 +195,24 @@ impl Link {
         }
     }
 
+    /// The objects that still come until the cloud closes.
+    pub(crate) async fn rest(mut self) -> Vec<ObjectPush> {
+        let mut rest = Vec::new();
+        loop {
+            let frame = tokio::time::timeout(PATIENCE, self.socket.next()).await;
+            match frame.expect("still open") {
+                Some(Ok(Frame::Text(text))) => {
+                    let message = json::decode(text.as_bytes()).unwrap();
+                    if let Ok((_, Downstream::Object(push))) = Downstream::decode(message) {
+                        rest.push(push);
+                    }
+                }
+                Some(Ok(Frame::Close(_)) | Err(_)) | None => return rest,
+                Some(Ok(_)) => {}
+            }
+        }
+    }
+
     /// Waits for the cloud to close, and returns its code and reason.
     pub(crate) async fn closed(mut self) -> (u16, String) {
         loop {

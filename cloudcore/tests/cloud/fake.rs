@@ -13,7 +13,7 @@ use hyper::body::{Bytes, Frame};
 use kube::client::Body;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::sync::{Barrier, broadcast};
+use tokio::sync::{Barrier, Semaphore, broadcast};
 
 type Answer = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -39,6 +39,8 @@ struct State {
     asked: BTreeMap<String, usize>,
     /// So many writes of DeviceStatuses are answered together, or none.
     together: Option<Arc<Barrier>>,
+    /// Creations in this collection are answered once they are let through.
+    held: Option<(String, Arc<Semaphore>)>,
     /// So many patches of a path find that somebody else was faster.
     conflicts: BTreeMap<String, usize>,
 }
@@ -140,6 +142,13 @@ impl Fake {
     /// From now on the writes of so many DeviceStatuses are answered together.
     pub(crate) fn writes_together(&self, number: usize) {
         self.0.state.lock().together = Some(Arc::new(Barrier::new(number)));
+    }
+
+    /// From now on creations in that collection are answered only once the semaphore is closed.
+    pub(crate) fn hold_creations(&self, collection: &str) -> Arc<Semaphore> {
+        let gate = Arc::new(Semaphore::new(0));
+        self.0.state.lock().held = Some((collection.to_owned(), Arc::clone(&gate)));
+        gate
     }
 
     /// So many patches of that path find that somebody else was faster.
@@ -261,6 +270,12 @@ impl Fake {
             if let Some(others) = together {
                 others.wait().await;
             }
+        }
+        let held = self.0.state.lock().held.clone();
+        if let Some((_, gate)) = held.filter(|(collection, _)| {
+            parts.method == Method::POST && is_in(&format!("{path}/new"), collection)
+        }) {
+            assert!(gate.acquire().await.is_err(), "it has no permits to give");
         }
         let body = body.collect().await.map(http_body_util::Collected::to_bytes);
         let body = serde_json::from_slice(&body.unwrap_or_default()).unwrap_or(Value::Null);

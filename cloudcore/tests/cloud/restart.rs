@@ -1,5 +1,6 @@
 use api::wire::Upstream;
-use api::wire::downstream::{ObjectPush, PushOp};
+use api::wire::downstream::{Downstream, ObjectPush, PushOp};
+use api::wire::request::Request;
 
 use super::*;
 
@@ -108,6 +109,80 @@ async fn what_was_sent_and_never_acknowledged_is_sent_again_after_a_restart() {
     let taken = take_all(&mut link, &["unsure"]).await;
     assert_eq!(ops(&taken), [("unsure".to_owned(), PushOp::Delete)]);
     eventually("the record goes", || cloud.fake.paths(RECORDS).len() == 3).await;
+}
+
+fn conf_path() -> String {
+    "/api/v1/namespaces/default/configmaps/conf".to_owned()
+}
+
+#[tokio::test]
+async fn an_answer_whose_acknowledgement_was_lost_is_deleted_when_its_object_is_gone() {
+    let (cloud, own, mut link) = settled().await;
+    let conf = cloud.fake.put(&conf_path(), json!({"data": {"a": "1"}}));
+    let container = json!({"name": "c", "envFrom": [{"configMapRef": {"name": "conf"}}]});
+    let pod = json!({"spec": {"nodeName": "edge-1", "containers": [container]}, "status": {}});
+    cloud.fake.put(&pod_path("user"), pod);
+    link.take_until("user").await;
+    let query = Request::Query("default/configmap/conf".parse().unwrap());
+    let asked = link.send(&Upstream::Request(query)).await;
+    loop {
+        // Stored, and the line is cut before anything is said.
+        if matches!(link.next().await.1, Downstream::Reply(reply) if reply.parent == asked) {
+            break;
+        }
+    }
+    drop(link);
+    // Now nobody at the node uses it, and so nobody is told.
+    cloud.fake.delete(&pod_path("user"));
+    cloud.fake.delete(&conf_path());
+    let mut link = cloud.dial(&own, "edge-1").await;
+    let gone = link.take_until("conf").await;
+    assert_eq!(gone.op, PushOp::Delete);
+    assert_eq!(gone.uid.as_str(), conf["metadata"]["uid"]);
+}
+
+#[tokio::test]
+async fn a_record_that_is_being_written_when_cloudcore_stops_is_written() {
+    let (cloud, _, mut link) = settled().await;
+    let gate = cloud.fake.hold_creations(RECORDS);
+    add_pod(&cloud.fake, "last", "edge-1");
+    link.take_until("last").await;
+    let namespaced = RECORDS.replace("objectsyncs", "namespaces/default/objectsyncs");
+    let under_way = || cloud.fake.asked(&format!("POST {namespaced}")) == 4;
+    eventually("the record is being written", under_way).await;
+    cloud.stop.cancel();
+    let (code, _) = link.closed().await;
+    assert_eq!(code, 1012, "restart");
+    gate.close();
+    let fake = cloud.stop().await;
+    let written = |p: &String| fake.get(p).unwrap()["spec"]["objectName"] == "last";
+    assert!(fake.paths(RECORDS).iter().any(written), "{:?}", fake.paths(RECORDS));
+}
+
+#[tokio::test]
+async fn what_was_sent_in_the_last_moment_is_recorded_when_cloudcore_has_stopped() {
+    let (cloud, own, link) = settled().await;
+    drop(link);
+    let mut fake = cloud.stop().await;
+    for n in 0..40 {
+        let cloud = Cloud::start_on(fake, &[]).await;
+        let mut link = cloud.dial(&own, "edge-1").await;
+        // A round trip, so that it is connected.
+        link.ask(Request::Query("default/secret/pull".parse().unwrap())).await;
+        let name = format!("late-{n}");
+        // In the same moment: now the one, now the other is seen first.
+        cloud.stop.cancel();
+        let uid = add_pod(&cloud.fake, &name, "edge-1")["metadata"]["uid"].clone();
+        let sent = link.rest().await.iter().any(|push| *push.key.name == name);
+        fake = cloud.stop().await;
+        let record = format!(
+            "{}/edge-1.{}",
+            RECORDS.replace("objectsyncs", "namespaces/default/objectsyncs"),
+            uid.as_str().unwrap()
+        );
+        assert!(!sent || fake.get(&record).is_some(), "`{name}` was sent, and nobody knows");
+        fake.delete(&pod_path(&name));
+    }
 }
 
 #[tokio::test]

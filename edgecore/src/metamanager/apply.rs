@@ -122,7 +122,8 @@ pub(crate) fn push_device(
     Ok(stored.then(|| DeviceChange { key, object: Some(push.object.clone()) }))
 }
 
-/// Stores the object that answers a query.
+/// Stores the object that answers a query, unless a newer one of its name is stored: an answer may
+/// have been read before its object was deleted and made anew, and come after that was told.
 ///
 /// # Errors
 /// When the database fails.
@@ -133,6 +134,10 @@ pub(crate) fn answer(
 ) -> Result<Option<WantedChange>, StoreError> {
     let Some(head) = Head::of(object.get()) else { return Ok(None) };
     let uid = head.metadata.uid.as_deref().and_then(|u| u.parse::<Uid>().ok());
+    let stored = tx.get(&key.to_string())?.as_deref().and_then(Head::of).and_then(|h| h.version());
+    if head.version().is_some_and(|new| stored > Some(new)) {
+        return Ok(None);
+    }
     if let Some(uid) = uid
         && head.metadata.name.as_deref() == Some(&key.name)
         && put(tx, key, &uid, head.version(), object)?

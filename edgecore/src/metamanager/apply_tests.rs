@@ -148,6 +148,27 @@ async fn the_answer_to_a_patch_becomes_the_stored_pod_and_brings_news() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_older_than_what_bears_its_name_now_changes_nothing() {
+    let held = Held::new();
+    let map = |uid: &str, version: u64| {
+        RawJson::parse(format!(
+            r#"{{"metadata":{{"name":"web-0","uid":"{uid}","resourceVersion":"{version}"}}}}"#
+        ))
+        .unwrap()
+    };
+    let answered = async |object: RawJson| {
+        let key = key(Kind::ConfigMap);
+        held.store.write(move |tx| answer(tx, &key, &object)).await.unwrap()
+    };
+    assert!(answered(map("old", 4)).await.is_some());
+    held.push(message(PushOp::Insert, Kind::ConfigMap, "new", Some(6), map("new", 6))).await;
+    assert_eq!(answered(map("old", 5)).await, None);
+    let stored = held.row("default/configmap/web-0").await.unwrap();
+    assert!(stored.contains(r#""uid":"new""#), "{stored}");
+    assert!(answered(map("newer", 9)).await.is_some());
+}
+
+#[tokio::test]
 async fn an_error_in_the_place_of_an_object_is_not_stored() {
     let held = Held::new();
     for text in

@@ -221,6 +221,34 @@ async fn an_answer_never_takes_a_node_back_to_an_older_version() {
 }
 
 #[tokio::test]
+async fn an_answer_that_a_deletion_has_overtaken_says_that_there_is_none() {
+    let now = Instant::now();
+    let mut outbox = Outbox::default();
+    let answer = || reply(ReplyBody::Plain(pod("web", 5).object), Some(5));
+    // The deletion waits, and then it is in flight.
+    outbox.offer(push(PushOp::Delete, "web", "uid-web", 6));
+    for _ in 0..2 {
+        outbox.answer(answer());
+        let due = outbox.due(now, RETRY);
+        let Downstream::Reply(Reply { version: None, body: ReplyBody::Error(why), .. }) =
+            &due[0].message
+        else {
+            panic!("{due:?}")
+        };
+        let ReplyError::Status(why) = why else { panic!("{why:?}") };
+        assert!(why.get().contains(r#"pods \"web\" not found"#), "{why:?}");
+        assert!(why.get().contains("404"), "{why:?}");
+        assert_eq!(due[0].holds, None);
+        assert_eq!(outbox.acked(&due[0].id), None);
+    }
+    // Another one of that name is not meant.
+    outbox.offer(push(PushOp::Delete, "web", "another", 7));
+    outbox.answer(reply(ReplyBody::Plain(push(PushOp::Insert, "web", "new", 8).object), Some(8)));
+    let due = outbox.due(now, RETRY);
+    assert_eq!(due[0].holds, Some((key("web"), "new".parse().unwrap())));
+}
+
+#[tokio::test]
 async fn answers_have_a_limit_and_each_drop_is_counted() {
     let mut outbox = Outbox::new(Limits { replies: 3, ..Limits::default() });
     for _ in 0..5 {
