@@ -8,7 +8,6 @@ use api::raw::RawJson;
 use api::wire::downstream::{Downstream, PushOp};
 use api::wire::upstream::Request;
 use api::wire::upstream::Upstream;
-use tokio::time::Instant;
 
 const LOCAL: [&str; 1] = ["127.0.0.1"];
 
@@ -178,24 +177,21 @@ async fn an_idle_link_with_a_living_cloud_is_kept() {
 }
 
 #[tokio::test]
-async fn the_link_is_back_soon_after_the_cloud_and_the_lease_right_after() {
+async fn an_edge_that_has_dialled_in_vain_is_back_with_its_lease_and_its_status() {
     let dir = tempfile::tempdir().unwrap();
     let mut cloud = Cloud::start(&Pki::new(), &LOCAL).await;
     let edge = Edge::start(&cloud, dir.path()).await;
     edge.ready().await;
     cloud.until("a lease", |s| s.renewals() >= 1).await;
     cloud.stop().await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    cloud.hang_up(5).await;
     let (links, renewals, reports) = {
         let state = cloud.state();
         (state.links, state.renewals(), state.reports())
     };
     cloud.start_again().await;
-    let back = Instant::now();
     cloud.until("a new link", |s| s.links > links).await;
-    assert!(back.elapsed() < Duration::from_millis(1500), "{:?}", back.elapsed());
     cloud.until("lease and status", |s| s.renewals() > renewals && s.reports() > reports).await;
-    assert!(back.elapsed() < Duration::from_millis(2000), "{:?}", back.elapsed());
     edge.stop().await;
 }
 

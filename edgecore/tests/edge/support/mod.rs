@@ -153,10 +153,24 @@ impl Cloud {
 
     /// Listens again at the same address.
     pub(crate) async fn start_again(&mut self) {
+        let listener = self.listen();
+        self.accept(listener);
+    }
+
+    /// Takes so many calls, each of which it ends at once.
+    pub(crate) async fn hang_up(&self, calls: usize) {
+        let listener = self.listen();
+        for _ in 0..calls {
+            let call = tokio::time::timeout(PATIENCE, listener.accept()).await;
+            drop(call.expect("nobody dials"));
+        }
+    }
+
+    fn listen(&self) -> tokio::net::TcpListener {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
         socket.bind(self.at).unwrap();
-        self.accept(socket.listen(64).unwrap());
+        socket.listen(64).unwrap()
     }
 
     pub(crate) fn state(&self) -> parking_lot::MutexGuard<'_, State> {
