@@ -97,7 +97,7 @@ fn can_be_read_again(v: &Value) {
 fn written(resource: &Resource, parsed: &mut Parsed) -> Option<Value> {
     body::object(resource, parsed, Validation::Warn).ok()?;
     let mut new = std::mem::take(&mut parsed.value);
-    (resource.strategy.default)(&mut new);
+    body::defaults(resource, &mut new);
     meta::stamp_new(&mut new, resource, "default");
     (resource.strategy.prepare)(&mut new, None, Part::Main);
     let mut errors = Vec::new();
@@ -142,7 +142,7 @@ fn bodies(data: &[u8]) {
     }
     for part in [Part::Main, Part::Status] {
         let mut new = parsed.value.clone();
-        (resource.strategy.default)(&mut new);
+        body::defaults(&resource, &mut new);
         meta::keep_identity(&mut new, &old);
         (resource.strategy.prepare)(&mut new, Some(&old), part);
         let mut errors = Vec::new();

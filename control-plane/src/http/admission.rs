@@ -49,6 +49,12 @@ pub(crate) fn on_create(
                     return Err(Status::forbidden(resource.group_resource(), &name, &why));
                 }
             };
+            if let Some(own) = spec["priority"].as_i64().filter(|p| *p != priority) {
+                let why = format!(
+                    "the integer value of priority ({own}) must not be provided in pod spec; priority admission controller computed {priority} from the given PriorityClass name"
+                );
+                return Err(Status::forbidden(resource.group_resource(), &name, &why));
+            }
             default(spec, "priority", priority);
             default(spec, "preemptionPolicy", "PreemptLowerPriority");
         }
@@ -94,6 +100,9 @@ pub(crate) fn on_update(
             Part::Status => signing::check_status(plane, user, resource, new, old)?,
             Part::Main | Part::Ephemeral => {}
         }
+    }
+    if resource.table.as_ref() == "core/pods" && part == Part::Main {
+        tolerations(object(new, "spec"));
     }
     if resource.table.as_ref() == "core/services" && part == Part::Main {
         cluster_ip(plane, new);

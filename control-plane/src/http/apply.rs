@@ -20,14 +20,14 @@ use super::create::{Outcome, create};
 use super::get;
 use super::json;
 use super::status::{FieldError, Status};
-use super::update::modify;
+use super::update::{check_place, modify};
 use crate::plane::Plane;
 use crate::registry::restore::restorable;
 use crate::registry::{Part, Resource, meta};
 use fields::Fields;
 use merge::{changed, merge, remove};
 use places::place;
-use records::{Entry, before_apply, now, ownable, read_entries, write_entries};
+use records::{Entry, before_apply, now, ownable, read_entries, without_reset, write_entries};
 pub(crate) use records::{record_create, record_update};
 
 /// Applies a configuration.
@@ -49,7 +49,6 @@ pub(crate) async fn apply(
         if part != Part::Main {
             return Err(Status::not_found(resource.group_resource(), at.1));
         }
-        meta::metadata(&mut applied).insert("name".into(), at.1.into());
         // A revision says nothing of an object that is not there; a uid says that it was another one.
         meta::metadata(&mut applied).remove("resourceVersion");
         let uid = &applied["metadata"]["uid"];
@@ -57,6 +56,7 @@ pub(crate) async fn apply(
             let e = FieldError::invalid("metadata.uid", uid, "field is immutable");
             return Err(Status::invalid(&resource.group, &resource.kind, at.1, &[e]));
         }
+        check_place(resource, at, &applied)?;
         let made = create(plane, user, resource, at.0, applied.clone(), &options).await;
         match made {
             Err(e) if e.reason == "AlreadyExists" => {}
@@ -85,8 +85,14 @@ pub(crate) fn configuration(
     let mut parsed = json::parse_yaml(text).map_err(|e| {
         Status::bad_request(format!("error decoding YAML: error converting YAML to JSON: {e}"))
     })?;
+    if parsed.value.is_null() {
+        parsed.value = json!({});
+    }
     if !parsed.value.is_object() {
-        return Err(Status::bad_request("error decoding YAML: not an object"));
+        let of = crate::registry::decode::json_type(&parsed.value);
+        return Err(Status::bad_request(format!(
+            "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {of} into Go value of type map[string]interface {{}}"
+        )));
     }
     let said = |f: &str| parsed.value[f].as_str().unwrap_or_default();
     if said("apiVersion") != resource.api_version() || said("kind") != resource.kind {
@@ -179,7 +185,8 @@ pub(crate) fn applied_to(
 ) -> Result<Value, Status> {
     let at = place(resource);
     let subresource = options.subresource(part);
-    let config = ownable(applied);
+    let applied = without_reset(resource, part, applied.clone());
+    let config = ownable(&applied);
     let wanted = Fields::of(&config, at);
     let mut entries = read_entries(old);
     if entries.is_empty() {
@@ -199,13 +206,7 @@ pub(crate) fn applied_to(
         .filter_map(|e| {
             let mut paths = Vec::new();
             e.fields.both(&difference).paths("", &mut paths);
-            let by = if e.operation == "Update" {
-                let scale = options.scaling.then_some("autoscaling/v1");
-                format!("\"{}\" using {}", e.manager, scale.unwrap_or(&e.api_version))
-            } else {
-                format!("\"{}\"", e.manager)
-            };
-            (!paths.is_empty()).then_some((by, paths))
+            (!paths.is_empty()).then(|| (who(e, options), paths))
         })
         .collect();
     if !conflicts.is_empty()
@@ -218,25 +219,27 @@ pub(crate) fn applied_to(
     let before = entries.iter().find(|e| mine(e)).map(|e| e.fields.clone()).unwrap_or_default();
     let mut others = Fields::default();
     entries.iter().filter(|e| !mine(e)).for_each(|e| others.union(&e.fields));
-    let dropped = before.minus(&wanted).minus(&others);
+    let dropped = before.minus(&wanted).held_alone(&others);
     remove(&mut new, &dropped, at);
     merge(&mut new, &config, at);
     for e in entries.iter_mut().filter(|e| !mine(e)) {
         e.fields = e.fields.minus(&difference);
     }
-    let unchanged = before == wanted && ownable(&new) == ownable(old);
+    // Who changes nothing is on record without a time.
+    let changed = ownable(&new) != ownable(old);
     match entries.iter_mut().find(|e| mine(e)) {
-        Some(_) if unchanged => {}
         Some(e) => {
             e.fields = wanted;
-            e.time = now();
+            if changed {
+                e.time = now();
+            }
         }
         None => entries.push(Entry {
             manager: options.manager.clone(),
             operation: "Apply",
             api_version: resource.api_version(),
             subresource,
-            time: now(),
+            time: if changed { now() } else { String::new() },
             fields: wanted,
         }),
     }
@@ -247,6 +250,19 @@ pub(crate) fn applied_to(
         }
     }
     Ok(new)
+}
+
+/// A manager, as conflicts name it.
+fn who(e: &Entry, options: &WriteOptions) -> String {
+    let mut who = format!("{:?}", e.manager);
+    if !e.subresource.is_empty() {
+        who.push_str(&format!(" with subresource {:?}", e.subresource));
+    }
+    if e.operation == "Update" {
+        let scale = options.scaling.then_some("autoscaling/v1");
+        who.push_str(&format!(" using {}", scale.unwrap_or(&e.api_version)));
+    }
+    who
 }
 
 fn conflict(conflicts: &[(String, Vec<String>)]) -> Status {

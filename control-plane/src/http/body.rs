@@ -391,7 +391,8 @@ pub(crate) fn object_of(
     let api_version = resource.api_version();
     let kind = fields.get("kind").and_then(Value::as_str).unwrap_or_default();
     let version = fields.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
-    if let Some(wrong) = another_kind(resource, kind, version) {
+    let name = fields.get("metadata").and_then(|m| m["name"].as_str()).unwrap_or_default();
+    if let Some(wrong) = another_kind(resource, kind, version, name) {
         return Err(wrong);
     }
     fields.insert("kind".into(), resource.kind.as_str().into());
@@ -404,9 +405,14 @@ pub(crate) fn object_of(
     if reset {
         meta::metadata(&mut parsed.value).insert("managedFields".into(), json!([{}]));
     }
-    in_order(&mut unknown, text);
+    if resource.custom.is_none() {
+        in_order(&mut unknown, text);
+    }
     problems.extend(unknown.into_iter().map(|u| format!("unknown field \"{u}\"")));
-    let owners: Vec<String> = meta::single_owners(&mut parsed.value).into_iter().collect();
+    let mut owners: Vec<String> = meta::single_owners(&mut parsed.value).into_iter().collect();
+    if resource.custom.is_some() {
+        owners.extend(meta::unqualified_finalizers(&parsed.value));
+    }
     match validation {
         Validation::Ignore => Ok(owners),
         Validation::Warn => Ok([problems, owners].concat()),
@@ -422,7 +428,7 @@ pub(crate) fn object_of(
 }
 
 /// Says what a body is that is not of the resource's kind and version.
-fn another_kind(resource: &Resource, kind: &str, version: &str) -> Option<Status> {
+fn another_kind(resource: &Resource, kind: &str, version: &str, name: &str) -> Option<Status> {
     let expected = resource.api_version();
     if resource.custom.is_some() {
         return if kind.is_empty() {
@@ -434,7 +440,7 @@ fn another_kind(resource: &Resource, kind: &str, version: &str) -> Option<Status
         } else if kind != resource.kind {
             let why = format!("must be {}", resource.kind);
             let e = FieldError::invalid("kind", &kind.into(), &why);
-            Some(Status::invalid(&resource.group, kind, "", &[e]))
+            Some(Status::invalid(&resource.group, kind, name, &[e]))
         } else {
             None
         };
@@ -467,7 +473,16 @@ fn another_kind(resource: &Resource, kind: &str, version: &str) -> Option<Status
     )))
 }
 
-/// Checks types and drops unknown fields, whose paths are returned.
+/// Fills in what Kubernetes fills in when it reads an object.
+pub(crate) fn defaults(resource: &Resource, value: &mut Value) {
+    (resource.strategy.default)(value);
+    if let Some(custom) = &resource.custom {
+        custom.schema.fill(value);
+    }
+}
+
+/// Checks types and drops unknown fields, whose paths are returned. Fills in nothing: what somebody
+/// applies is no more than what he says.
 ///
 /// # Errors
 /// When a field has the wrong type.
@@ -484,7 +499,7 @@ pub(crate) fn check(resource: &Resource, value: &mut Value) -> Result<Vec<String
     }
     if let Some(custom) = &resource.custom {
         custom.schema.prune(value, "", true, &mut unknown);
-        custom.schema.fill(value);
+        unknown.sort();
         // The metadata of custom kinds is typed, too.
         let meta = schema::schemas().find("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
         if let (Some(meta), Some(m)) = (meta, value.get_mut("metadata")) {

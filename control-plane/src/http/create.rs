@@ -110,7 +110,7 @@ async fn prepare(
     options: &WriteOptions,
 ) -> Result<Value, Status> {
     let applied = options.applying.then(|| new.clone());
-    (resource.strategy.default)(&mut new);
+    body::defaults(resource, &mut new);
     // What the server adds from here on belongs to nobody.
     let sent = new.clone();
     meta::stamp_new(&mut new, resource, namespace);
@@ -132,7 +132,7 @@ async fn prepare(
     };
     if webhooks::mutate(plane, &write, &mut new).await? {
         body::check(resource, &mut new)?;
-        (resource.strategy.default)(&mut new);
+        body::defaults(resource, &mut new);
     }
     let mut errors = Vec::new();
     meta::validate(&new, resource, &mut errors);
@@ -141,6 +141,9 @@ async fn prepare(
         return Err(Status::invalid(&resource.group, &resource.kind, &shown_name(&new), &errors));
     }
     webhooks::validate(plane, &write, Some(&new)).await?;
+    if let Some(custom) = &resource.custom {
+        custom.store(&mut new);
+    }
     apply::record_create(resource, &mut new, &sent, applied.as_ref(), options);
     Ok(new)
 }
@@ -160,6 +163,6 @@ pub(crate) fn validate(
 ) {
     (resource.strategy.validate)(new, old, part, errors);
     if let Some(custom) = &resource.custom {
-        custom.schema.check(new, old, errors);
+        custom.check(new, old, errors);
     }
 }

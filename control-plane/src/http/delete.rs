@@ -203,7 +203,17 @@ fn check_preconditions(
     let name = meta::name(old);
     // Kubernetes names the kind here and not the resource.
     let kind = GroupResource { group: &resource.group, resource: &resource.kind };
+    let of_definition = resource.table.as_ref() == "apiextensions.k8s.io/customresourcedefinitions";
+    let failed = |what: &str, asked: &str, have: &str| {
+        let why = format!(
+            "Precondition failed: {what} in precondition: {asked}, {what} in object meta: {have}"
+        );
+        Err(Status::conflict(resource.group_resource(), name, &why))
+    };
     if let Some(uid) = options.uid.as_deref().filter(|u| *u != meta::uid(old)) {
+        if of_definition {
+            return failed("UID", uid, meta::uid(old));
+        }
         let why = format!(
             "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been deleted and then recreated",
             meta::uid(old)
@@ -212,6 +222,9 @@ fn check_preconditions(
     }
     let have = meta::text(old, "/metadata/resourceVersion");
     if let Some(want) = options.revision.as_deref().filter(|r| *r != have) {
+        if of_definition {
+            return failed("ResourceVersion", want, have);
+        }
         let why = format!(
             "the ResourceVersion in the precondition ({want}) does not match the ResourceVersion in record ({have}). The object might have been modified"
         );

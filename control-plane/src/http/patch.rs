@@ -96,9 +96,19 @@ pub(crate) fn patched(
 ) -> Result<(Value, Vec<String>), Status> {
     let mut new = old.clone();
     apply_to(patch, &mut new, resource)?;
+    if resource.custom.is_some() && new["apiVersion"] != old["apiVersion"] {
+        let version = meta::text(&new, "/apiVersion");
+        let group = version.split_once('/').map_or("", |(group, _)| group);
+        let why = format!("must be {}", resource.api_version());
+        let e = FieldError::invalid("apiVersion", &new["apiVersion"], &why);
+        return Err(Status::invalid(group, &resource.kind, meta::name(old), &[e]));
+    }
     let shown = new.to_string();
     let mut parsed = Parsed { duplicates: duplicates.to_vec(), ..new.into() };
     let found = body::object(resource, &mut parsed, validation).map_err(|e| {
+        if resource.custom.is_some() && e.reason == "Invalid" {
+            return e;
+        }
         // The reason alone: which kind it is, is known from the path.
         let (_, why) = e.message.split_once(": ").unwrap_or(("", &e.message));
         Status::patched_wrongly(&shown, why)

@@ -533,7 +533,7 @@ impl Call<'_> {
         }
         let values: Vec<Value> =
             page.objects.iter().map(|(_, o)| get::with_kind(resource, o)).collect();
-        let m = table::list_metadata(resource, page);
+        let m = table::list_metadata(resource, page, false);
         let v = match accept.form {
             Form::Plain => {
                 json!({"kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": m, "items": values})
@@ -559,7 +559,7 @@ impl Call<'_> {
 fn plain_list(resource: &Resource, page: &Page) -> Response {
     let size: usize = page.objects.iter().map(|(_, o)| o.text.len() + 1).sum();
     let mut out = BytesMut::with_capacity(size + 256);
-    let head = json!({"kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": table::list_metadata(resource, page)}).to_string();
+    let head = json!({"kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": table::list_metadata(resource, page, true)}).to_string();
     out.put_slice(head.trim_end_matches('}').as_bytes());
     // `metadata` is an object and comes last but for the closing braces that were trimmed.
     out.put_slice(b"},\"items\":[");

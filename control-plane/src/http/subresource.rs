@@ -188,6 +188,9 @@ fn bound_object(plane: &Plane, at: (&str, &str), spec: &Value) -> Result<Option<
             return Err(Status::bad_request(format!("cannot bind token to object of type {full}")));
         }
     };
+    if name.is_empty() {
+        return Err(Status::bad_request("Name parameter required."));
+    }
     let resource = plane.registry.builtin("", plural);
     let found = get::find(plane, &resource, at.0, &name)?.value();
     if kind == "Pod" {
@@ -361,7 +364,8 @@ fn check_scale(
     old: &Value,
 ) -> Result<(), Status> {
     let wanted = &scale["spec"]["replicas"];
-    if wanted.as_i64().is_some_and(|n| n < 0) {
+    // That of a custom kind is refused where it is written to.
+    if resource.custom.is_none() && wanted.as_i64().is_some_and(|n| n < 0) {
         let why = "must be greater than or equal to 0";
         let e = FieldError::invalid("spec.replicas", wanted, why);
         return Err(Status::invalid("autoscaling", "Scale", at.1, &[e]));

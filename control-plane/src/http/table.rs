@@ -95,13 +95,28 @@ fn cells(resource: &Resource, object: &Value, now: Timestamp) -> Vec<Value> {
                 None => "<unknown>".into(),
             },
             (Some("string"), Some(v)) if !v.is_string() => v.to_string().into(),
+            (Some("integer"), Some(v)) => v.as_f64().map_or(Value::Null, |n| (n as i64).into()),
+            (Some("number"), Some(v)) => {
+                if v.is_number() {
+                    v
+                } else {
+                    Value::Null
+                }
+            }
+            (Some("boolean"), Some(v)) => {
+                if v.is_boolean() {
+                    v
+                } else {
+                    Value::Null
+                }
+            }
             (_, Some(v)) => v,
         });
     }
     out
 }
 
-/// What a column's path finds: fields, positions, and `[?(@.a=="b")]`; several results are joined.
+/// What a column's path finds: fields, positions, and `[?(@.a=="b")]`; of several results the first.
 pub(crate) fn simple_path(object: &Value, path: &str) -> Option<Value> {
     let mut at: Vec<&Value> = vec![object];
     let mut rest =
@@ -158,17 +173,7 @@ pub(crate) fn simple_path(object: &Value, path: &str) -> Option<Value> {
             return None;
         }
     }
-    match at[..] {
-        [] => None,
-        [one] => Some(one.clone()),
-        _ => {
-            let all: Vec<String> = at
-                .iter()
-                .map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned))
-                .collect();
-            Some(all.join(",").into())
-        }
-    }
+    at.first().map(|v| (*v).clone())
 }
 
 /// An object's metadata alone.
@@ -199,11 +204,11 @@ pub(crate) fn table<'a>(
     json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": columns, "rows": rows})
 }
 
-/// The metadata of a list.
-pub(crate) fn list_metadata(resource: &Resource, page: &Page) -> Value {
+/// The metadata of a list; `whole` if it is not in another form.
+pub(crate) fn list_metadata(resource: &Resource, page: &Page, whole: bool) -> Value {
     let mut m = json!({"resourceVersion": page.revision.to_string()});
     // Lists of custom resources always say where they go on.
-    if resource.custom.is_some() {
+    if resource.custom.is_some() && whole {
         m["continue"] = "".into();
     }
     if let Some(next) = &page.next {
@@ -224,11 +229,26 @@ mod tests {
         let o = json!({"spec": {"a": 1, "l": [{"type": "X", "s": "no"}, {"type": "Ready", "s": "yes"}]}, "metadata": {"labels": {"a.b/c": "v"}}});
         assert_eq!(simple_path(&o, ".spec.a"), Some(json!(1)));
         assert_eq!(simple_path(&o, ".spec.l[?(@.type==\"Ready\")].s"), Some(json!("yes")));
-        assert_eq!(simple_path(&o, ".spec.l[*].s"), Some(json!("no,yes")));
+        assert_eq!(simple_path(&o, ".spec.l[*].s"), Some(json!("no")));
         assert_eq!(simple_path(&o, ".spec.l[0].s"), Some(json!("no")));
         assert_eq!(simple_path(&o, ".metadata.labels.a\\.b/c"), Some(json!("v")));
         assert_eq!(simple_path(&o, ".metadata.labels['a.b/c']"), Some(json!("v")));
         assert_eq!(simple_path(&o, ".spec.none.x"), None);
         assert_eq!(simple_path(&o, ".spec.l[0"), None);
+    }
+
+    // What a kube-apiserver 1.33 showed.
+    #[test]
+    fn a_cell_of_a_custom_kind_is_of_its_column_s_type_or_empty() {
+        let columns = json!([{"name": "I", "type": "integer", "jsonPath": ".s.text"}, {"name": "N", "type": "integer", "jsonPath": ".s.n"},
+            {"name": "S", "type": "string", "jsonPath": ".s.n"}, {"name": "B", "type": "boolean", "jsonPath": ".s.text"},
+            {"name": "L", "type": "string", "jsonPath": ".s.l[*]"}, {"name": "D", "type": "date", "jsonPath": ".s.none"}]);
+        let definition = json!({"spec": {"group": "e.com", "scope": "Namespaced", "versions": [{"name": "v1", "served": true, "storage": true,
+                "additionalPrinterColumns": columns, "schema": {"openAPIV3Schema": {"type": "object"}}}]},
+            "status": {"acceptedNames": {"plural": "ws", "kind": "W"}, "conditions": [{"type": "Established", "status": "True"}]}});
+        let resource = crate::registry::crd::resources(&[definition]).remove(0);
+        let o = json!({"metadata": {"name": "w"}, "s": {"text": "t", "n": 3, "l": ["x", "y"]}});
+        let row = cells(&resource, &o, Timestamp::UNIX_EPOCH);
+        assert_eq!(Value::from(row), json!(["w", null, 3, "3", null, "x", null]));
     }
 }

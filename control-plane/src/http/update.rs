@@ -262,7 +262,7 @@ async fn prepare(
     options: &WriteOptions,
 ) -> Result<Value, Status> {
     let mut new = sent.clone();
-    (resource.strategy.default)(&mut new);
+    body::defaults(resource, &mut new);
     meta::keep_identity(&mut new, old);
     if resource.custom.is_some() && resource.has_status() {
         crate::registry::core::split_status(&mut new, Some(old), part);
@@ -291,7 +291,7 @@ async fn prepare(
     };
     if webhooks::mutate(plane, &write, &mut new).await? {
         body::check(resource, &mut new)?;
-        (resource.strategy.default)(&mut new);
+        body::defaults(resource, &mut new);
         meta::keep_identity(&mut new, old);
         (resource.strategy.prepare)(&mut new, Some(old), part);
     }
@@ -304,6 +304,9 @@ async fn prepare(
         return Err(Status::invalid(&resource.group, &resource.kind, meta::name(old), &errors));
     }
     webhooks::validate(plane, &write, Some(&new)).await?;
+    if let Some(custom) = &resource.custom {
+        custom.store(&mut new);
+    }
     meta::metadata(&mut new)
         .insert("resourceVersion".into(), old["metadata"]["resourceVersion"].clone());
     apply::record_update(resource, &mut new, old, part, options);

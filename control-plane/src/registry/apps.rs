@@ -228,6 +228,19 @@ pub(crate) static REPLICA_SET: Strategy = Strategy {
     ..BASE
 };
 
+/// Where a daemon set says how often its template changed: a number that is older than revisions, and
+/// that tools still show.
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+/// Counts changes of the template; nobody else sets the number.
+fn count_templates(new: &mut Value, old: &Value) {
+    let notes = &old["metadata"]["annotations"][TEMPLATE_GENERATION];
+    let before = notes.as_str().and_then(|n| n.parse::<i64>().ok()).unwrap_or(1);
+    let changed = new["spec"]["template"] != old["spec"]["template"];
+    let now = if changed { before + 1 } else { before };
+    object(object(new, "metadata"), "annotations")[TEMPLATE_GENERATION] = now.to_string().into();
+}
+
 pub(crate) static DAEMON_SET: Strategy = Strategy {
     default: |o| {
         let spec = object(o, "spec");
@@ -240,9 +253,14 @@ pub(crate) static DAEMON_SET: Strategy = Strategy {
             default(rolling, "maxSurge", 0);
         }
         pods::default_template(spec);
+        let notes = object(object(o, "metadata"), "annotations");
+        default(notes, TEMPLATE_GENERATION, "1");
     },
     prepare: |new, old, part| {
         prepare(new, old, part);
+        if let Some(old) = old {
+            count_templates(new, old);
+        }
         for field in [
             "currentNumberScheduled",
             "numberMisscheduled",
@@ -452,5 +470,26 @@ mod tests {
         ] {
             assert_eq!(problems(strategy, spec), [expected]);
         }
+    }
+
+    // What a kube-apiserver 1.33 did.
+    #[test]
+    fn a_daemon_set_counts_the_changes_of_its_template() {
+        let set = |image: &str| {
+            let mut o = json!({"metadata": {"name": "d"}, "spec": {"template": {"spec": {"containers": [{"name": "c", "image": image}]}}}});
+            (DAEMON_SET.default)(&mut o);
+            o
+        };
+        let count = |o: &Value| o["metadata"]["annotations"][TEMPLATE_GENERATION].clone();
+        let mut first = set("a");
+        (DAEMON_SET.prepare)(&mut first, None, Part::Main);
+        assert_eq!(count(&first), "1");
+        let mut next = set("b");
+        (DAEMON_SET.prepare)(&mut next, Some(&first), Part::Main);
+        assert_eq!(count(&next), "2");
+        let mut same = next.clone();
+        same["metadata"]["annotations"][TEMPLATE_GENERATION] = "9".into();
+        (DAEMON_SET.prepare)(&mut same, Some(&next), Part::Main);
+        assert_eq!(count(&same), "2");
     }
 }

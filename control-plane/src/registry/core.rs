@@ -118,6 +118,9 @@ fn immutable(new: &Value, old: Option<&Value>, fields: &[&str], errors: &mut Vec
 pub(crate) static SECRET: Strategy = Strategy {
     default: |o| {
         use base64::Engine as _;
+        if o["type"] == "" {
+            o["type"] = "Opaque".into();
+        }
         default(o, "type", "Opaque");
         // `stringData` is written into `data` and never read back.
         let Some(plain) = o.as_object_mut().and_then(|m| m.remove("stringData")) else { return };
@@ -343,13 +346,12 @@ pub(crate) static NODE: Strategy = Strategy {
         }
         checks::node(new, errors);
         if let Some(old) = old {
-            for field in ["podCIDR", "providerID"] {
+            for (field, at) in [("podCIDR", "podCIDRs"), ("providerID", "providerID")] {
                 let before = &old["spec"][field];
                 if before.is_string() && *before != new["spec"][field] {
-                    errors.push(FieldError::forbidden(
-                        format!("spec.{field}"),
-                        "node updates may only change labels, taints, or capacity",
-                    ));
+                    let why =
+                        format!("node updates may not change {field} except from \"\" to valid");
+                    errors.push(FieldError::forbidden(format!("spec.{at}"), &why));
                 }
             }
         }
@@ -394,10 +396,13 @@ fn drop_with_type(spec: &mut Value, old: &Value) {
     let outside = matches!(kind.as_str(), "NodePort" | "LoadBalancer")
         || spec["externalIPs"].as_array().is_some_and(|a| !a.is_empty());
     let balanced = ["allocateLoadBalancerNodePorts", "loadBalancerClass"];
+    let inside =
+        ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"];
     let gone = balanced
         .into_iter()
         .filter(|_| kind != "LoadBalancer")
-        .chain(Some("externalTrafficPolicy").filter(|_| !outside));
+        .chain(Some("externalTrafficPolicy").filter(|_| !outside))
+        .chain(inside.into_iter().filter(|_| kind == "ExternalName"));
     for field in gone {
         if !old[field].is_null()
             && spec.get(field) == old.get(field)
@@ -526,6 +531,13 @@ pub(crate) static ENDPOINTS: Strategy = Strategy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_of_an_empty_type_is_opaque() {
+        let mut o = json!({"type": ""});
+        (SECRET.default)(&mut o);
+        assert_eq!(o["type"], "Opaque");
+    }
 
     #[test]
     fn plain_secret_data_is_encoded_and_not_kept() {

@@ -8,12 +8,16 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::core::{BASE, default, list, object, split_status};
+use super::restore::{printed, type_of};
 use super::structural::Node;
 use super::{Resource, Snapshot, Strategy, Subresource, api_version, columns, crd_checks, meta};
+use crate::http::status::FieldError;
 
 /// A served version of a custom kind.
 pub(crate) struct Served {
     pub(crate) schema: Node,
+    /// The schema of the version that is stored, if that is another one.
+    stored: Option<Node>,
     /// JSON paths of `selectableFields`.
     pub(crate) selectable_fields: Vec<String>,
     /// `additionalPrinterColumns` as the definition has them.
@@ -24,6 +28,69 @@ pub(crate) struct Served {
     pub(crate) raw: Value,
     /// What everybody is told who uses this version.
     pub(crate) deprecated: Option<String>,
+}
+
+impl Served {
+    /// What is wrong with an object of this version.
+    pub(crate) fn check(&self, new: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+        self.schema.check(new, old, errors);
+        if let Some((spec, status, _)) = &self.scale {
+            counted(new, spec, errors);
+            counted(new, status, errors);
+        }
+    }
+
+    /// Makes of an object what is left of it when it is stored: what the stored version does not have
+    /// is lost, and what it fills in is there.
+    pub(crate) fn store(&self, object: &mut Value) {
+        if let Some(stored) = &self.stored {
+            stored.prune(object, "", true, &mut Vec::new());
+            stored.fill(object);
+        }
+    }
+}
+
+/// What is wrong with the number of replicas that stands at a path, as the scale subresource reads it.
+fn counted(object: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let mut at = object;
+    for part in path.split('.').filter(|p| !p.is_empty()) {
+        let Some(fields) = at.as_object() else {
+            let why = format!(
+                "{path} accessor error: {} is of the type {}, expected map[string]interface{{}}",
+                printed(at),
+                go_type(at)
+            );
+            errors.push(FieldError::invalid(path, &json!(0), &why));
+            return;
+        };
+        match fields.get(part) {
+            Some(v) => at = v,
+            None => return,
+        }
+    }
+    let Some(n) = at.as_i64() else {
+        let (shown, of) = (printed(at), go_type(at));
+        let why = format!("{path} accessor error: {shown} is of the type {of}, expected int64");
+        errors.push(FieldError::invalid(path, &json!(0), &why));
+        return;
+    };
+    if n < 0 {
+        errors.push(FieldError::invalid(path, at, "should be a non-negative integer"));
+    } else if n > i64::from(i32::MAX) {
+        let why = format!("should be less than or equal to {}", i32::MAX);
+        errors.push(FieldError::invalid(path, at, &why));
+    }
+}
+
+/// What a value is in a Go program.
+fn go_type(v: &Value) -> &'static str {
+    match v {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(n) if n.is_i64() => "int64",
+        Value::Number(_) => "float64",
+        v => type_of(v),
+    }
 }
 
 /// All custom kinds share this; their rules are in their schema.
@@ -209,8 +276,12 @@ fn resource(d: &Value, v: &Value) -> Resource {
     });
     let raw = v["schema"]["openAPIV3Schema"].clone();
     let deprecated = (v["deprecated"] == true).then(|| deprecation(d, v));
+    let stored = spec["versions"].as_array().into_iter().flatten();
+    let stored = stored.filter(|v| v["storage"] == true);
+    let stored = stored.map(|v| &v["schema"]["openAPIV3Schema"]).next();
     let served = Served {
         schema: Node::read(&raw),
+        stored: stored.filter(|s| **s != raw).map(Node::read),
         selectable_fields: v["selectableFields"]
             .as_array()
             .into_iter()
@@ -262,6 +333,50 @@ mod tests {
         );
         beta["deprecationWarning"] = "go away".into();
         assert_eq!(deprecation(&d, &beta), "go away");
+    }
+
+    fn served(version: &str) -> Arc<Resource> {
+        let one = |name: &str, storage: bool, field: &str| {
+            json!({"name": name, "served": true, "storage": storage,
+                "subresources": {"scale": {"specReplicasPath": ".spec.n", "statusReplicasPath": ".status.n"}},
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+                    "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+                    "spec": {"type": "object", "properties": {"n": {"type": "integer"}, "both": {"type": "string"}, (field): {"type": "string", "default": "d"}}}}}}})
+        };
+        let d = json!({"spec": {"group": "example.com", "scope": "Namespaced", "versions": [one("v1", true, "old"), one("v2", false, "new")]},
+            "status": {"acceptedNames": {"plural": "ws", "kind": "W"}, "conditions": [{"type": "Established", "status": "True"}]}});
+        resources(&[d]).into_iter().find(|r| r.version == version).unwrap()
+    }
+
+    // "Writing CustomResourceDefinition objects" of the page below: objects are stored in one version.
+    #[test]
+    fn an_object_keeps_what_the_stored_version_has() {
+        let mut o = json!({"spec": {"both": "b", "new": "n"}});
+        served("v2").custom.as_ref().unwrap().store(&mut o);
+        assert_eq!(o, json!({"spec": {"both": "b", "old": "d"}}));
+        served("v1").custom.as_ref().unwrap().store(&mut o);
+        assert_eq!(o, json!({"spec": {"both": "b", "old": "d"}}));
+    }
+
+    // What a kube-apiserver 1.33 said.
+    #[test]
+    fn the_number_of_replicas_is_one_wherever_it_stands() {
+        let told = |o: Value| {
+            let mut errors = Vec::new();
+            served("v1").custom.as_ref().unwrap().check(&o, None, &mut errors);
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(told(json!({"spec": {"n": 3}, "status": {}})), Vec::<String>::new());
+        assert_eq!(
+            told(json!({"spec": {"n": -2}})),
+            [".spec.n: Invalid value: -2: should be a non-negative integer"]
+        );
+        assert_eq!(
+            told(json!({"spec": {}, "status": {"n": "x"}})),
+            [
+                ".status.n: Invalid value: 0: .status.n accessor error: x is of the type string, expected int64"
+            ]
+        );
     }
 
     #[test]

@@ -78,7 +78,7 @@ fn defaults(schema: &Value, path: &str, root: bool, errors: &mut Vec<FieldError>
             errors.push(FieldError::invalid(format!("{path}.default"), default, why));
         }
         let mut found = Vec::new();
-        read.validate(default, "", &mut found);
+        read.validate(default, None, "", &mut found);
         errors.extend(found.into_iter().map(|e| FieldError {
             field: format!("{path}.default"),
             message: e.message.replace("<nil>", ""),

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
+use super::quantity::Quantity;
 use super::schema::{Schemas, Shape, Type, TypeId, schemas};
 
 /// A field whose JSON type is wrong, in the words of Go's decoder.
@@ -105,13 +106,17 @@ impl Decoder {
                 true
             }
             (Shape::Quantity, Value::Number(n)) => {
-                *value = Value::String(n.to_string());
+                let Some(kept) = Quantity::canonical(&n.to_string()) else {
+                    return Err(Mismatch(NO_QUANTITY.into()));
+                };
+                *value = Value::String(kept);
                 true
             }
             (Shape::Quantity, Value::String(s)) => {
-                if super::quantity::Quantity::parse(s).is_none() {
+                let Some(kept) = Quantity::canonical(s) else {
                     return Err(Mismatch(NO_QUANTITY.into()));
-                }
+                };
+                *s = kept;
                 true
             }
             (Shape::Time { micro }, Value::String(s)) => {

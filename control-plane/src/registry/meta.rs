@@ -148,10 +148,24 @@ pub(crate) fn count_generation(new: &mut Value, old: &Value, resource: &Resource
     } else {
         new.get("spec") != old.get("spec")
     };
-    if changed {
+    // Who routes by a slice finds it by its labels.
+    let relabelled = resource.table.as_ref() == "discovery.k8s.io/endpointslices"
+        && new["metadata"].get("labels") != old["metadata"].get("labels");
+    if changed || relabelled {
         let next = old.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0) + 1;
         metadata(new).insert("generation".into(), next.into());
     }
+}
+
+/// Warnings of finalizers that say not whose they are.
+pub(crate) fn unqualified_finalizers(object: &Value) -> Vec<String> {
+    const KNOWN: [&str; 3] = ["foregroundDeletion", "orphan", "kubernetes"];
+    let all = object["metadata"]["finalizers"].as_array().into_iter().flatten();
+    let bare = all.filter_map(Value::as_str).filter(|f| !f.contains('/') && !KNOWN.contains(f));
+    bare.map(|f| {
+        format!("metadata.finalizers: {f:?}: prefer a domain-qualified finalizer name to avoid accidental conflicts with other finalizer writers")
+    })
+    .collect()
 }
 
 /// Owners that are named twice are kept once; what is said of them.

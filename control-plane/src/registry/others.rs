@@ -5,6 +5,7 @@
 use serde_json::{Value, json};
 
 use super::core::{BASE, default, list, object, split_status};
+use super::quantity::Quantity;
 use super::{Part, Strategy, checks, columns, endpoints, meta, names};
 use crate::http::status::{FieldError, shown_list};
 
@@ -209,25 +210,53 @@ pub(crate) static CLAIM: Strategy = Strategy {
             return;
         }
         validate_claim_spec(&new["spec"], "spec", errors);
-        let Some(old) = old else { return };
-        let fixed = |v: &Value| {
-            let mut s = v["spec"].clone();
-            let m = s.as_object_mut();
-            m.map(|m| {
-                ["resources", "volumeName", "volumeAttributesClassName"].map(|f| m.remove(f))
-            });
-            s
-        };
-        if fixed(old) != fixed(new) && !meta::text(old, "/spec/volumeName").is_empty() {
-            errors.push(FieldError::forbidden(
-                "spec",
-                "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
-            ));
+        if let Some(old) = old {
+            validate_claim_change(new, old, errors);
         }
     },
     columns: &columns::CLAIM,
     ..BASE
 };
+
+/// What of a claim stays as it is: all but its size while it is bound, and the volume once it has one.
+fn validate_claim_change(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    let size = |v: &Value| v["resources"]["requests"]["storage"].as_str().and_then(Quantity::parse);
+    let fixed = |v: &Value| {
+        let mut s = v["spec"].clone();
+        if let Some(m) = s.as_object_mut() {
+            m.remove("volumeAttributesClassName");
+            if meta::text(old, "/spec/volumeName").is_empty() {
+                m.remove("volumeName");
+            }
+            // A class may be chosen later.
+            if old["spec"]["storageClassName"].is_null() {
+                m.remove("storageClassName");
+            }
+        }
+        if meta::text(old, "/status/phase") == "Bound"
+            && let Some(m) = s["resources"]["requests"].as_object_mut()
+        {
+            m.remove("storage");
+        }
+        s
+    };
+    if fixed(old) != fixed(new) {
+        errors.push(FieldError::forbidden(
+            "spec",
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
+        ));
+    }
+    let (before, now) = (size(&old["spec"]), size(&new["spec"]));
+    let have = old["status"]["capacity"]["storage"].as_str().and_then(Quantity::parse);
+    if now < before && now <= Some(have.unwrap_or_default()) {
+        let why = "field can not be less than status.capacity";
+        errors.push(FieldError::forbidden("spec.resources.requests.storage", why));
+    }
+    if new["spec"]["volumeMode"] != old["spec"]["volumeMode"] {
+        let mode = &new["spec"]["volumeMode"];
+        errors.push(FieldError::invalid("volumeMode", mode, "field is immutable"));
+    }
+}
 
 pub(crate) static VOLUME: Strategy = Strategy {
     default: |o| {
@@ -273,3 +302,36 @@ pub(crate) static CONTROLLER_REVISION: Strategy = Strategy {
     columns: &columns::CONTROLLER_REVISION,
     ..BASE
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // "Reserving a PersistentVolume" and "Expanding Persistent Volumes Claims" of
+    // https://kubernetes.io/docs/concepts/storage/persistent-volumes/
+    #[test]
+    fn a_claim_keeps_what_was_asked_for_except_that_it_may_grow_once_it_is_bound() {
+        let old = json!({"spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "x", "volumeMode": "Filesystem",
+            "resources": {"requests": {"storage": "2Gi"}}}, "status": {"phase": "Pending"}});
+        let told = |old: &Value, change: Value| {
+            let mut new = old.clone();
+            json_patch::merge(&mut new["spec"], &change);
+            let mut errors = Vec::new();
+            (CLAIM.validate)(&new, Some(old), Part::Main, &mut errors);
+            errors.into_iter().map(|e| e.field).collect::<Vec<_>>()
+        };
+        let size = |s: &str| json!({"resources": {"requests": {"storage": s}}});
+        assert_eq!(told(&old, json!({})), [""; 0]);
+        assert_eq!(told(&old, json!({"volumeName": "pv"})), [""; 0]);
+        assert_eq!(told(&old, json!({"storageClassName": "y"})), ["spec"]);
+        assert_eq!(told(&old, json!({"accessModes": ["ReadWriteMany"]})), ["spec"]);
+        assert_eq!(told(&old, json!({"volumeMode": "Block"})), ["spec", "volumeMode"]);
+        assert_eq!(told(&old, size("3Gi")), ["spec"]);
+        let mut bound = old.clone();
+        bound["spec"]["volumeName"] = "pv".into();
+        bound["status"] = json!({"phase": "Bound", "capacity": {"storage": "2Gi"}});
+        assert_eq!(told(&bound, size("3Gi")), [""; 0]);
+        assert_eq!(told(&bound, size("1Gi")), ["spec.resources.requests.storage"]);
+        assert_eq!(told(&bound, json!({"volumeName": "other"})), ["spec"]);
+    }
+}

@@ -122,6 +122,10 @@ fn validate_pod(new: &Value, old: Option<&Value>, part: Part, errors: &mut Vec<F
         if before != after {
             errors.push(FieldError::forbidden("status.nodeName", "may not be changed directly"));
         }
+        let (before, after) = (&old["status"]["qosClass"], &new["status"]["qosClass"]);
+        if before.is_string() && after.is_string() && before != after {
+            errors.push(FieldError::invalid("status.qosClass", after, "field is immutable"));
+        }
         return;
     }
     if part == Part::Ephemeral {
@@ -145,12 +149,36 @@ fn validate_pod(new: &Value, old: Option<&Value>, part: Part, errors: &mut Vec<F
             "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)",
         ));
     }
+    tightened(&new["spec"], &old["spec"], errors);
     let kept = |t: &Value| new["spec"]["tolerations"].as_array().is_some_and(|a| a.contains(t));
     if old["spec"]["tolerations"].as_array().into_iter().flatten().any(|t| !kept(t)) {
         errors.push(FieldError::forbidden(
             "spec.tolerations",
             "existing toleration can not be modified except its tolerationSeconds",
         ));
+    }
+}
+
+/// What may only become less: the time that a pod has, and what it waits for.
+fn tightened(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    let at = "spec.activeDeadlineSeconds";
+    let (now, before) = (&new["activeDeadlineSeconds"], old["activeDeadlineSeconds"].as_i64());
+    if let Some(before) = before {
+        if now.is_null() {
+            let why = "must not update from a positive integer to nil value";
+            errors.push(FieldError::invalid(at, &json!("null"), why));
+        } else if now.as_i64().is_some_and(|n| n > before) {
+            let why = "must be less than or equal to previous value";
+            errors.push(FieldError::invalid(at, now, why));
+        }
+    }
+    let waited = |g: &Value| old["schedulingGates"].as_array().is_some_and(|a| a.contains(g));
+    for (i, g) in new["schedulingGates"].as_array().into_iter().flatten().enumerate() {
+        if !waited(g) {
+            let name = g["name"].as_str().unwrap_or_default();
+            let why = format!("only deletion is allowed, but found new scheduling gate '{name}'");
+            errors.push(FieldError::forbidden(format!("spec.schedulingGates[{i}].name"), &why));
+        }
     }
 }
 

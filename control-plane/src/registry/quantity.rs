@@ -40,6 +40,47 @@ impl Quantity {
         Some(Self(if negative { -nanos } else { nanos }))
     }
 
+    /// The one way in which Kubernetes writes an amount: whole numbers, with the largest suffix of the
+    /// same sort. None when it is not one.
+    ///
+    /// <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>
+    pub(crate) fn canonical(text: &str) -> Option<String> {
+        const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+        const DECIMAL: [&str; 10] = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"];
+        let Self(nanos) = Self::parse(text)?;
+        if nanos == 0 {
+            return Some("0".to_owned());
+        }
+        let sign = if nanos < 0 { "-" } else { "" };
+        let amount = nanos.unsigned_abs();
+        let mut whole = amount.div_ceil(1_000_000_000);
+        if text.ends_with('i') && amount >= 1024 * 1_000_000_000 {
+            let mut step = 0;
+            while whole.is_multiple_of(1024) && step + 1 < BINARY.len() {
+                whole /= 1024;
+                step += 1;
+            }
+            return Some(format!("{sign}{whole}{}", BINARY[step]));
+        }
+        let (mut number, mut step) = (amount, 0);
+        while number.is_multiple_of(1000) && step + 1 < DECIMAL.len() {
+            number /= 1000;
+            step += 1;
+        }
+        let by_exponent =
+            text.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-' || c == '+');
+        if by_exponent.len() < text.len() && by_exponent.ends_with(['e', 'E']) {
+            let exponent = i32::try_from(step).ok()? * 3 - 9;
+            let suffix = if exponent == 0 { String::new() } else { format!("e{exponent}") };
+            return Some(format!("{sign}{number}{suffix}"));
+        }
+        Some(format!("{sign}{number}{}", DECIMAL[step]))
+    }
+
+    pub(crate) fn is_whole(self) -> bool {
+        self.0 % 1_000_000_000 == 0
+    }
+
     /// In thousandths, rounded up, as the scheduler counts processors.
     pub(crate) fn millis(self) -> i128 {
         self.0.div_euclid(1_000_000) + i128::from(self.0.rem_euclid(1_000_000) > 0)
@@ -113,6 +154,34 @@ mod tests {
         assert_eq!(q("0.1").millis(), 100);
         assert_eq!(q("0.1m").millis(), 1);
         assert!(q("-1").is_negative());
+    }
+
+    // The page of `canonical`.
+    #[test]
+    fn an_amount_is_written_in_one_way() {
+        for (sent, kept) in [
+            ("1000m", "1"),
+            ("0.5", "500m"),
+            ("1.5", "1500m"),
+            ("1024Mi", "1Gi"),
+            ("1.5Gi", "1536Mi"),
+            ("1000Ki", "1000Ki"),
+            ("1023", "1023"),
+            ("0.5Ki", "512"),
+            ("128974848", "128974848"),
+            ("1000", "1k"),
+            ("12E", "12E"),
+            ("1e3", "1e3"),
+            ("12e2", "1200"),
+            ("-1024Ki", "-1Mi"),
+            ("0.0001", "100u"),
+            ("00", "0"),
+            ("1Gi", "1Gi"),
+            ("100m", "100m"),
+        ] {
+            assert_eq!(Quantity::canonical(sent).as_deref(), Some(kept), "{sent}");
+        }
+        assert_eq!(Quantity::canonical("x"), None);
     }
 
     #[test]

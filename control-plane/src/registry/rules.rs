@@ -153,6 +153,10 @@ impl Rules {
             if rule.of_changes && before.is_none() && !rule.optional_old {
                 continue;
             }
+            // What did not change is held against nobody.
+            if !rule.of_changes && old == Some(value) {
+                continue;
+            }
             let invalid = |why: &str| FieldError::invalid(shown(path), found, why);
             let expression = match &rule.expression {
                 Ok(e) => e,

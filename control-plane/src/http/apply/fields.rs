@@ -30,22 +30,23 @@ impl Fields {
 
     /// The fields that a value sets.
     pub(super) fn of(v: &Value, place: Place<'_>) -> Self {
-        Self::collect(v, place, false)
+        Self::collect(v, place, None)
     }
 
     /// The same, and the maps and lists that come to be with them: who wrote an object owns them, who
     /// applied one does not.
     pub(super) fn made(v: &Value, place: Place<'_>) -> Self {
-        Self::collect(v, place, true)
+        Self::collect(v, place, Some(false))
     }
 
-    pub(super) fn collect(v: &Value, place: Place<'_>, made: bool) -> Self {
+    /// `made`: what comes to be counts, and whether it is within something that comes to be as a whole.
+    fn collect(v: &Value, place: Place<'_>, made: Option<bool>) -> Self {
         match v {
             Value::Object(m) if !m.is_empty() && !place.is_atomic() => {
                 let child = |(k, v): (&String, &Value)| {
                     let at = place.field(k);
                     let mut of = Self::collect(v, at, made);
-                    of.here |= made && !place.always_has(k, at);
+                    of.here |= made.is_some_and(|whole| whole || !place.always_has(k, at));
                     (format!("f:{k}"), of)
                 };
                 Self { here: false, children: m.iter().map(child).collect() }
@@ -55,7 +56,7 @@ impl Fields {
                 let mut children = BTreeMap::new();
                 for item in a {
                     let Some(key) = element_key(&lists, item) else { return Self::leaf() };
-                    let mut of = Self::collect(item, place.element(), made);
+                    let mut of = Self::collect(item, place.element(), made.map(|_| true));
                     of.here = true;
                     children.insert(key, of);
                 }
@@ -103,6 +104,19 @@ impl Fields {
         let mut out = Self { here: self.here && !other.here, children: BTreeMap::new() };
         for (k, c) in &self.children {
             let left = other.children.get(k).map_or_else(|| c.clone(), |o| c.minus(o));
+            if !left.is_empty() {
+                out.children.insert(k.clone(), left);
+            }
+        }
+        out
+    }
+
+    /// What of this set nobody else holds: a thing in which others have something stays.
+    pub(super) fn held_alone(&self, others: &Self) -> Self {
+        let here = self.here && !others.here && others.children.is_empty();
+        let mut out = Self { here, children: BTreeMap::new() };
+        for (k, c) in &self.children {
+            let left = others.children.get(k).map_or_else(|| c.clone(), |o| c.held_alone(o));
             if !left.is_empty() {
                 out.children.insert(k.clone(), left);
             }

@@ -48,8 +48,11 @@ pub(super) fn write_entries(object: &mut Value, entries: Vec<Entry>) {
         .into_iter()
         .filter(|e| !e.fields.is_empty())
         .map(|e| {
-            let mut v = json!({"manager": e.manager, "operation": e.operation, "apiVersion": e.api_version, "time": e.time,
+            let mut v = json!({"manager": e.manager, "operation": e.operation, "apiVersion": e.api_version,
                 "fieldsType": "FieldsV1", "fieldsV1": e.fields.write()});
+            if !e.time.is_empty() {
+                v["time"] = e.time.into();
+            }
             if !e.subresource.is_empty() {
                 v["subresource"] = e.subresource.into();
             }
@@ -98,15 +101,30 @@ pub(super) fn now() -> String {
     meta::timestamp(jiff::Timestamp::now())
 }
 
+/// What a write of this part can change: not the status by the object itself, and not the spec by its
+/// status.
+pub(super) fn without_reset(resource: &Resource, part: Part, mut object: Value) -> Value {
+    if let Value::Object(m) = &mut object {
+        match part {
+            Part::Status => m.remove("spec"),
+            Part::Main if resource.has_status() => m.remove("status"),
+            _ => None,
+        };
+        // What is requested of a signer is the requester's once and for all.
+        if resource.plural == "certificatesigningrequests" && resource.custom.is_none() {
+            m.remove("spec");
+        }
+    }
+    object
+}
+
 /// What of a new object belongs to its writer: no status, which has a path of its own, and nothing
 /// that an object has without being asked for it.
 fn written(resource: &Resource, sent: &Value, part: Part) -> Value {
-    let mut v = ownable(sent);
+    let mut v = without_reset(resource, part, ownable(sent));
     if let Value::Object(m) = &mut v {
         if part == Part::Status {
             m.retain(|k, _| k == "status");
-        } else if resource.has_status() {
-            m.remove("status");
         }
         if resource.custom.is_none() {
             m.values_mut().for_each(without_nulls);
@@ -146,7 +164,7 @@ pub(crate) fn record_create(
 ) {
     let at = place(resource);
     let fields = match applied {
-        Some(applied) => Fields::of(&ownable(applied), at),
+        Some(applied) => Fields::of(&without_reset(resource, Part::Main, ownable(applied)), at),
         None => Fields::made(&written(resource, sent, Part::Main), at),
     };
     let entry = Entry {

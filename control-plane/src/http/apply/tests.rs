@@ -205,3 +205,86 @@ fn kubectl_goes_on_by_the_server_where_it_applied_by_itself() {
     old["spec"]["replicas"] = 5.into();
     assert_eq!(run(&old, &wanted, "kubectl", false).unwrap_err().code, 409);
 }
+
+/// A kind of somebody's own, with a default and a status.
+fn widget() -> std::sync::Arc<Resource> {
+    let definition = json!({"spec": {"group": "example.com", "scope": "Namespaced", "versions": [{"name": "v1", "served": true, "storage": true,
+            "subresources": {"status": {}},
+            "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+                "spec": {"type": "object", "properties": {"size": {"type": "integer", "default": 3}, "mode": {"type": "string"}}},
+                "status": {"type": "object", "properties": {"phase": {"type": "string"}}}}}}}]},
+        "status": {"acceptedNames": {"plural": "widgets", "kind": "Widget", "listKind": "WidgetList"},
+            "conditions": [{"type": "Established", "status": "True"}]}});
+    crate::registry::crd::resources(&[definition]).remove(0)
+}
+
+// "Field management" of https://kubernetes.io/docs/reference/using-api/server-side-apply/: a manager
+// owns what it says, and no more.
+#[test]
+fn who_applies_a_custom_object_does_not_own_what_the_definition_fills_in() {
+    let text = br#"{"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {"mode": "a"}}"#;
+    let (applied, _) = configuration(&widget(), ("ns", "w"), text, &options("me", false)).unwrap();
+    assert_eq!(applied["spec"], json!({"mode": "a"}));
+}
+
+// "Conflicts" of the same page; the words are those of a kube-apiserver 1.33.
+#[test]
+fn spec_and_status_are_applied_each_on_its_own_path() {
+    let r = widget();
+    let old = json!({"metadata": {"name": "w"}, "spec": {"mode": "a"}, "status": {"phase": "p"}});
+    let both = json!({"metadata": {"name": "w"}, "spec": {"mode": "b"}, "status": {"phase": "q"}});
+    let run = |old: &Value, part: Part, who: &str| {
+        applied_to(&r, old, &both, part, &options(who, true)).unwrap()
+    };
+    let main = run(&old, Part::Main, "spec-writer");
+    assert_eq!((&main["spec"]["mode"], &main["status"]["phase"]), (&json!("b"), &json!("p")));
+    let status = run(&old, Part::Status, "status-writer");
+    assert_eq!((&status["spec"]["mode"], &status["status"]["phase"]), (&json!("a"), &json!("q")));
+    let other = json!({"metadata": {"name": "w"}, "status": {"phase": "r"}});
+    let e = applied_to(&r, &status, &other, Part::Status, &options("third", false)).unwrap_err();
+    assert_eq!(
+        e.message,
+        "Apply failed with 1 conflict: conflict with \"status-writer\" with subresource \"status\": .status.phase"
+    );
+}
+
+// What a kube-apiserver 1.33 did.
+#[test]
+fn who_applies_what_is_there_already_is_on_record_without_a_time() {
+    let old = deployment(json!({"replicas": 2}));
+    let applied = deployment(json!({"replicas": 2}));
+    let new = run(&old, &applied, "late", false).unwrap();
+    let entry = |who: &str| {
+        let all = new["metadata"]["managedFields"].as_array().unwrap();
+        all.iter().find(|e| e["manager"] == who).cloned().unwrap_or_default()
+    };
+    assert_eq!(entry("late").get("time"), None);
+    assert!(entry("before-first-apply")["time"].is_string());
+    let moved = run(&old, &deployment(json!({"replicas": 3})), "late", true).unwrap();
+    let all = moved["metadata"]["managedFields"].as_array().unwrap();
+    assert!(all.iter().find(|e| e["manager"] == "late").unwrap()["time"].is_string());
+}
+
+// What a kube-apiserver 1.33 did.
+#[test]
+fn who_lets_go_of_an_empty_part_does_not_take_away_what_others_have_in_it() {
+    let old = deployment(json!({"replicas": 2}));
+    let made = run(&old, &deployment(json!({"replicas": 2})), "owner", true).unwrap();
+    let empty = run(&made, &deployment(json!({})), "visitor", false).unwrap();
+    let plain = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}});
+    let after = run(&empty, &plain, "visitor", false).unwrap();
+    assert_eq!(after["spec"], json!({"replicas": 2}));
+}
+
+// The same.
+#[test]
+fn within_a_new_element_of_a_list_all_is_new() {
+    let r = Registry::new().builtin("", "pods");
+    let pod =
+        json!({"spec": {"containers": [{"name": "c", "resources": {"limits": {"cpu": "1"}}}]}});
+    assert_eq!(
+        Fields::made(&pod, place(&r)).write(),
+        json!({"f:spec": {"f:containers": {"k:{\"name\":\"c\"}": {".": {}, "f:name": {},
+            "f:resources": {".": {}, "f:limits": {".": {}, "f:cpu": {}}}}}}})
+    );
+}

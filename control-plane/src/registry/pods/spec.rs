@@ -24,6 +24,7 @@ pub(super) fn validate_spec(spec: &Value, path: &str, errors: &mut Vec<FieldErro
             pod_fields::restart(c, &at, field == "initContainers", errors);
             pod_fields::lifecycle(c, &at, field == "initContainers", errors);
             pod_fields::container_security(c, &at, errors);
+            validate_sleep(c, spec, &at, errors);
         }
     }
     pod_fields::host_ports(spec, path, errors);
@@ -246,12 +247,36 @@ fn validate_container<'a>(
     validate_resources(&c["resources"], path, errors);
 }
 
+/// A container that sleeps before it ends has to end in time.
+fn validate_sleep(c: &Value, spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let most = spec["terminationGracePeriodSeconds"].as_i64().unwrap_or(30);
+    for hook in ["preStop", "postStart"] {
+        let seconds = &c["lifecycle"][hook]["sleep"]["seconds"];
+        if seconds.as_i64().is_some_and(|n| n < 0 || n > most) {
+            let why = format!(
+                "must be non-negative and less than terminationGracePeriodSeconds ({most})"
+            );
+            errors.push(FieldError::invalid(
+                format!("{path}.lifecycle.{hook}.sleep"),
+                seconds,
+                &why,
+            ));
+        }
+    }
+}
+
 fn validate_resources(r: &Value, path: &str, errors: &mut Vec<FieldError>) {
     for side in ["limits", "requests"] {
         for (k, v) in r[side].as_object().into_iter().flatten() {
             let p = format!("{path}.resources.{side}[{k}]");
             if v.as_str().and_then(Quantity::parse).is_some_and(Quantity::is_negative) {
-                errors.push(FieldError::invalid(p, v, "must be greater than or equal to 0"));
+                let why = "must be greater than or equal to 0";
+                errors.push(FieldError::invalid(p.as_str(), v, why));
+            }
+            // Devices are counted.
+            let counted = k.contains('/');
+            if counted && v.as_str().and_then(Quantity::parse).is_some_and(|q| !q.is_whole()) {
+                errors.push(FieldError::invalid(p, v, "must be an integer"));
             }
         }
     }

@@ -382,3 +382,76 @@ fn containers_that_look_into_a_pod_are_added_through_their_own_path_and_stay() {
     (POD.validate)(&added, Some(&old), Part::Main, &mut errors);
     assert!(errors[0].to_string().starts_with("spec: Forbidden: pod updates may not change"));
 }
+
+// What a kube-apiserver 1.33 said.
+#[test]
+fn a_running_pod_gets_no_more_time_and_no_new_gates() {
+    let pod = |spec: Value| {
+        let mut o = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+        json_patch::merge(&mut o["spec"], &spec);
+        (POD.default)(&mut o);
+        o
+    };
+    let told = |new: Value, old: Value, part: Part| {
+        let mut errors = Vec::new();
+        (POD.validate)(&new, Some(&old), part, &mut errors);
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let limited = |n: Value| pod(json!({"activeDeadlineSeconds": n}));
+    assert_eq!(told(limited(json!(50)), limited(json!(100)), Part::Main), [""; 0]);
+    assert_eq!(told(limited(json!(50)), pod(json!({})), Part::Main), [""; 0]);
+    assert_eq!(
+        told(limited(json!(200)), limited(json!(100)), Part::Main),
+        [
+            "spec.activeDeadlineSeconds: Invalid value: 200: must be less than or equal to previous value"
+        ]
+    );
+    assert_eq!(
+        told(pod(json!({})), limited(json!(100)), Part::Main),
+        [
+            "spec.activeDeadlineSeconds: Invalid value: \"null\": must not update from a positive integer to nil value"
+        ]
+    );
+    let gated = pod(json!({"schedulingGates": [{"name": "a.b/c"}]}));
+    assert_eq!(told(pod(json!({})), gated.clone(), Part::Main), [""; 0]);
+    assert_eq!(
+        told(gated, pod(json!({})), Part::Main),
+        [
+            "spec.schedulingGates[0].name: Forbidden: only deletion is allowed, but found new scheduling gate 'a.b/c'"
+        ]
+    );
+    let class = |c: &str| {
+        let mut o = pod(json!({}));
+        o["status"] = json!({"qosClass": c});
+        o
+    };
+    assert_eq!(
+        told(class("Guaranteed"), class("BestEffort"), Part::Status),
+        ["status.qosClass: Invalid value: \"Guaranteed\": field is immutable"]
+    );
+}
+
+// What a kube-apiserver 1.33 said.
+#[test]
+fn devices_are_counted_and_the_last_sleep_ends_in_time() {
+    let told = |container: Value| {
+        let mut o = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+        json_patch::merge(&mut o["spec"]["containers"][0], &container);
+        (POD.default)(&mut o);
+        let mut errors = Vec::new();
+        (POD.validate)(&o, None, Part::Main, &mut errors);
+        errors.into_iter().map(|e| e.field).collect::<Vec<_>>()
+    };
+    let limits = |n: &str| json!({"resources": {"limits": {"example.com/gpu": n}}});
+    assert_eq!(told(limits("2")), [""; 0]);
+    assert_eq!(
+        told(limits("1500m")),
+        [
+            "spec.containers[0].resources.limits[example.com/gpu]",
+            "spec.containers[0].resources.requests[example.com/gpu]"
+        ]
+    );
+    let sleep = |n: u64| json!({"lifecycle": {"preStop": {"sleep": {"seconds": n}}}});
+    assert_eq!(told(sleep(30)), [""; 0]);
+    assert_eq!(told(sleep(500)), ["spec.containers[0].lifecycle.preStop.sleep"]);
+}
