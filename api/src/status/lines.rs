@@ -19,7 +19,10 @@ impl Lines {
     pub fn push(&mut self, piece: &[u8]) -> Vec<String> {
         let mut found = Vec::new();
         let mut rest = piece;
-        while let Some(end) = rest.iter().position(|b| *b == b'\n') {
+        // Of a long line most pieces have no end, and that is soon known.
+        while rest.contains(&b'\n')
+            && let Some(end) = rest.iter().position(|b| *b == b'\n')
+        {
             self.take_in(&rest[..end]);
             found.push(self.line());
             rest = &rest[end + 1..];

@@ -1,22 +1,24 @@
 //! Reading a container's log as `kubectl logs` wants it.
 //!
-//! Owns: the meaning of the log's lines and of the query's options.
+//! Owns: the meaning of the query's options, and the way from one file to the next.
 //! Called by: `server.rs`. Never: holds more of a log in memory than one piece.
 
 use std::future::Future;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncSeekExt, BufReader};
+use tokio::fs::File;
+use tokio::io::{AsyncBufReadExt, AsyncSeekExt, BufReader};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-const PIECE: usize = 16 << 10;
-/// Runtimes break longer lines into parts.
-const LONGEST_LINE: u64 = 64 << 10;
+use super::logline::{Lines, Wanted, tail_start};
+
+/// What is read, and told, at one time.
+const PIECE: usize = 32 << 10;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// The same of a log that is about to be begun.
 const SOON: Duration = Duration::from_millis(20);
@@ -117,59 +119,41 @@ pub(crate) async fn comes(path: &Path, limit: Duration) -> bool {
     true
 }
 
-/// One line as shown; `None` if it is too old or no log line at all.
-fn shown(line: &[u8], options: &LogOptions) -> Option<Vec<u8>> {
-    let mut parts = line.splitn(4, |b| *b == b' ');
-    let (time, stream, tag) = (parts.next()?, parts.next()?, parts.next()?);
-    if stream != b"stdout" && stream != b"stderr" {
-        return None;
-    }
-    let content = parts.next().unwrap_or_default();
-    let time = std::str::from_utf8(time).ok()?;
-    if let Some(since) = options.since
-        && time.parse::<Timestamp>().ok()? < since
-    {
-        return None;
-    }
-    let mut out = Vec::with_capacity(line.len());
-    if options.timestamps {
-        out.extend_from_slice(time.as_bytes());
-        out.push(b' ');
-    }
-    let partial = tag.split(|b| *b == b':').any(|t| t == b"P");
-    match content.strip_suffix(b"\n") {
-        Some(bare) if partial => out.extend_from_slice(bare),
-        _ => out.extend_from_slice(content),
-    }
-    Some(out)
+/// The file that a log is in now.
+struct Current {
+    path: PathBuf,
+    reader: BufReader<File>,
+    /// Another one has its name.
+    replaced: bool,
 }
 
-/// Where the last `lines` lines begin.
-fn tail_start(file: &mut (impl Read + Seek), lines: u64) -> io::Result<u64> {
-    let end = file.seek(SeekFrom::End(0))?;
-    if lines == 0 {
-        return Ok(end);
+impl Current {
+    async fn open(path: PathBuf, start: u64) -> io::Result<Self> {
+        let mut file = File::open(&path).await?;
+        file.seek(SeekFrom::Start(start)).await?;
+        Ok(Self { path, reader: BufReader::with_capacity(PIECE, file), replaced: false })
     }
-    let (mut at, mut found) = (end, 0);
-    let mut piece = vec![0; PIECE];
-    while at > 0 {
-        let size = at.min(PIECE as u64);
-        at -= size;
-        file.seek(SeekFrom::Start(at))?;
-        let piece = &mut piece[..usize::try_from(size).unwrap_or(PIECE)];
-        file.read_exact(piece)?;
-        for (i, byte) in piece.iter().enumerate().rev() {
-            let position = at + i as u64;
-            // The line feed at the very end closes the last line.
-            if *byte == b'\n' && position + 1 != end {
-                found += 1;
-                if found == lines {
-                    return Ok(position + 1);
-                }
-            }
+
+    /// At the end of the file: whether the log goes on in another one, which is open then.
+    ///
+    /// The runtime writes to the old one until it opens the new one: what came in between is read
+    /// first.
+    async fn rotated(&mut self) -> io::Result<bool> {
+        if self.replaced {
+            *self = Self::open(std::mem::take(&mut self.path), 0).await?;
+            return Ok(true);
+        }
+        self.replaced = self.is_replaced().await;
+        Ok(false)
+    }
+
+    async fn is_replaced(&self) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        match (self.reader.get_ref().metadata().await, tokio::fs::metadata(&self.path).await) {
+            (Ok(open), Ok(named)) => open.ino() != named.ino(),
+            _ => false,
         }
     }
-    Ok(0)
 }
 
 /// Sends the log in pieces until its end, or with `follow` until `running` says no and all is
@@ -187,49 +171,42 @@ pub(crate) async fn stream<F: Future<Output = bool>>(
             tokio::task::spawn_blocking(move || tail_start(&mut std::fs::File::open(path)?, lines));
         start = found.await.map_err(io::Error::other)??;
     }
-    let mut file = tokio::fs::File::open(&path).await?;
-    file.seek(SeekFrom::Start(start)).await?;
-    let mut reader = BufReader::with_capacity(PIECE, file);
+    let mut current = Current::open(path, start).await?;
+    let wanted = Wanted { timestamps: options.timestamps, since: options.since };
+    let mut lines = Lines::new(wanted);
     let mut left = options.limit.unwrap_or(u64::MAX);
-    let (mut line, mut last_look) = (Vec::new(), false);
-    loop {
-        let read = (&mut reader).take(LONGEST_LINE).read_until(b'\n', &mut line).await?;
-        if line.last() == Some(&b'\n') || line.len() as u64 >= LONGEST_LINE {
-            if let Some(mut text) = shown(&line, &options) {
-                text.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-                left -= text.len() as u64;
-                if to.send(text.into()).await.is_err() || left == 0 {
-                    return Ok(());
+    let mut last_look = false;
+    while left > 0 {
+        let mut text = Vec::new();
+        let piece = current.reader.fill_buf().await?;
+        let read = piece.len();
+        lines.push(piece, &mut text);
+        current.reader.consume(read);
+        if read == 0 {
+            if !options.follow || last_look {
+                break;
+            }
+            if current.rotated().await? {
+                lines.cut(&mut text);
+            } else if !current.replaced {
+                last_look = !running().await;
+                tokio::select! {
+                    () = to.closed() => break,
+                    () = tokio::time::sleep(LOOK_AGAIN) => {}
                 }
             }
-            line.clear();
-            continue;
         }
-        if read > 0 {
-            continue;
-        }
-        if !options.follow || last_look {
-            return Ok(());
-        }
-        if is_another(&reader, &path).await {
-            // Rotated: what was left in the old file has been read.
-            reader = BufReader::with_capacity(PIECE, tokio::fs::File::open(&path).await?);
-            continue;
-        }
-        last_look = !running().await;
-        tokio::select! {
-            () = to.closed() => return Ok(()),
-            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        text.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        left -= text.len() as u64;
+        if !text.is_empty() && to.send(text.into()).await.is_err() {
+            break;
         }
     }
-}
-
-async fn is_another(reader: &BufReader<tokio::fs::File>, path: &std::path::Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    match (reader.get_ref().metadata().await, tokio::fs::metadata(path).await) {
-        (Ok(open), Ok(named)) => open.ino() != named.ino(),
-        _ => false,
+    if lines.strange > 0 {
+        let (log, lines) = (current.path.display(), lines.strange);
+        tracing::warn!(%log, lines, "not all lines of a container's log are in the format of the CRI");
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -270,24 +247,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_line_of_any_length_is_read_in_pieces_and_what_follows_is_not_lost() {
-        use std::io::Write as _;
+    async fn a_line_of_any_length_is_read_in_pieces_and_not_a_byte_of_it_is_lost() {
+        use std::io::{Seek as _, Write as _};
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("0.log");
         // A hole of 256 MiB: it reads as zeros and takes no room.
         let mut file = std::fs::File::create(&path).unwrap();
         write!(file, "2026-11-22T00:00:01Z stdout F ").unwrap();
-        file.seek(SeekFrom::Start(256 << 20)).unwrap();
+        let begun = file.stream_position().unwrap();
+        file.seek(SeekFrom::Start(begun + (256 << 20))).unwrap();
         write!(file, "\n2026-11-22T00:00:02Z stdout F after\n").unwrap();
         let (tx, mut rx) = mpsc::channel(1);
         let options = LogOptions::default();
         let reading = tokio::spawn(stream(path, options, tx, || std::future::ready(false)));
-        let mut last = Bytes::new();
+        let (mut zeros, mut rest) = (0_u64, Vec::new());
         while let Some(piece) = rx.recv().await {
-            assert!(piece.len() as u64 <= LONGEST_LINE);
-            last = piece;
+            assert!(piece.len() <= PIECE);
+            let of_line = piece.iter().take_while(|b| **b == 0).count();
+            zeros += of_line as u64;
+            rest.extend_from_slice(&piece[of_line..]);
         }
-        assert_eq!(last, "after\n");
+        assert_eq!((zeros, rest.as_slice()), (256 << 20, &b"\nafter\n"[..]));
         reading.await.unwrap().unwrap();
     }
 
@@ -329,5 +309,27 @@ mod tests {
         assert_eq!(rx.recv().await.unwrap(), "new\n");
         drop(rx);
         reading.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_came_before_a_rotation_was_seen_is_read_first() {
+        use std::io::Write as _;
+        use tokio::io::AsyncReadExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        let mut old = std::fs::File::create(&path).unwrap();
+        write!(old, "one ").unwrap();
+        let mut current = Current::open(path.clone(), 0).await.unwrap();
+        let mut text = String::new();
+        current.reader.read_to_string(&mut text).await.unwrap();
+        assert!(!current.rotated().await.unwrap());
+        write!(old, "two ").unwrap();
+        std::fs::rename(&path, dir.path().join("0.log.1")).unwrap();
+        std::fs::write(&path, "three").unwrap();
+        while !current.rotated().await.unwrap() {
+            current.reader.read_to_string(&mut text).await.unwrap();
+        }
+        current.reader.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "one two three");
     }
 }

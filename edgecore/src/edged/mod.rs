@@ -22,6 +22,7 @@ mod hooks;
 mod images;
 mod inbox;
 mod last_words;
+mod logline;
 mod logread;
 mod logs;
 mod make;

@@ -116,8 +116,9 @@ impl LogFile {
         if self.lost > 0 {
             let now = Timestamp::now();
             let lost = self.lost;
+            // The line that was written last may have broken off anywhere.
             let note =
-                format!("{now:.9} stderr F [keadm: {lost} bytes of log could not be written]\n");
+                format!("\n{now:.9} stderr F [keadm: {lost} bytes of log could not be written]\n");
             if file.write_all(note.as_bytes()).is_ok() {
                 self.lost = 0;
             }
@@ -196,6 +197,22 @@ mod tests {
         log.write(b"three\n");
         assert_eq!(std::fs::read_to_string(path.with_extension("old")).unwrap(), "one\ntwo\n");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "three\n");
+    }
+
+    #[test]
+    fn what_a_full_disk_cost_is_told_on_a_line_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        let mut log = LogFile::open(&path).unwrap();
+        log.write(b"2026-11-22T00:00:01Z stdo");
+        log.file = Some(OpenOptions::new().write(true).open("/dev/full").unwrap());
+        log.write(b"2026-11-22T00:00:02Z stdout F lost\n");
+        log.reopen().unwrap();
+        log.write(b"2026-11-22T00:00:03Z stdout F next\n");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(lines[1].ends_with(" stderr F [keadm: 35 bytes of log could not be written]"));
     }
 
     proptest! {
