@@ -198,7 +198,10 @@ impl ListOptions {
             }
             revision = None;
         }
-        Ok(Self { selection, limit: usize::try_from(limit).unwrap_or(0), next, revision, exact })
+        // Any state will do: Kubernetes then answers from its memory, and with all of it.
+        let whole = revision == Some(0) && next.is_none();
+        let limit = if whole { 0 } else { usize::try_from(limit).unwrap_or(0) };
+        Ok(Self { selection, limit, next, revision, exact })
     }
 }
 

@@ -251,4 +251,24 @@ mod tests {
         let row = cells(&resource, &o, Timestamp::UNIX_EPOCH);
         assert_eq!(Value::from(row), json!(["w", null, 3, "3", null, "x", null]));
     }
+
+    // The same.
+    #[test]
+    fn columns_are_of_the_types_that_kubernetes_gives_them() {
+        let registry = crate::registry::Registry::new();
+        let types = |group: &str, plural: &str| {
+            let all = definitions(&registry.builtin(group, plural));
+            let one = |c: &Value| format!("{}:{}", text(c, "/name"), text(c, "/type"));
+            all.as_array().into_iter().flatten().map(one).collect::<Vec<_>>().join(" ")
+        };
+        assert!(
+            types("apps", "deployments")
+                .starts_with("Name:string Ready:string Up-to-date:string Available:string")
+        );
+        assert!(types("batch", "cronjobs").contains("Suspend:boolean Active:integer"));
+        assert!(
+            types("apiextensions.k8s.io", "customresourcedefinitions").ends_with("Created At:date")
+        );
+        assert!(types("storage.k8s.io", "volumeattachments").contains("Attached:boolean"));
+    }
 }

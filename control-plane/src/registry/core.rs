@@ -532,6 +532,16 @@ pub(crate) static ENDPOINTS: Strategy = Strategy {
 mod tests {
     use super::*;
 
+    // What a kube-apiserver 1.33 did.
+    #[test]
+    fn the_status_of_a_new_node_has_all_that_kubelets_fill_in() {
+        let mut o = json!({"metadata": {"name": "n"}});
+        (NODE.default)(&mut o);
+        (NODE.prepare)(&mut o, None, Part::Main);
+        assert_eq!(o["status"]["daemonEndpoints"], json!({"kubeletEndpoint": {"Port": 0}}));
+        assert_eq!(o["status"]["nodeInfo"]["kubeletVersion"], "");
+    }
+
     #[test]
     fn a_secret_of_an_empty_type_is_opaque() {
         let mut o = json!({"type": ""});

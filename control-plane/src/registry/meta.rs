@@ -411,4 +411,26 @@ mod tests {
         assert_eq!(later(now, i64::MAX), jiff::Timestamp::MAX);
         assert_eq!(later(now, i64::MIN), jiff::Timestamp::MIN);
     }
+
+    // What a kube-apiserver 1.33 did.
+    #[test]
+    fn a_slice_counts_changes_of_its_endpoints_and_of_its_labels_and_no_others() {
+        let slices = crate::registry::Registry::new().builtin("discovery.k8s.io", "endpointslices");
+        let old = json!({"metadata": {"generation": 1, "labels": {"a": "b"}}, "endpoints": []});
+        let after = |at: &str, v: Value| {
+            let mut new = old.clone();
+            *new.pointer_mut(at).unwrap() = v;
+            count_generation(&mut new, &old, &slices, Part::Main);
+            new["metadata"]["generation"].as_i64().unwrap()
+        };
+        assert_eq!(after("/endpoints", json!([{"addresses": ["10.0.0.1"]}])), 2);
+        assert_eq!(after("/metadata/labels", json!({"a": "c"})), 2);
+        assert_eq!(
+            after(
+                "/metadata",
+                json!({"generation": 1, "labels": {"a": "b"}, "annotations": {"x": "y"}})
+            ),
+            1
+        );
+    }
 }

@@ -27,6 +27,7 @@ pub(crate) static POD: Strategy = Strategy {
         for field in ["containers", "initContainers"] {
             list(spec, field).for_each(default_requests);
         }
+        default_status(o);
     },
     prepare: prepare_pod,
     validate: validate_pod,
@@ -44,6 +45,19 @@ pub(crate) static POD: Strategy = Strategy {
     columns: &columns::POD,
     ..BASE
 };
+
+/// The first of a pod's addresses is its address, and a condition says when it was looked at.
+fn default_status(pod: &mut Value) {
+    let Some(status) = pod.get_mut("status").filter(|s| s.is_object()) else { return };
+    let ip = status["podIP"].as_str().unwrap_or_default().to_owned();
+    if !ip.is_empty() && status.pointer("/podIPs/0/ip").is_none_or(|first| *first != *ip) {
+        status["podIPs"] = json!([{"ip": ip}]);
+    }
+    for c in list(status, "conditions") {
+        default(c, "lastProbeTime", Value::Null);
+        default(c, "lastTransitionTime", Value::Null);
+    }
+}
 
 fn prepare_pod(new: &mut Value, old: Option<&Value>, part: Part) {
     match (part, old) {
@@ -121,10 +135,6 @@ fn validate_pod(new: &Value, old: Option<&Value>, part: Part, errors: &mut Vec<F
         let (before, after) = (&old["spec"]["nodeName"], &new["spec"]["nodeName"]);
         if before != after {
             errors.push(FieldError::forbidden("status.nodeName", "may not be changed directly"));
-        }
-        let (before, after) = (&old["status"]["qosClass"], &new["status"]["qosClass"]);
-        if before.is_string() && after.is_string() && before != after {
-            errors.push(FieldError::invalid("status.qosClass", after, "field is immutable"));
         }
         return;
     }

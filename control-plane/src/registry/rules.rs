@@ -7,6 +7,7 @@
 
 mod budget;
 mod fields;
+mod types;
 mod values;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -290,9 +291,9 @@ pub(crate) fn condition_problem(expression: &str) -> Option<String> {
 
 /// What is wrong with a rule about values of a schema; `root` if these are whole objects.
 pub(crate) fn rule_problem(expression: &str, schema: &Value, root: bool) -> Option<String> {
-    match compile(expression, |p| fields::unknown(p.expression(), schema, root)) {
+    match compile(expression, |p| fields::problem(p.expression(), schema, root)) {
         Err(why) => Some(why),
-        Ok(unknown) => unknown.map(|what| format!("compilation failed: {what}")),
+        Ok(problem) => problem,
     }
 }
 

@@ -2,6 +2,7 @@
 //! documentation (kubernetes.io/docs/reference/kubectl) and of its API conventions.
 
 mod answers;
+mod customs;
 mod hostile;
 mod large;
 mod manifests;

@@ -420,15 +420,6 @@ fn a_running_pod_gets_no_more_time_and_no_new_gates() {
             "spec.schedulingGates[0].name: Forbidden: only deletion is allowed, but found new scheduling gate 'a.b/c'"
         ]
     );
-    let class = |c: &str| {
-        let mut o = pod(json!({}));
-        o["status"] = json!({"qosClass": c});
-        o
-    };
-    assert_eq!(
-        told(class("Guaranteed"), class("BestEffort"), Part::Status),
-        ["status.qosClass: Invalid value: \"Guaranteed\": field is immutable"]
-    );
 }
 
 // What a kube-apiserver 1.33 said.
@@ -454,4 +445,24 @@ fn devices_are_counted_and_the_last_sleep_ends_in_time() {
     let sleep = |n: u64| json!({"lifecycle": {"preStop": {"sleep": {"seconds": n}}}});
     assert_eq!(told(sleep(30)), [""; 0]);
     assert_eq!(told(sleep(500)), ["spec.containers[0].lifecycle.preStop.sleep"]);
+}
+
+// What a kube-apiserver 1.33 did.
+#[test]
+fn the_addresses_of_a_pod_begin_with_its_address_and_conditions_say_when_they_were_looked_at() {
+    let status = |s: Value| {
+        let mut o = json!({"spec": {"containers": [{"name": "c", "image": "i"}]}, "status": s});
+        (POD.default)(&mut o);
+        o["status"].clone()
+    };
+    let ips = |s: Value| status(s)["podIPs"].clone();
+    assert_eq!(ips(json!({"podIP": "10.0.0.1"})), json!([{"ip": "10.0.0.1"}]));
+    let both = json!([{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]);
+    assert_eq!(ips(json!({"podIP": "10.0.0.1", "podIPs": both})), both);
+    assert_eq!(ips(json!({"podIP": "10.0.0.2", "podIPs": both})), json!([{"ip": "10.0.0.2"}]));
+    assert_eq!(ips(json!({})), Value::Null);
+    assert_eq!(
+        status(json!({"conditions": [{"type": "Ready", "status": "True"}]}))["conditions"],
+        json!([{"type": "Ready", "status": "True", "lastProbeTime": null, "lastTransitionTime": null}])
+    );
 }

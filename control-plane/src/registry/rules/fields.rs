@@ -1,12 +1,13 @@
-//! Whether an expression names only fields that its schema has.
+//! Whether an expression names only fields that its schema has, and compares what can be compared.
 //!
 //! Owns: the walk over an expression with the schema of each part, as far as it is known.
-//! Called by: the validation of definitions. Never: judges other types than those of fields.
+//! Called by: the validation of definitions. Never: judges what it does not know for sure.
 
 use kube_cel::cel::IdedExpr;
 use kube_cel::cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, operators};
 use serde_json::Value;
 
+use super::types::{self, Type};
 use super::values::escaped;
 
 /// What is known of a part.
@@ -15,6 +16,8 @@ enum Known<'a> {
     Schema(&'a Value),
     /// The object itself, whose metadata has fields of its own.
     Root(&'a Value),
+    /// What an operator makes.
+    Of(Type),
     Unknown,
 }
 
@@ -42,17 +45,33 @@ const NAMES: [&str; 20] = [
     "strings",
 ];
 
-/// The first thing that an expression about a value of `schema` names and that is not there.
-pub(super) fn unknown(expression: &IdedExpr, schema: &Value, root: bool) -> Option<String> {
+/// What is wrong with a rule about a value of `schema`, as far as that is known before it runs.
+pub(super) fn problem(expression: &IdedExpr, schema: &Value, root: bool) -> Option<String> {
     let of = if root { Known::Root(schema) } else { Known::Schema(schema) };
     let mut walk = Walk { scope: vec![("self", of), ("oldSelf", of)], found: None };
-    walk.of(expression);
-    walk.found
+    let kind = walk.of(expression).kind();
+    match walk.found {
+        Some(what) => Some(format!("compilation failed: {what}")),
+        None => {
+            let other = kind.is_some_and(|k| k != Type::Bool);
+            other.then(|| "cel expression must evaluate to a bool".to_owned())
+        }
+    }
 }
 
 struct Walk<'a> {
     scope: Vec<(&'a str, Known<'a>)>,
     found: Option<String>,
+}
+
+impl Known<'_> {
+    fn kind(self) -> Option<Type> {
+        match self {
+            Self::Schema(s) | Self::Root(s) => Type::of_schema(s),
+            Self::Of(t) => Some(t),
+            Self::Unknown => None,
+        }
+    }
 }
 
 impl<'a> Walk<'a> {
@@ -70,27 +89,36 @@ impl<'a> Walk<'a> {
             },
             Expr::Select(s) => {
                 let operand = self.of(&s.operand);
-                self.field(operand, &s.field)
+                let found = self.field(operand, &s.field);
+                // `has(self.x)` asks whether it is there.
+                if s.test { Known::Of(Type::Bool) } else { found }
             }
             Expr::Call(c) => {
                 // `math.greatest(..)` names a library.
                 let library =
                     |t: &IdedExpr| matches!(&t.expr, Expr::Ident(n) if NAMES.contains(&n.as_str()));
-                if let Some(target) = c.target.as_deref().filter(|t| !library(t)) {
-                    self.of(target);
-                }
+                let of_library = c.target.as_deref().is_some_and(library);
+                let target = c.target.as_deref().filter(|t| !library(t)).map(|t| self.of(t).kind());
                 let args: Vec<Known<'a>> = c.args.iter().map(|a| self.of(a)).collect();
                 match (c.func_name.as_str(), &args[..]) {
                     (operators::INDEX, [of, _]) => element(*of),
-                    _ => Known::Unknown,
+                    _ if of_library => Known::Unknown,
+                    (function, args) => {
+                        let kinds: Vec<Option<Type>> = args.iter().map(|a| a.kind()).collect();
+                        match types::call(function, target, &kinds) {
+                            Ok(kind) => kind.map_or(Known::Unknown, Known::Of),
+                            Err(why) => self.told(why),
+                        }
+                    }
                 }
             }
+            Expr::Literal(l) => Type::of_literal(l).map_or(Known::Unknown, Known::Of),
             Expr::Comprehension(c) => self.comprehension(c),
             Expr::List(l) => {
                 for e in &l.elements {
                     self.of(e);
                 }
-                Known::Unknown
+                Known::Of(Type::List)
             }
             Expr::Map(m) => {
                 for entry in &m.entries {
@@ -128,7 +156,7 @@ impl<'a> Walk<'a> {
 
     fn field(&mut self, of: Known<'a>, name: &str) -> Known<'a> {
         let (schema, root) = match of {
-            Known::Unknown => return Known::Unknown,
+            Known::Unknown | Known::Of(_) => return Known::Unknown,
             Known::Schema(s) => (s, false),
             Known::Root(s) => (s, true),
         };
@@ -192,7 +220,7 @@ mod tests {
             "map": {"type": "object", "additionalProperties": {"type": "object", "properties": {"a": {"type": "string"}}}},
             "set": {"type": "array", "items": {"type": "object", "properties": {"name": {"type": "string"}, "l": {"type": "array", "items": {"type": "string"}}}}}}});
         let told =
-            |e: &str, root: bool| unknown(Program::compile(e).unwrap().expression(), &schema, root);
+            |e: &str, root: bool| problem(Program::compile(e).unwrap().expression(), &schema, root);
         for good in [
             "self.minReplicas <= self.replicas && self.__namespace__ != '' && self.x__dash__prop > 0",
             "'Available' in self.map && self.map['x'].a == 'b' && self.map.x.a != ''",
@@ -204,7 +232,7 @@ mod tests {
         ] {
             assert_eq!(told(good, false), None, "{good}");
         }
-        let field = |name: &str| Some(format!("undefined field '{name}'"));
+        let field = |name: &str| Some(format!("compilation failed: undefined field '{name}'"));
         assert_eq!(told("self.nope == 1", false), field("nope"));
         assert_eq!(told("has(self.nope)", false), field("nope"));
         assert_eq!(told("self.set.all(s, s.nope > 1)", false), field("nope"));
@@ -214,11 +242,71 @@ mod tests {
         assert_eq!(told("self.kind == '' && self.metadata.name != ''", true), None);
         assert_eq!(
             told("self.replicas.x", false),
-            Some("type 'int' does not support field selection".to_owned())
+            Some("compilation failed: type 'int' does not support field selection".to_owned())
         );
         assert_eq!(
             told("object.replicas > 1", false),
-            Some("undeclared reference to 'object' (in container '')".to_owned())
+            Some(
+                "compilation failed: undeclared reference to 'object' (in container '')".to_owned()
+            )
         );
+    }
+
+    // What a kube-apiserver 1.33 refused.
+    #[test]
+    fn a_rule_that_compares_what_cannot_be_compared_is_told() {
+        let schema = json!({"type": "object", "properties": {
+            "a": {"type": "integer"}, "s": {"type": "string"}, "b": {"type": "boolean"}, "n": {"type": "number"},
+            "t": {"type": "string", "format": "date-time"}, "m": {"type": "string", "nullable": true},
+            "port": {"x-kubernetes-int-or-string": true}, "l": {"type": "array", "items": {"type": "string"}}}});
+        let told = |e: &str| problem(Program::compile(e).unwrap().expression(), &schema, false);
+        for good in [
+            "self.a > 1 && self.n > 1.5 && self.a < self.n",
+            "self.b ? self.a > 1 : self.s == 'x'",
+            "self.t > timestamp('2020-01-01T00:00:00Z') && self.m != null && self.m == 'x'",
+            "self.port == 80 || self.port == 'http'",
+            "self.s + 'x' == 'yx' && self.s in ['a', 'b'] && size(self.l) + 1 > 2",
+            "self.l.all(x, x.startsWith('a')) && self.l.size() > 0 && self.s.lowerAscii() == 'x'",
+            "string(self.a) == '1' && int(self.s) > 2 && self.l + ['x'] == ['x']",
+            "self.b",
+            "has(self.a)",
+        ] {
+            assert_eq!(told(good), None, "{good}");
+        }
+        let no_bool = Some("cel expression must evaluate to a bool".to_owned());
+        for other in [
+            "1 + 1",
+            "self.a",
+            "self.a + 1",
+            "'x'",
+            "size(self.s)",
+            "self.b ? 1 : 2",
+            "[1, 2]",
+            "self",
+        ] {
+            assert_eq!(told(other), no_bool, "{other}");
+        }
+        for (wrong, why) in [
+            ("foo(self)", "undeclared reference to 'foo' (in container '')"),
+            ("self.s.foo()", "undeclared reference to 'foo' (in container '')"),
+            ("self.a > 'x'", "found no matching overload for '_>_' applied to '(int, string)'"),
+            ("self.a == 'x'", "found no matching overload for '_==_' applied to '(int, string)'"),
+            (
+                "self.s + 1 == 'a'",
+                "found no matching overload for '_+_' applied to '(string, int)'",
+            ),
+            (
+                "self.s.startsWith(1)",
+                "found no matching overload for 'startsWith' applied to 'string.(int)'",
+            ),
+            ("!self.a", "found no matching overload for '!_' applied to '(int)'"),
+            ("self.b && self.a", "expected type 'bool' but found 'int'"),
+            (
+                "self.a ? true : false",
+                "found no matching overload for '_?_:_' applied to '(int, bool, bool)'",
+            ),
+        ] {
+            assert_eq!(told(wrong), Some(format!("compilation failed: {why}")), "{wrong}");
+        }
     }
 }

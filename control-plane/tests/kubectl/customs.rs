@@ -1,0 +1,153 @@
+//! Custom kinds, amounts and applied configurations by hand. The answers are those that a kube-apiserver
+//! 1.33 gave to the same requests.
+
+use serde_json::{Value, json};
+
+use crate::WIDGETS;
+use crate::support::Cluster;
+use crate::wire::{Answer, PATIENCE, Wire};
+
+const OBJECTS: &str = "/apis/example.com/v1/namespaces/default/widgets";
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const MERGE: &str = "application/merge-patch+json";
+
+async fn defined() -> (Cluster, Wire) {
+    let c = Cluster::start().await;
+    c.apply(WIDGETS).await;
+    c.ok(&["wait", "--for=condition=Established", "crd/widgets.example.com", "--timeout=10s"])
+        .await;
+    let wire = Wire::of(&c);
+    (c, wire)
+}
+
+async fn apply(wire: &Wire, path: &str, who: &str, o: Value) -> Answer {
+    let path = format!("{path}?fieldManager={who}");
+    wire.ask("PATCH", &path, "application/apply-patch+yaml", o.to_string()).await
+}
+
+async fn merge(wire: &Wire, path: &str, patch: Value) -> Answer {
+    wire.ask("PATCH", path, MERGE, patch.to_string()).await
+}
+
+fn widget(rest: Value) -> Value {
+    let mut o =
+        json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}});
+    json_patch::merge(&mut o, &rest);
+    o
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_default_of_a_custom_kind_is_nobodys_until_somebody_says_it() {
+    let (_c, wire) = defined().await;
+    let at = format!("{OBJECTS}/w");
+    let made =
+        apply(&wire, &at, "a", widget(json!({"metadata": {"labels": {"x": "y"}}, "spec": {}})));
+    assert_eq!(made.await.value()["spec"]["size"], 3);
+    let said = apply(&wire, &at, "b", widget(json!({"spec": {"size": 5}}))).await;
+    assert_eq!((said.code.as_u16(), &said.value()["spec"]["size"]), (200, &json!(5)));
+    let other = apply(&wire, &at, "c", widget(json!({"spec": {"size": 6}}))).await;
+    assert_eq!(
+        other.status(),
+        (
+            409,
+            "Conflict".to_owned(),
+            "Apply failed with 1 conflict: conflict with \"b\": .spec.size".to_owned()
+        )
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_status_of_a_custom_object_changes_on_its_own_path_only() {
+    let (_c, wire) = defined().await;
+    let sent = widget(json!({"spec": {"size": 2}, "status": {"size": 7}}));
+    let made = wire.post(OBJECTS, sent.to_string()).await.value();
+    assert_eq!(made.get("status"), None);
+    let at = format!("{OBJECTS}/w");
+    let ignored = merge(&wire, &at, json!({"status": {"size": 9}})).await.value();
+    assert_eq!((ignored.get("status"), &ignored["metadata"]["generation"]), (None, &json!(1)));
+    let path = format!("{at}/status");
+    let both =
+        json!({"spec": {"size": 9}, "status": {"size": 4}, "metadata": {"labels": {"x": "y"}}});
+    let told = merge(&wire, &path, both).await.value();
+    assert_eq!(
+        (&told["spec"]["size"], &told["status"]["size"], told["metadata"].get("labels")),
+        (&json!(2), &json!(4), None)
+    );
+    assert_eq!(wire.get(&path).await.value()["status"], json!({"size": 4}));
+    let applied =
+        apply(&wire, &path, "s", widget(json!({"spec": {"size": 8}, "status": {"size": 4}})));
+    assert_eq!(applied.await.value()["spec"]["size"], 2);
+}
+
+// "Validation ratcheting" of
+// https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_that_a_stricter_definition_would_refuse_can_still_get_a_label() {
+    let (_c, wire) = defined().await;
+    let at = format!("{OBJECTS}/w");
+    let made = wire.post(OBJECTS, widget(json!({"spec": {"size": 8}})).to_string()).await;
+    assert_eq!(made.code, 201);
+    let size = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/size/maximum";
+    let stricter = json!([{"op": "add", "path": size, "value": 4}]).to_string();
+    let crd = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/widgets.example.com";
+    let changed = wire.ask("PATCH", crd, "application/json-patch+json", stricter).await;
+    assert_eq!(changed.code, 200, "{}", changed.text);
+    let refused = async {
+        let try_it = format!("{at}?dryRun=All");
+        while merge(&wire, &try_it, json!({"spec": {"size": 9}})).await.code != 422 {}
+    };
+    tokio::time::timeout(PATIENCE, refused).await.expect("the new schema holds");
+    let labelled = merge(&wire, &at, json!({"metadata": {"labels": {"x": "y"}}})).await;
+    assert_eq!(labelled.code, 200, "{}", labelled.text);
+    assert_eq!(merge(&wire, &at, json!({"spec": {"size": 2}})).await.code, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn amounts_are_kept_in_one_way_and_a_scale_without_a_number_means_none() {
+    let c = Cluster::start().await;
+    let wire = Wire::of(&c);
+    let resources =
+        json!({"limits": {"cpu": "1000m", "memory": "1024Mi"}, "requests": {"cpu": 0.5}});
+    let web = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+        "spec": {"replicas": 2, "selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}},
+            "spec": {"containers": [{"name": "c", "image": "i", "resources": resources}]}}}});
+    let made = wire.post(DEPLOYMENTS, web.to_string()).await.value();
+    assert_eq!(
+        made["spec"]["template"]["spec"]["containers"][0]["resources"],
+        json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}})
+    );
+    let scale = json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "web", "namespace": "default"}});
+    let path = format!("{DEPLOYMENTS}/web/scale");
+    let put = wire.ask("PUT", &path, "application/json", scale.to_string()).await;
+    assert_eq!(put.code, 200, "{}", put.text);
+    let now = wire.get(&format!("{DEPLOYMENTS}/web")).await.value();
+    assert_eq!(now["spec"]["replicas"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_applied_anew_says_its_name_and_no_uid() {
+    let c = Cluster::start().await;
+    let wire = Wire::of(&c);
+    let map =
+        |metadata: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata});
+    let at = format!("{MAPS}/m");
+    assert_eq!(
+        apply(&wire, &at, "a", map(json!({}))).await.status(),
+        (
+            400,
+            "BadRequest".to_owned(),
+            "the name of the object (m based on URL) was undeterminable: name must be provided"
+                .to_owned()
+        )
+    );
+    let known = apply(&wire, &at, "a", map(json!({"name": "m", "uid": "u"}))).await.status();
+    assert_eq!((known.0, known.1.as_str()), (422, "Invalid"));
+    assert!(
+        known.2.contains("metadata.uid: Invalid value: \"u\": field is immutable"),
+        "{known:?}"
+    );
+    let made = apply(&wire, &at, "a", map(json!({"name": "m", "resourceVersion": "7"}))).await;
+    assert_eq!(made.code, 201, "{}", made.text);
+    assert_eq!(apply(&wire, &at, "a", map(json!({"labels": {"x": "y"}}))).await.code, 200);
+}
