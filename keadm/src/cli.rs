@@ -7,6 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands;
+use crate::environment;
 use crate::errors::{CommandError, Kind};
 use crate::printer::{ColourChoice, ProgressChoice};
 
@@ -26,7 +27,7 @@ pub struct Cli {
 }
 
 /// `KEADM_QUIET=1`; empty, `0`, `no`, `off` and `false` are as good as not set.
-fn falsey() -> clap::builder::FalseyValueParser {
+pub(crate) fn falsey() -> clap::builder::FalseyValueParser {
     clap::builder::FalseyValueParser::new()
 }
 
@@ -396,6 +397,16 @@ pub(crate) fn usage_error(e: &clap::Error) -> CommandError {
         });
     }
     let error = error.unwrap_or_else(|| CommandError::new(Kind::Usage, "a usage error"));
+    let text = |of| match e.get(of) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let from = text(ContextKind::InvalidArg).zip(text(ContextKind::InvalidValue));
+    let from = from.and_then(|(flag, value)| environment::comes_from(flag, value));
+    let error = match from {
+        Some(variable) => error.hint(format!("the value is that of the variable `{variable}`")),
+        None => error,
+    };
     let missing = missing.join(" ");
     match missing.trim_matches(['[', ']']) {
         "" => error,

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -15,6 +15,7 @@ use kube::{Client, Config};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::commands::RequestTimeoutArg;
 use crate::context::Context;
 use crate::errors::{CommandError, Kind};
 use crate::phases::Step;
@@ -31,9 +32,28 @@ pub struct KubeConfigArg {
         hide_env_values = true
     )]
     pub kube_config: Option<Utf8PathBuf>,
+    /// The context of the kubeconfig to use [default: its current one]
+    #[arg(long, value_name = "NAME", env = "KEADM_CONTEXT", hide_env_values = true)]
+    pub context: Option<String>,
 }
 
 impl KubeConfigArg {
+    /// A file of the kubeconfig's form, and its current context.
+    pub fn of_file(file: Utf8PathBuf) -> Self {
+        Self { kube_config: Some(file), context: None }
+    }
+
+    /// Whether a cluster is named, not just found. Empty, as `KUBECONFIG=` in a shell, is as good as
+    /// none.
+    pub fn is_named(&self) -> bool {
+        let file = self.kube_config.as_ref().is_some_and(|file| !file.as_str().is_empty());
+        file || self.context().is_some()
+    }
+
+    fn context(&self) -> Option<String> {
+        self.context.clone().filter(|name| !name.is_empty())
+    }
+
     /// The file that is meant.
     ///
     /// # Errors
@@ -41,7 +61,6 @@ impl KubeConfigArg {
     pub fn file(&self, cx: &Context) -> Result<Utf8PathBuf, CommandError> {
         let embedded = cx.paths.config().join("admin.kubeconfig");
         match &self.kube_config {
-            // Empty, as `KUBECONFIG=` in a shell, is as good as none.
             Some(file) if !file.as_str().is_empty() => {
                 if cx.host.exists(file) {
                     return Ok(file.clone());
@@ -79,21 +98,38 @@ impl KubeConfigArg {
         limit: Option<Duration>,
     ) -> Result<Cloud, CommandError> {
         let file = self.file(cx)?;
-        let wrong = |e: &(dyn std::error::Error + 'static)| {
-            CommandError::new(Kind::Failed, format!("the kubeconfig `{file}` cannot be used"))
-                .caused_by(e)
-        };
-        let parsed = Kubeconfig::read_from(&file).map_err(|e| wrong(&e))?;
-        let options = KubeConfigOptions::default();
-        let mut config =
-            Config::from_custom_kubeconfig(parsed, &options).await.map_err(|e| wrong(&e))?;
+        let context = self.context();
+        let mut config = read(&file, context.as_deref()).await?;
         config.connect_timeout = Some(Duration::from_secs(5));
         config.read_timeout = limit;
         config.write_timeout = limit;
         let server = config.cluster_url.to_string();
-        let client = Client::try_from(config).map_err(|e| wrong(&e))?;
-        Ok(Cloud { client, server: server.trim_end_matches('/').to_owned(), file })
+        let client = Client::try_from(config).map_err(|e| unusable(&file, &e))?;
+        Ok(Cloud { client, server: server.trim_end_matches('/').to_owned(), file, context })
     }
+}
+
+fn unusable(file: &Utf8Path, e: &(dyn std::error::Error + 'static)) -> CommandError {
+    CommandError::new(Kind::Failed, format!("the kubeconfig `{file}` cannot be used")).caused_by(e)
+}
+
+/// A context of a kubeconfig; without a name the current one.
+async fn read(file: &Utf8Path, context: Option<&str>) -> Result<Config, CommandError> {
+    let parsed = Kubeconfig::read_from(file).map_err(|e| unusable(file, &e))?;
+    if let Some(name) = context
+        && !parsed.contexts.iter().any(|there| there.name == name)
+    {
+        let text = format!("the kubeconfig `{file}` has no context `{name}`");
+        let there: Vec<String> = parsed.contexts.iter().map(|c| format!("`{}`", c.name)).collect();
+        let error = CommandError::new(Kind::NotFound, text);
+        return Err(match there.as_slice() {
+            [] => error.because("it has none at all"),
+            all => error.hint(format!("it has {}", all.join(", "))),
+        });
+    }
+    let options =
+        KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+    Config::from_custom_kubeconfig(parsed, &options).await.map_err(|e| unusable(file, &e))
 }
 
 /// The cluster, and how long it may take to answer.
@@ -102,16 +138,9 @@ pub struct ClusterArgs {
     #[command(flatten)]
     #[allow(missing_docs, reason = "documented at its type")]
     pub kube: KubeConfigArg,
-    /// The longest wait for an answer, for example `5s`, `2m`
-    #[arg(
-        long,
-        value_name = "DURATION",
-        default_value = "15s",
-        value_parser = crate::commands::duration,
-        env = "KEADM_REQUEST_TIMEOUT",
-        hide_env_values = true
-    )]
-    pub request_timeout: Duration,
+    /// The longest wait for an answer.
+    #[command(flatten)]
+    pub limit: RequestTimeoutArg,
 }
 
 impl ClusterArgs {
@@ -120,7 +149,7 @@ impl ClusterArgs {
     /// # Errors
     /// As [`KubeConfigArg::client`].
     pub async fn client(&self, cx: &Context) -> Result<Cloud, CommandError> {
-        self.kube.client_with(cx, Some(self.request_timeout)).await
+        self.kube.client_with(cx, Some(self.limit.request_timeout)).await
     }
 }
 
@@ -133,6 +162,8 @@ pub struct Cloud {
     pub server: String,
     /// The kubeconfig.
     pub file: Utf8PathBuf,
+    /// The context of it that is meant, if not its current one.
+    context: Option<String>,
 }
 
 impl Cloud {
@@ -146,28 +177,12 @@ impl Cloud {
     /// # Errors
     /// When the kubeconfig makes no sense any more.
     pub async fn unrepeating(&self, limit: Option<Duration>) -> Result<Client, CommandError> {
-        let mut config = self.config().await?;
+        let mut config = read(&self.file, self.context.as_deref()).await?;
         config.connect_timeout = Some(Duration::from_secs(5));
         config.read_timeout = limit;
         config.write_timeout = limit;
         config.default_retry = false;
-        Client::try_from(config).map_err(|e| {
-            let text = format!("the kubeconfig `{}` cannot be used", self.file);
-            CommandError::new(Kind::Failed, text).caused_by(&e)
-        })
-    }
-
-    async fn config(&self) -> Result<Config, CommandError> {
-        let wrong = |e: &(dyn std::error::Error + 'static)| {
-            CommandError::new(
-                Kind::Failed,
-                format!("the kubeconfig `{}` cannot be used", self.file),
-            )
-            .caused_by(e)
-        };
-        let parsed = Kubeconfig::read_from(&self.file).map_err(|e| wrong(&e))?;
-        let options = KubeConfigOptions::default();
-        Config::from_custom_kubeconfig(parsed, &options).await.map_err(|e| wrong(&e))
+        Client::try_from(config).map_err(|e| unusable(&self.file, &e))
     }
 
     /// The bearer token of the kubeconfig, if it has one. A secret.
@@ -176,7 +191,7 @@ impl Cloud {
     /// When the file with it cannot be read.
     pub async fn token(&self) -> Result<Option<String>, CommandError> {
         use secrecy::ExposeSecret as _;
-        let auth = self.config().await?.auth_info;
+        let auth = read(&self.file, self.context.as_deref()).await?.auth_info;
         if let Some(token) = auth.token {
             return Ok(Some(token.expose_secret().to_owned()));
         }
@@ -196,7 +211,7 @@ impl Cloud {
         cas: Vec<Vec<u8>>,
     ) -> Result<std::sync::Arc<rustls::ClientConfig>, CommandError> {
         use kube::client::ConfigExt as _;
-        let mut config = self.config().await?;
+        let mut config = read(&self.file, self.context.as_deref()).await?;
         (config.root_cert, config.root_cert_file) = (Some(cas), None);
         // That it does not check the API server is no reason to not check cloudcore.
         config.accept_invalid_certs = false;

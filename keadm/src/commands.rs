@@ -176,6 +176,21 @@ pub struct NamespaceArg {
     pub namespace: String,
 }
 
+/// `--request-timeout`
+#[derive(clap::Args, Debug, Clone, Copy)]
+pub struct RequestTimeoutArg {
+    /// The longest wait for an answer, for example `5s`, `2m`
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "15s",
+        value_parser = duration,
+        env = "KEADM_REQUEST_TIMEOUT",
+        hide_env_values = true
+    )]
+    pub request_timeout: std::time::Duration,
+}
+
 /// `-o json`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum JsonOutput {

@@ -16,7 +16,10 @@ use api::status::row::{Row, RowKey, RowKind};
 use api::status::stream::{Request, Update};
 use camino::Utf8PathBuf;
 
+use crate::commands::RequestTimeoutArg;
 use crate::context::Context;
+#[cfg(feature = "edge")]
+use crate::environment;
 use crate::errors::CommandError;
 #[cfg(feature = "cloud")]
 use crate::errors::Kind;
@@ -36,24 +39,20 @@ pub struct FleetArgs {
     #[arg(long, value_name = "SOCKET|URL", env = "KEADM_ENDPOINT", hide_env_values = true)]
     pub endpoint: Option<String>,
     /// Ask the edge half of this machine, which answers also while the cloud is unreachable
-    #[arg(long, conflicts_with = "endpoint")]
+    #[arg(long)]
     pub local: bool,
+    /// The folder of the `keadm up` that runs here, if it was told another one
+    #[arg(long, value_name = "DIR", env = "KEADM_DATA_DIR", hide_env_values = true)]
+    pub data_dir: Option<Utf8PathBuf>,
     /// The CA of a cloudcore named with `--endpoint` [default: as its cluster publishes it]
     #[arg(long, value_name = "FILE", env = "KEADM_CERTIFICATE_AUTHORITY", hide_env_values = true)]
     pub certificate_authority: Option<Utf8PathBuf>,
     /// A file with a Kubernetes bearer token to read with [default: what the kubeconfig has]
     #[arg(long, value_name = "FILE", env = "KEADM_TOKEN_FILE", hide_env_values = true)]
     pub token_file: Option<Utf8PathBuf>,
-    /// The longest wait for an answer, for example `5s`, `2m`
-    #[arg(
-        long,
-        value_name = "DURATION",
-        default_value = "15s",
-        value_parser = crate::commands::duration,
-        env = "KEADM_REQUEST_TIMEOUT",
-        hide_env_values = true
-    )]
-    pub request_timeout: Duration,
+    /// The longest wait for an answer.
+    #[command(flatten)]
+    pub limit: RequestTimeoutArg,
     /// The API server, where no stream answers.
     #[cfg(feature = "cloud")]
     #[command(flatten)]
@@ -61,18 +60,28 @@ pub struct FleetArgs {
 }
 
 impl FleetArgs {
+    /// To ask this machine's own edge half, unless another place is written. What the environment
+    /// names is where others look.
+    #[cfg(feature = "edge")]
+    pub(crate) fn ask_this_node(&mut self) {
+        let written = |named: &str| environment::comes_from("endpoint", named).is_none();
+        self.local |= !self.endpoint.as_deref().is_some_and(written);
+    }
+
     /// As without any flag: only the environment says something.
     pub(crate) fn from_environment(limit: Duration) -> Self {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         Self {
             endpoint: variable("KEADM_ENDPOINT"),
             local: false,
+            data_dir: variable("KEADM_DATA_DIR").map(Into::into),
             certificate_authority: variable("KEADM_CERTIFICATE_AUTHORITY").map(Into::into),
             token_file: variable("KEADM_TOKEN_FILE").map(Into::into),
-            request_timeout: limit,
+            limit: RequestTimeoutArg { request_timeout: limit },
             #[cfg(feature = "cloud")]
             kube: crate::cloud::KubeConfigArg {
                 kube_config: variable("KUBECONFIG").map(Into::into),
+                context: variable("KEADM_CONTEXT"),
             },
         }
     }
@@ -129,7 +138,7 @@ impl Fleet {
                     "note: this comes from the Kubernetes API at `{}`: {why}",
                     cloud.server
                 ));
-                let limit = args.request_timeout;
+                let limit = args.limit.request_timeout;
                 let watching = kubernetes::Watching::begin(*cloud, want, limit).await?;
                 return Ok(Self::Kubernetes(Box::new(watching)));
             }

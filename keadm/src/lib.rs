@@ -13,6 +13,7 @@ mod complete;
 #[cfg(feature = "edge")]
 pub mod containers;
 pub mod context;
+mod environment;
 pub mod errors;
 pub mod fleet;
 pub mod host;
@@ -46,7 +47,7 @@ use printer::{Manner, Printer};
 
 /// The clap tree, for completions, man pages and tests.
 pub fn command() -> clap::Command {
-    Cli::command()
+    environment::named(Cli::command())
 }
 
 /// The whole program.
@@ -90,10 +91,19 @@ fn finish(result: Result<(), CommandError>, printer: &Printer, json: bool) -> Ex
     }
 }
 
+fn read(
+    arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+) -> Result<Cli, clap::Error> {
+    let matches = command().try_get_matches_from(arguments)?;
+    match environment::contradiction(&matches) {
+        Some(e) => Err(e),
+        None => Cli::from_arg_matches(&matches),
+    }
+}
+
 /// Parses; on a mistake, or when help was asked for, prints and returns the exit code.
 fn parse(arguments: Vec<OsString>) -> Result<Cli, ExitCode> {
-    let matches = command().try_get_matches_from(&arguments);
-    matches.and_then(|m| Cli::from_arg_matches(&m)).map_err(|e| {
+    read(arguments).map_err(|e| {
         if !e.use_stderr() {
             return match e.print() {
                 Ok(()) => ExitCode::SUCCESS,

@@ -32,9 +32,9 @@ const WHY_LIMIT: usize = 64 << 10;
 /// A message of a command's streams is no longer.
 const MESSAGE_LIMIT: usize = 1 << 20;
 
-/// Where the node's API is.
+/// Where the API of an installed node is.
 #[derive(clap::Args, Debug, Clone)]
-pub struct NodeApiArgs {
+pub struct InstalledApiArgs {
     /// The port of edgecore's local API
     #[arg(
         long,
@@ -44,9 +44,6 @@ pub struct NodeApiArgs {
         hide_env_values = true
     )]
     pub node_port: u16,
-    /// The folder of the `keadm up` that runs here, if it was told another one
-    #[arg(long, value_name = "DIR", env = "KEADM_DATA_DIR", hide_env_values = true)]
-    pub data_dir: Option<Utf8PathBuf>,
     /// The longest wait for an answer, for example `5s`, `2m`
     #[arg(
         long,
@@ -57,6 +54,23 @@ pub struct NodeApiArgs {
         hide_env_values = true
     )]
     pub request_timeout: Duration,
+}
+
+/// Where the node's API is, which may be one of `keadm up`.
+#[derive(clap::Args, Debug, Clone)]
+pub struct NodeApiArgs {
+    /// Where it listens.
+    #[command(flatten)]
+    pub at: InstalledApiArgs,
+    /// The folder of the `keadm up` that runs here, if it was told another one
+    #[arg(long, value_name = "DIR", env = "KEADM_DATA_DIR", hide_env_values = true)]
+    pub data_dir: Option<Utf8PathBuf>,
+}
+
+impl From<InstalledApiArgs> for NodeApiArgs {
+    fn from(at: InstalledApiArgs) -> Self {
+        Self { at, data_dir: None }
+    }
 }
 
 impl NodeApiArgs {
@@ -75,13 +89,13 @@ impl NodeApiArgs {
 
     /// Where it is.
     fn at(&self) -> String {
-        format!("127.0.0.1:{}", self.node_port)
+        format!("127.0.0.1:{}", self.at.node_port)
     }
 
     fn late(&self) -> CommandError {
         let text = format!("edgecore's local API at `{}` is silent", self.at());
         CommandError::new(Kind::TimedOut, text)
-            .because(format!("no answer within {}", crate::phases::human(self.request_timeout)))
+            .because(format!("no answer within {}", crate::phases::human(self.at.request_timeout)))
     }
 
     fn broken(&self, e: &(dyn std::error::Error + 'static)) -> CommandError {
@@ -102,7 +116,7 @@ impl NodeApiArgs {
             .caused_by(e)
             .hint("is edgecore running here? `keadm check edge` tells")
         };
-        let connecting = TcpStream::connect(("127.0.0.1", self.node_port));
+        let connecting = TcpStream::connect(("127.0.0.1", self.at.node_port));
         match timeout(CONNECT, connecting).await {
             Ok(connected) => connected.map_err(|e| away(&e)),
             Err(_) => Err(self.late()),
@@ -142,7 +156,7 @@ impl NodeApiArgs {
             .max_message_size(Some(MESSAGE_LIMIT))
             .max_frame_size(Some(MESSAGE_LIMIT));
         let opening = tokio_tungstenite::client_async_with_config(request, stream, Some(sizes));
-        match timeout(self.request_timeout, opening).await.map_err(|_| self.late())? {
+        match timeout(self.at.request_timeout, opening).await.map_err(|_| self.late())? {
             Ok((socket, _)) => Ok(socket),
             Err(WsError::Http(answer)) => {
                 let body = answer.body().as_deref().unwrap_or_default();
@@ -178,13 +192,13 @@ impl NodeApiArgs {
             tokio::spawn(connection);
             sender.send_request(request).await.map_err(|e| broken(&e))
         };
-        let answer = timeout(self.request_timeout, asked).await.map_err(|_| self.late())??;
+        let answer = timeout(self.at.request_timeout, asked).await.map_err(|_| self.late())??;
         if answer.status() == StatusCode::OK {
             return Ok(answer);
         }
         let status = answer.status();
         let body = Limited::new(answer.into_body(), WHY_LIMIT).collect();
-        let said = match timeout(self.request_timeout, body).await {
+        let said = match timeout(self.at.request_timeout, body).await {
             Ok(Ok(body)) => String::from_utf8_lossy(&body.to_bytes()).trim().to_owned(),
             _ => status.to_string(),
         };
@@ -217,7 +231,7 @@ impl NodeApiArgs {
     ) -> Result<Value, CommandError> {
         let body = self.ask_with(method, path, asked, cx).await?.into_body();
         let failed = || CommandError::new(Kind::Failed, "edgecore's answer breaks off");
-        let body = timeout(self.request_timeout, Limited::new(body, WHY_LIMIT).collect());
+        let body = timeout(self.at.request_timeout, Limited::new(body, WHY_LIMIT).collect());
         let body = body.await.map_err(|_| failed())?.map_err(|e| failed().caused_by(&*e))?;
         serde_json::from_slice(&body.to_bytes()).map_err(|e| failed().caused_by(&e))
     }
@@ -229,7 +243,7 @@ impl NodeApiArgs {
     pub async fn pods(&self, cx: &Context) -> Result<Vec<Value>, CommandError> {
         let body = self.ask(Method::GET, "/pods", cx).await?.into_body();
         let failed = || CommandError::new(Kind::Failed, "the list of this node's pods breaks off");
-        let body = timeout(self.request_timeout, Limited::new(body, BODY_LIMIT).collect());
+        let body = timeout(self.at.request_timeout, Limited::new(body, BODY_LIMIT).collect());
         let body = body.await.map_err(|_| failed())?.map_err(|e| failed().caused_by(&*e))?;
         let mut list: Value =
             serde_json::from_slice(&body.to_bytes()).map_err(|e| failed().caused_by(&e))?;
@@ -303,8 +317,8 @@ mod tests {
 
     #[test]
     fn what_edgecore_refuses_has_the_exit_code_of_its_reason() {
-        let api =
-            NodeApiArgs { node_port: 1, data_dir: None, request_timeout: Duration::from_secs(1) };
+        let api: NodeApiArgs =
+            InstalledApiArgs { node_port: 1, request_timeout: Duration::from_secs(1) }.into();
         let cx = crate::testing::context(&crate::host::fake::Fake::default());
         let kind = |status| api.refused(status, "no", &cx).kind;
         assert_eq!(kind(StatusCode::NOT_FOUND), Kind::NotFound);

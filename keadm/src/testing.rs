@@ -127,12 +127,8 @@ pub(crate) fn keadm(line: &str, fake: &Fake) -> String {
 }
 
 fn run(line: &str, context: Context, out: &Captured, err: &Captured) -> String {
-    use clap::FromArgMatches;
-    let result = crate::command()
-        .try_get_matches_from(line.split(' '))
-        .and_then(|m| crate::Cli::from_arg_matches(&m))
-        .map_err(|e| crate::cli::usage_error(&e))
-        .and_then(|cli| {
+    let result =
+        crate::read(line.split(' ')).map_err(|e| crate::cli::usage_error(&e)).and_then(|cli| {
             let mut context = context;
             if cli.global.progress == ProgressChoice::Jsonl {
                 let manner = Manner { progress: ProgressChoice::Jsonl, ..MANNER };

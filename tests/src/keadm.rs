@@ -175,8 +175,16 @@ fn words(log: &Path, from: usize) -> String {
 /// # Panics
 /// When the process is gone.
 pub fn rss_kib(pid: u32) -> u64 {
+    memory_kib(pid, "VmRSS:")
+}
+
+/// A line of `/proc/<pid>/status` that is a number of KiB.
+///
+/// # Panics
+/// When the process is gone.
+pub fn memory_kib(pid: u32, what: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+    let line = status.lines().find(|l| l.starts_with(what)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 

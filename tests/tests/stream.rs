@@ -86,7 +86,7 @@ impl Reader {
         let waiting = async {
             while !is(&self.state) {
                 let event = match self.events.recv().await.unwrap() {
-                    StreamEvent::Lost(why) => Event::Lost(why),
+                    StreamEvent::Lost { why, silence } => Event::Lost { why, silence },
                     StreamEvent::Source { .. } => continue,
                     StreamEvent::Message(message) => Event::Message(message),
                 };

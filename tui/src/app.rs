@@ -226,7 +226,7 @@ impl App {
 
     fn stream_event(&mut self, event: StreamEvent) -> Event {
         match event {
-            StreamEvent::Lost(why) => Event::Lost(why),
+            StreamEvent::Lost { why, silence } => Event::Lost { why, silence },
             StreamEvent::Source { name, knows_links } => Event::Source { name, knows_links },
             StreamEvent::Message(message) => {
                 if let Some(recorder) = &mut self.recorder {

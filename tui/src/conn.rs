@@ -16,6 +16,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, header};
@@ -75,7 +76,12 @@ pub enum StreamEvent {
     /// A message.
     Message(Box<ToReader>),
     /// The stream is lost; the next try is under way by itself.
-    Lost(String),
+    Lost {
+        /// Why.
+        why: String,
+        /// How long nothing had come when that was noticed.
+        silence: Duration,
+    },
     /// What follows comes from somewhere else.
     Source {
         /// Where from, for the header.
@@ -123,7 +129,8 @@ pub async fn run(
             Err(end) => end,
         };
         failures = if served { 0 } else { failures + 1 };
-        if events.send(StreamEvent::Lost(end.to_string())).await.is_err() {
+        let silence = if matches!(end, End::Silence) { SILENCE } else { Duration::ZERO };
+        if events.send(StreamEvent::Lost { why: end.to_string(), silence }).await.is_err() {
             return;
         }
         let wait = Duration::from_millis(200u64 << failures.min(5)).min(Duration::from_secs(5));
@@ -191,10 +198,13 @@ where
         .max_frame_size(Some(MAX_UPDATE + 1024));
     let handshake = tokio_tungstenite::client_async_with_config(request, io, Some(config));
     let (mut socket, _) = limit(handshake).await??;
+    // What the user asks for meanwhile is no sign of life.
+    let mut heard = Instant::now();
     loop {
         tokio::select! {
-            message = tokio::time::timeout(SILENCE, socket.next()) => {
+            message = timeout_at(heard + SILENCE, socket.next()) => {
                 let message = message.map_err(|_| End::Silence)?;
+                heard = Instant::now();
                 let text = match message {
                     None => return Err(End::Closed(String::new())),
                     Some(Err(e)) => return Err(e.into()),

@@ -23,6 +23,8 @@ pub enum Action {
     Down(isize),
     /// A page down, or up with -1.
     Page(isize),
+    /// To what a log has beside the screen: so many halves of a screen.
+    Sideways(isize),
     /// To the first line.
     Top,
     /// To the last line.
@@ -105,6 +107,8 @@ enum When {
     Row,
     Only(Screen),
     Log,
+    /// In a log, unless the arrows steer a replay.
+    Sideways,
     Replay,
 }
 
@@ -166,6 +170,10 @@ const TABLE: &[Binding] = &[
     bind(&[Char('/')], "/", "search", When::Log, Action::Search),
     bind(&[Char('n')], "n", "next hit", When::Log, Action::NextHit),
     bind(&[Char('N')], "N", "hit before", When::Log, Action::PreviousHit),
+    bind(&[Char('l'), Right], "l →", "what is right of it", When::Sideways, Action::Sideways(1)),
+    bind(&[Char('h'), Left], "h ←", "what is left of it", When::Sideways, Action::Sideways(-1)),
+    bind(&[Char('$')], "$", "ends of lines", When::Sideways, Action::Sideways(isize::MAX)),
+    bind(&[Char('0')], "0", "beginnings of lines", When::Sideways, Action::Sideways(isize::MIN)),
     bind(&[Char('.')], ".", "replay: one message", When::Replay, Action::Step),
     bind(&[Char('+')], "+", "replay: faster", When::Replay, Action::Faster),
     bind(&[Char('-')], "-", "replay: slower", When::Replay, Action::Slower),
@@ -181,6 +189,7 @@ fn holds(when: When, place: Place, replay: bool) -> bool {
         (When::Row, Place::Detail(_)) => true,
         (When::Only(screen), Place::On(s) | Place::Detail(s)) => s == screen,
         (When::Log, Place::Log) => true,
+        (When::Sideways, Place::Log) => !replay,
         (When::Replay, _) => replay,
         _ => false,
     }
@@ -265,10 +274,11 @@ pub fn hints(place: Place, replay: bool, can: impl Fn(&str) -> bool) -> Vec<(Str
         let what = b.what.strip_prefix("replay: ").unwrap_or(what);
         (b.shown.to_owned(), what.to_owned())
     };
-    let special = |b: &&Binding| !matches!(b.when, When::Always);
+    let special = |b: &&Binding| !matches!(b.when, When::Always | When::Sideways);
     let mut hints: Vec<_> = bindings(place, replay, &can).filter(special).map(short).collect();
     let rest: &[(&str, &str)] = match place {
         Place::On(_) => &[(":", "go to"), ("?", "keys"), ("q", "leave")],
+        Place::Log if !replay => &[("h j k l", "scroll"), ("Esc", "back"), ("?", "keys")],
         _ => &[("j k", "scroll"), ("Esc", "back"), ("?", "keys")],
     };
     hints.extend(rest.iter().map(|(key, what)| ((*key).to_owned(), (*what).to_owned())));

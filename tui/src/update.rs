@@ -7,6 +7,8 @@ mod ask;
 mod prompt;
 mod scroll;
 
+use std::time::Duration;
+
 use api::status::row::{Millis, RowKey};
 use api::status::stream::{Hello, Request, ToReader, VERSION};
 use crossterm::event::{
@@ -15,7 +17,7 @@ use crossterm::event::{
 
 use self::ask::{ask, edit, open_logs, open_yaml};
 use self::prompt::{LONGEST, prompt_key, written};
-use self::scroll::{hit, scroll};
+use self::scroll::{hit, scroll, sideways};
 use crate::keys::{self, Action, Place};
 use crate::state::{Layer, Link, Logs, Prompt, Purpose, Replay, Screen, State};
 
@@ -45,7 +47,12 @@ pub enum Event {
     /// A message of the stream.
     Message(Box<ToReader>),
     /// The stream is lost.
-    Lost(String),
+    Lost {
+        /// Why.
+        why: String,
+        /// How long nothing had come when that was noticed.
+        silence: Duration,
+    },
     /// What follows comes from somewhere else.
     Source {
         /// Where from.
@@ -146,9 +153,11 @@ fn react(state: &mut State, event: Event) -> Vec<Effect> {
             Vec::new()
         }
         Event::Message(message) => message_came(state, *message),
-        Event::Lost(why) => {
+        Event::Lost { why, silence } => {
             if !matches!(state.link, Link::Lost { .. }) {
-                state.link = Link::Lost { since: state.now, why: crate::rows::clean(&why) };
+                let silence = Millis::try_from(silence.as_millis()).unwrap_or_default();
+                let since = state.now - silence;
+                state.link = Link::Lost { since, why: crate::rows::clean(&why) };
             } else if let Link::Lost { why: old, .. } = &mut state.link {
                 *old = crate::rows::clean(&why);
             }
@@ -422,6 +431,7 @@ fn act(state: &mut State, action: Action) -> Vec<Effect> {
                 logs.follow = !logs.follow;
             }
         }
+        Action::Sideways(by) => sideways(state, by),
         Action::Step => return vec![Effect::Steer(Steer::Step)],
         Action::Faster => return vec![Effect::Steer(Steer::Speed(2.0))],
         Action::Slower => return vec![Effect::Steer(Steer::Speed(0.5))],

@@ -9,10 +9,12 @@ mod shown;
 mod unhold;
 mod which;
 
+use super::JsonOutput;
 use super::describe::DescribeArgs;
 use super::get::GetArgs;
 use crate::context::Context;
 use crate::errors::CommandError;
+use crate::node_api::NodeApiArgs;
 
 /// Look at and handle this edge node's own pods and devices, also while the cloud is away
 ///
@@ -43,6 +45,26 @@ pub enum CtlAction {
     /// A pod with the annotation `edge.kubeedge.io/hold-upgrade: "true"` is held back when it comes.
     #[command(name = "unhold-upgrade")]
     UnholdUpgrade(unhold::UnholdArgs),
+}
+
+/// How what changes something is asked for.
+#[derive(clap::Args, Debug)]
+pub struct ActArgs {
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// The form of the result
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    output: Option<JsonOutput>,
+    #[command(flatten)]
+    api: NodeApiArgs,
+}
+
+impl ActArgs {
+    /// What the path ends with.
+    fn query(&self) -> &'static str {
+        if self.dry_run { "?dryRun=true" } else { "" }
+    }
 }
 
 /// Does it.

@@ -24,7 +24,7 @@ pub struct DashboardArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "replay")]
     record: Option<Utf8PathBuf>,
     /// Play a recording instead
-    #[arg(long, value_name = "FILE", conflicts_with = "endpoint")]
+    #[arg(long, value_name = "FILE")]
     replay: Option<Utf8PathBuf>,
     /// Write the last screen of the recording to this file, as a picture, and show nothing
     #[arg(long, value_name = "FILE", requires = "replay")]

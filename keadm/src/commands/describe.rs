@@ -42,7 +42,7 @@ impl DescribeArgs {
     #[cfg(feature = "edge")]
     pub(crate) fn local(&self) -> Self {
         let mut args = self.clone();
-        args.fleet.local |= args.fleet.endpoint.is_none();
+        args.fleet.ask_this_node();
         args
     }
 }

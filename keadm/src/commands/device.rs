@@ -89,7 +89,7 @@ async fn set(
     cx: &Context,
 ) -> Result<(), CommandError> {
     // The client has no limit of its own, because of the watch.
-    let limit = args.cluster.request_timeout;
+    let limit = args.cluster.limit.request_timeout;
     let device =
         tokio::time::timeout(limit, write(args, wanted, cloud)).await.map_err(|_| {
             let text = format!("the API server at `{}` does not answer", cloud.server);

@@ -26,10 +26,17 @@ pub struct EventsArgs {
     #[arg(long = "for", value_name = "KIND/NAME", add = completions::ArgValueCompleter::new(crate::complete::objects))]
     of: Option<String>,
     /// Only of objects in this namespace
-    #[arg(short, long, value_name = "NAME", add = completions::ArgValueCompleter::new(crate::complete::namespaces))]
+    #[arg(
+        short,
+        long,
+        value_name = "NAME",
+        env = "KEADM_NAMESPACE",
+        hide_env_values = true,
+        add = completions::ArgValueCompleter::new(crate::complete::namespaces)
+    )]
     namespace: Option<String>,
     /// Of objects in all namespaces and in none, as without `--namespace`
-    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    #[arg(short = 'A', long)]
     all_namespaces: bool,
     /// Only of this type
     #[arg(long = "type", value_name = "TYPE", value_parser = ["Normal", "Warning"])]

@@ -188,7 +188,7 @@ impl Init {
             timeout: flags.timeout,
         };
         if init.embedded {
-            kube.kube_config = Some(init.admin_kubeconfig());
+            kube = KubeConfigArg::of_file(init.admin_kubeconfig());
         }
         init.kube = kube;
         init

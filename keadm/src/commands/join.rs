@@ -9,7 +9,7 @@ use edgecore::certs::Token;
 use serde_json::json;
 
 use crate::context::Context;
-use crate::errors::{CommandError, Kind};
+use crate::errors::{CommandError, Kind, file_error};
 use crate::https::HostPort;
 use crate::made::{self, Installer, Made, Role};
 use crate::phases::alone::{Alone, Asked, PhaseFlags};
@@ -33,11 +33,21 @@ pub struct JoinArgs {
 #[derive(clap::Args, Debug, Clone)]
 pub struct JoinFlags {
     /// Address and port of cloudcore's message link
-    #[arg(short = 'e', long, value_name = "HOST:PORT")]
+    #[arg(
+        short = 'e',
+        long,
+        value_name = "HOST:PORT",
+        env = "KEADM_CLOUDCORE_IPPORT",
+        hide_env_values = true
+    )]
     cloudcore_ipport: Option<HostPort>,
-    /// What `keadm gettoken` printed on the cloud side; better given in the environment
+    /// What `keadm gettoken` printed on the cloud side; better given in a file or the environment,
+    /// which others on this machine cannot see
     #[arg(short, long, value_name = "TOKEN", env = "KEADM_TOKEN", hide_env_values = true)]
     token: Option<Hidden>,
+    /// A file with the token; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<Utf8PathBuf>,
     /// The node's name [default: the host name]
     #[arg(short = 'i', long, value_name = "NAME")]
     edgenode_name: Option<String>,
@@ -87,6 +97,16 @@ pub struct JoinFlags {
     _kubeedge_version: Option<String>,
     #[arg(long = "image-repository", hide = true)]
     _image_repository: Option<String>,
+}
+
+impl JoinFlags {
+    /// A file that was named wins over the environment.
+    fn token(&self, cx: &Context) -> Result<Option<Hidden>, CommandError> {
+        let Some(file) = &self.token_file else { return Ok(self.token.clone()) };
+        let from = if file == "-" { "/dev/stdin".into() } else { file.as_path() };
+        let text = cx.host.read(from).map_err(|e| file_error("read", file, &e))?;
+        Ok(Some(Hidden(String::from_utf8_lossy(&text).trim().to_owned())))
+    }
 }
 
 impl PhaseFlags for JoinFlags {
@@ -198,12 +218,11 @@ impl Join {
                 .caused_by(&e)
                 .hint("`--edgenode-name NAME` gives another: small letters, digits, `-` and `.`")
         })?;
-        let token =
-            flags.token.as_ref().map(|t| t.0.parse::<Token>()).transpose().map_err(|_| {
-                usage("the token is not complete".to_owned())
-                    .because("a token has four parts separated by dots")
-                    .hint("copy all that `keadm gettoken` prints on the cloud side")
-            })?;
+        let token = flags.token(cx)?.map(|t| t.0.parse::<Token>()).transpose().map_err(|_| {
+            usage("the token is not complete".to_owned())
+                .because("a token has four parts separated by dots")
+                .hint("copy all that `keadm gettoken` prints on the cloud side")
+        })?;
         let labels = flags.labels.iter().filter(|l| !l.is_empty()).map(|label| {
             let (key, value) = label.split_once('=').ok_or_else(|| {
                 usage(format!("`{label}` is not a label")).hint("a label is `key=value`")

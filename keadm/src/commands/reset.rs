@@ -160,7 +160,8 @@ fn pods(_: &Context) -> Result<(), CommandError> {
 
 #[cfg(feature = "cloud")]
 fn objects(cx: &Context, flags: &ResetFlags) -> Result<(), CommandError> {
-    let kube = crate::cloud::KubeConfigArg { kube_config: flags.kube_config.clone() };
+    let kube =
+        crate::cloud::KubeConfigArg { kube_config: flags.kube_config.clone(), context: None };
     cx.block_on(from_kubernetes(cx, &kube))
 }
 

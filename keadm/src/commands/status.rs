@@ -32,7 +32,7 @@ pub struct StatusArgs {
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     output: Option<super::JsonOutput>,
     /// One sentence a line, without symbols: for screen readers
-    #[arg(long, conflicts_with = "output")]
+    #[arg(long)]
     plain: bool,
     /// Wait until all is well
     #[arg(long)]
@@ -318,12 +318,15 @@ fn sentences(report: &Report) -> Vec<String> {
     let mut lines = vec![format!("This comes from {}.", report.source)];
     for part in &report.parts {
         let name = part.part.text();
+        let one = name.trim_end_matches('s');
         lines.push(match (part.total, part.troubles.len()) {
             (0, 0) => format!("There are no {name}."),
+            (1, 0) => format!("The only {one} is well."),
+            (1, _) => format!("The only {one} is not well."),
             (total, 0) => format!("All {total} {name} are well."),
+            (total, 1) => format!("1 of {total} {name} is not well."),
             (total, bad) => format!("{bad} of {total} {name} are not well."),
         });
-        let one = name.trim_end_matches('s');
         let troubles = part.troubles.iter().take(SHOWN);
         lines.extend(troubles.map(|t| format!("The {one} {}: {}.", t.object, t.why)));
         if part.troubles.len() > SHOWN {
@@ -427,11 +430,11 @@ mod tests {
             sentences(&report),
             [
                 "This comes from a test.",
-                "1 of 1 nodes are not well.",
+                "The only node is not well.",
                 "The node edge-1: not ready.",
-                "All 1 pods are well.",
-                "All 1 devices are well.",
-                "All 1 certificates are well.",
+                "The only pod is well.",
+                "The only device is well.",
+                "The only certificate is well.",
             ]
         );
     }

@@ -157,16 +157,6 @@ fn every_command_keeps_the_rules_that_can_be_checked() {
             assert!(!help.is_empty(), "`{id}` of `{path}` has no help");
             let stops = help.ends_with('.') && !help.ends_with("..");
             assert!(!stops, "the help of `{id}` of `{path}` ends with a full stop");
-            if let Some(variable) = argument.get_env().and_then(|v| v.to_str()) {
-                let ours = variable.starts_with("KEADM_") || variable == "KUBECONFIG";
-                assert!(ours, "`{variable}` of `{path}` is not named as ours");
-                if let (Some(long), Some(rest)) =
-                    (argument.get_long(), variable.strip_prefix("KEADM_"))
-                {
-                    let alike = rest.to_lowercase().replace('_', "-");
-                    assert_eq!(alike, long, "`{variable}` of `{path}` is named as no flag is");
-                }
-            }
         }
         let has = |long: &str| arguments.iter().any(|a| a.get_long() == Some(long));
         // What has no commands below it reports, apart from what prints a file or runs a program.
@@ -187,6 +177,100 @@ fn every_command_keeps_the_rules_that_can_be_checked() {
         let asked = command.get_arguments().filter(|a| a.get_short() == Some('o'));
         for argument in asked {
             assert_eq!(argument.get_long(), Some("output"), "`-o` of `{path}`");
+        }
+    }
+}
+
+/// Flags that a variable sets, whichever command has them ..
+const SET: [&str; 19] = [
+    "ascii",
+    "certificate-authority",
+    "cloudcore-ipport",
+    "color",
+    "context",
+    "data-dir",
+    "endpoint",
+    "kube-config",
+    "log-format",
+    "namespace",
+    "node-port",
+    "output",
+    "progress",
+    "quiet",
+    "request-timeout",
+    "theme",
+    "token",
+    "token-file",
+    "yes",
+];
+
+/// .. but for these.
+const NOT_SET: [(&str, &str); 8] = [
+    // A token of the cloud, not of Kubernetes.
+    ("keadm join", "token-file"),
+    ("keadm join phase", "token-file"),
+    // They take the kubeconfig that `keadm init` took.
+    ("keadm reset cloud", "kube-config"),
+    ("keadm reset edge", "kube-config"),
+    // The folder of a control plane, not of `keadm up`.
+    ("keadm backup cloud", "data-dir"),
+    ("keadm control-plane", "data-dir"),
+    ("keadm restore cloud", "data-dir"),
+    // It says something with `--dry-run` alone.
+    ("keadm up", "output"),
+];
+
+#[test]
+fn every_variable_is_named_as_its_flag_and_documented() {
+    let mut root = crate::command();
+    root.build();
+    let mut all = Vec::new();
+    walk(&root, "keadm", &mut all);
+    let documented = include_str!("../../../docs/output.md");
+    let (mut used, mut left_out) = (std::collections::BTreeSet::new(), 0);
+    for (path, command) in &all {
+        for argument in command.get_arguments() {
+            let longs: Vec<&str> = argument.get_long_and_visible_aliases().unwrap_or_default();
+            let variable = argument.get_env().map(|name| name.to_str().unwrap());
+            if let Some(known) = longs.iter().find(|long| SET.contains(long)) {
+                let left = NOT_SET.contains(&(path, known));
+                left_out += usize::from(left);
+                assert_eq!(variable.is_none(), left, "`--{known}` of `{path}`: {variable:?}");
+            }
+            let Some(variable) = variable else { continue };
+            used.insert(variable.to_owned());
+            let Some(rest) = variable.strip_prefix("KEADM_") else {
+                assert_eq!((variable, longs[0]), ("KUBECONFIG", "kube-config"), "of `{path}`");
+                continue;
+            };
+            let alike = rest.to_lowercase().replace('_', "-");
+            assert!(longs.contains(&alike.as_str()), "`{variable}` of `{path}` sets {longs:?}");
+            // What is written wins: nothing else is ruled out by a variable.
+            let against: Vec<_> = command
+                .get_arg_conflicts_with(argument)
+                .iter()
+                .map(|other| other.get_id().to_string())
+                .collect();
+            assert!(against.is_empty(), "`{variable}` rules out {against:?} of `{path}`");
+        }
+    }
+    assert_eq!(left_out, NOT_SET.len(), "what is left out is there");
+    // No more and no fewer than the documentation has, and the program reads.
+    let named = |text: &str, before: &str| -> std::collections::BTreeSet<String> {
+        let pieces = text.split(before).skip(1);
+        let names = pieces.map(|rest| {
+            rest.split(|c: char| c != '_' && !c.is_ascii_uppercase()).next().unwrap_or_default()
+        });
+        names.filter(|name| name.starts_with("KEADM_")).map(str::to_owned).collect()
+    };
+    let mut ours = used.clone();
+    ours.retain(|name| name.starts_with("KEADM_"));
+    ours.insert(completions::VARIABLE.to_owned());
+    assert_eq!(named(documented, "`"), ours);
+    assert!(documented.contains("`KUBECONFIG`"));
+    for text in [include_str!("../complete.rs"), include_str!("../fleet.rs")] {
+        for name in named(text, "\"") {
+            assert!(ours.contains(&name), "`{name}` is read and not documented");
         }
     }
 }

@@ -33,7 +33,7 @@ use parts::Parts;
 #[derive(clap::Args, Debug, Clone)]
 pub struct UpArgs {
     /// Where everything is kept [default: /var/lib/keadm, or ~/.local/state/keadm without root]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "KEADM_DATA_DIR", hide_env_values = true)]
     data_dir: Option<Utf8PathBuf>,
     /// Name of the edge node [default: that of the run before, else the host name]
     #[arg(long, value_name = "NAME")]

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::context::Context;
 use crate::errors::{CommandError, Kind};
-use crate::node_api::NodeApiArgs;
+use crate::node_api::InstalledApiArgs;
 use crate::node_upgrade::{self, Guard, Installed, Outcome};
 use crate::phases::alone::{Alone, Asked, PhaseFlags};
 use crate::phases::{self, Phase, Progress, upgrade};
@@ -76,7 +76,7 @@ pub struct UpgradeFlags {
     #[arg(long, value_name = "DURATION", default_value = "120s", value_parser = super::duration)]
     timeout: Duration,
     #[command(flatten)]
-    api: NodeApiArgs,
+    api: InstalledApiArgs,
     // KubeEdge's, which have no meaning any more.
     #[arg(long = "upgradeID", hide = true)]
     _upgrade_id: Option<String>,
@@ -128,7 +128,7 @@ pub struct Upgrade {
     pub(crate) from: Option<Utf8PathBuf>,
     pub(crate) image: Option<String>,
     pub(crate) digest: Option<String>,
-    pub(crate) api: NodeApiArgs,
+    pub(crate) api: InstalledApiArgs,
     pub(crate) timeout: Duration,
     /// edgecore was ready before.
     pub(crate) was_ready: bool,

@@ -70,7 +70,10 @@ pub(crate) fn sockets(
     found
 }
 
-fn sockets_here(cx: &Context, file: &str) -> Vec<Utf8PathBuf> {
+fn sockets_here(args: &FleetArgs, cx: &Context, file: &str) -> Vec<Utf8PathBuf> {
+    if let Some(folder) = args.data_dir.as_ref().filter(|folder| !folder.as_str().is_empty()) {
+        return vec![folder.join(file)];
+    }
     let (state, home) = (std::env::var("XDG_STATE_HOME").ok(), std::env::var("HOME").ok());
     sockets(cx, file, state.as_deref(), home.as_deref())
 }
@@ -78,7 +81,7 @@ fn sockets_here(cx: &Context, file: &str) -> Vec<Utf8PathBuf> {
 /// Looks for a stream, and connects.
 pub(super) async fn stream(args: &FleetArgs, cx: &Context) -> Result<Found, CommandError> {
     let open = async |endpoint: &Endpoint| {
-        StreamReader::open(endpoint, args.request_timeout).await.map(Box::new)
+        StreamReader::open(endpoint, args.limit.request_timeout).await.map(Box::new)
     };
     if args.local {
         return local(args, cx).await.map(Found::Stream);
@@ -87,11 +90,11 @@ pub(super) async fn stream(args: &FleetArgs, cx: &Context) -> Result<Found, Comm
         return open(&named(args, cx, text).await?).await.map(Found::Stream);
     }
     #[cfg(feature = "cloud")]
-    if args.kube.kube_config.as_ref().is_some_and(|file| !file.as_str().is_empty()) {
+    if args.kube.is_named() {
         return through_cluster(args, cx).await;
     }
     let mut failure = None;
-    for path in sockets_here(cx, STATUS_SOCKET).into_iter().filter(|path| path.exists()) {
+    for path in sockets_here(args, cx, STATUS_SOCKET).into_iter().filter(|path| path.exists()) {
         match open(&Endpoint::Unix(path)).await {
             Ok(reader) => return Ok(Found::Stream(reader)),
             Err(e) => failure = failure.or(Some(e)),
@@ -101,18 +104,18 @@ pub(super) async fn stream(args: &FleetArgs, cx: &Context) -> Result<Found, Comm
     if args.kube.file(cx).is_ok() {
         return through_cluster(args, cx).await;
     }
-    if sockets_here(cx, EDGE_SOCKET).iter().any(|path| path.exists()) {
+    if sockets_here(args, cx, EDGE_SOCKET).iter().any(|path| path.exists()) {
         let reader = local(args, cx).await?;
         let node = reader.hello().node.clone().unwrap_or_default();
         cx.printer.say(format!("note: no cloud is reachable from here; this is `{node}` alone"));
         return Ok(Found::Stream(reader));
     }
-    Err(failure.unwrap_or_else(|| nothing(cx)))
+    Err(failure.unwrap_or_else(|| nothing(args, cx)))
 }
 
 /// The edge half of this machine.
 async fn local(args: &FleetArgs, cx: &Context) -> Result<Box<StreamReader>, CommandError> {
-    let all = sockets_here(cx, EDGE_SOCKET);
+    let all = sockets_here(args, cx, EDGE_SOCKET);
     let Some(path) = all.iter().find(|path| path.exists()) else {
         let looked: Vec<String> = all.iter().map(|p| format!("`{p}`")).collect();
         return Err(CommandError::new(
@@ -120,16 +123,19 @@ async fn local(args: &FleetArgs, cx: &Context) -> Result<Box<StreamReader>, Comm
             format!("no edgecore runs here: there is no {}", looked.join(" and no ")),
         )
         .hint("it may be readable by root alone: try it with `sudo`")
+        .hint("`--data-dir DIR` names the folder of a `keadm up` that was told one")
         .hint(
             "`systemctl status edgecore` tells whether it runs; `keadm check edge` what is wrong",
         ));
     };
-    StreamReader::open(&Endpoint::Unix(path.clone()), args.request_timeout).await.map(Box::new)
+    StreamReader::open(&Endpoint::Unix(path.clone()), args.limit.request_timeout)
+        .await
+        .map(Box::new)
 }
 
-fn nothing(cx: &Context) -> CommandError {
+fn nothing(args: &FleetArgs, cx: &Context) -> CommandError {
     let looked: Vec<String> =
-        sockets_here(cx, STATUS_SOCKET).iter().map(|p| format!("`{p}`")).collect();
+        sockets_here(args, cx, STATUS_SOCKET).iter().map(|p| format!("`{p}`")).collect();
     CommandError::new(
         Kind::Unreachable,
         format!(
@@ -137,7 +143,7 @@ fn nothing(cx: &Context) -> CommandError {
             looked.join(" and no ")
         ),
     )
-    .hint("`keadm up` starts a cloud on this machine")
+    .hint("`keadm up` starts a cloud on this machine; `--data-dir DIR` names the folder of one that has its own")
     .hint("`--kube-config FILE` finds one through its cluster; `--endpoint https://HOST:10002` names it")
     .hint("on the cloud machine it may be readable by root alone: try it with `sudo`")
 }
@@ -250,9 +256,9 @@ async fn through_cluster(args: &FleetArgs, cx: &Context) -> Result<Found, Comman
     let opened = async {
         let (at, ca) = published(&cloud).await?;
         let endpoint = tls_endpoint(args, cx, at, Some(ca)).await?;
-        StreamReader::open(&endpoint, args.request_timeout).await.map(Box::new)
+        StreamReader::open(&endpoint, args.limit.request_timeout).await.map(Box::new)
     };
-    match tokio::time::timeout(args.request_timeout, opened).await {
+    match tokio::time::timeout(args.limit.request_timeout, opened).await {
         Ok(Ok(reader)) => Ok(Found::Stream(reader)),
         Ok(Err(e)) => {
             let why = match e.causes().first() {
@@ -262,7 +268,7 @@ async fn through_cluster(args: &FleetArgs, cx: &Context) -> Result<Found, Comman
             Ok(Found::Kubernetes(Box::new(cloud), why))
         }
         Err(_) => {
-            let why = format!("no status stream within {} s", args.request_timeout.as_secs());
+            let why = format!("no status stream within {} s", args.limit.request_timeout.as_secs());
             Ok(Found::Kubernetes(Box::new(cloud), why))
         }
     }
@@ -283,9 +289,10 @@ pub(crate) async fn without_stream(
 /// A stream of that cluster that answers now.
 #[cfg(all(feature = "cloud", feature = "dashboard"))]
 pub(crate) async fn reachable(args: &FleetArgs, cx: &Context) -> Option<Endpoint> {
-    let limit = args.request_timeout;
-    let given = args.kube.kube_config.as_ref().is_some_and(|file| !file.as_str().is_empty());
-    let here = sockets_here(cx, STATUS_SOCKET).into_iter().filter(|path| !given && path.exists());
+    let limit = args.limit.request_timeout;
+    let given = args.kube.is_named();
+    let here =
+        sockets_here(args, cx, STATUS_SOCKET).into_iter().filter(|path| !given && path.exists());
     for endpoint in here.map(Endpoint::Unix) {
         if StreamReader::open(&endpoint, limit).await.is_ok() {
             return Some(endpoint);
@@ -306,7 +313,7 @@ pub(crate) async fn reachable(args: &FleetArgs, cx: &Context) -> Option<Endpoint
 /// # Errors
 /// When none is to be found.
 pub async fn endpoint(args: &FleetArgs, cx: &Context) -> Result<Endpoint, CommandError> {
-    let existing = |file| sockets_here(cx, file).into_iter().find(|path| path.exists());
+    let existing = |file| sockets_here(args, cx, file).into_iter().find(|path| path.exists());
     if args.local {
         return match existing(EDGE_SOCKET) {
             Some(path) => Ok(Endpoint::Unix(path)),
@@ -317,7 +324,7 @@ pub async fn endpoint(args: &FleetArgs, cx: &Context) -> Result<Endpoint, Comman
         return named(args, cx, text).await;
     }
     #[cfg(feature = "cloud")]
-    let given = args.kube.kube_config.as_ref().is_some_and(|file| !file.as_str().is_empty());
+    let given = args.kube.is_named();
     #[cfg(not(feature = "cloud"))]
     let given = false;
     if !given && let Some(path) = existing(STATUS_SOCKET) {
@@ -329,7 +336,7 @@ pub async fn endpoint(args: &FleetArgs, cx: &Context) -> Result<Endpoint, Comman
         let (at, ca) = published(&cloud).await?;
         return tls_endpoint(args, cx, at, Some(ca)).await;
     }
-    existing(EDGE_SOCKET).map(Endpoint::Unix).ok_or_else(|| nothing(cx))
+    existing(EDGE_SOCKET).map(Endpoint::Unix).ok_or_else(|| nothing(args, cx))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::commands::upgrade::Upgrade;
 use crate::errors::{CommandError, Kind, file_error};
 use crate::host::ServiceState;
 use crate::made::{Installer, Role};
-use crate::node_api::NodeApiArgs;
+use crate::node_api::{InstalledApiArgs, NodeApiArgs};
 use crate::node_upgrade::{self, SERVICE};
 
 /// An image may come over a bad line.
@@ -108,7 +108,8 @@ async fn program(up: &mut Upgrade, step: Step) -> Outcome {
         let digest = up.digest.as_ref().map(|d| format!("&digest={d}")).unwrap_or_default();
         let path = format!("/api/v1/taskupgrade/fetch?version={}&image={image}{digest}", up.to);
         let request_timeout = up.api.request_timeout.max(FETCH_LIMIT);
-        NodeApiArgs { request_timeout, ..up.api.clone() }.json(Method::POST, &path, cx).await?;
+        let api: NodeApiArgs = InstalledApiArgs { request_timeout, ..up.api.clone() }.into();
+        api.json(Method::POST, &path, cx).await?;
     } else if !cx.host.exists(new) {
         return Err(CommandError::new(Kind::NotFound, format!("there is no program at `{new}`"))
             .hint("name an image with `--image`, or a file with `--from`"));

@@ -89,8 +89,9 @@ fn keadm_up_opens_the_dashboard_at_enter_and_it_shows_and_does_everything() {
     tmux.run(&["resize-window", "-x", "200", "-y", "50"]);
     tmux.until("RUNTIME");
     tmux.keys(&["Enter"]);
-    let detail = tmux.until("certificate until");
-    assert!(detail.contains("sent by the cloud") && detail.contains("climate"), "{detail}");
+    // A screen may be read while it is being drawn.
+    let words = ["certificate until", "sent by the cloud", "climate"];
+    tmux.until_it("all of the node", |screen| words.iter().all(|word| screen.contains(word)));
     tmux.keys(&["y"]);
     tmux.until("kind: Node");
     tmux.keys(&["Escape"]);
@@ -184,6 +185,34 @@ fn without_a_stream_it_watches_the_kubernetes_api_and_says_so() {
     });
     screen.keys(":nodes\r");
     screen.until_shows("LINK", PATIENCE);
+}
+
+#[test]
+fn an_api_server_that_hangs_is_lost_since_its_last_word_and_found_again() {
+    let (host, folder) = (Host::new(), tempfile::tempdir().unwrap());
+    let kubeconfig = folder.path().join("config");
+    let mut plane = tests::keadm::command(&host, ["control-plane", "--data-dir"]);
+    plane.arg(folder.path().join("data")).arg("--kubeconfig").arg(&kubeconfig);
+    let plane = tests::keadm::Running::start(plane, &folder.path().join("plane.log"));
+    wait::until_true("a kubeconfig", PATIENCE, || kubeconfig.exists());
+    let mut command = host.command(binary());
+    command.args(["dashboard", "--kube-config"]).arg(&kubeconfig);
+    let mut screen = Screen::start(&command, 160, 40);
+    let live = |screen: &str| screen.lines().next().is_some_and(|head| head.contains("live"));
+    screen.until("what there is", PATIENCE, live);
+    let pid = Pid::from_raw(plane.pid().cast_signed());
+    // It keeps its connections, and says nothing more.
+    nix::sys::signal::kill(pid, Signal::SIGSTOP).unwrap();
+    screen.until("since when and why", PATIENCE, |screen| {
+        let head = screen.lines().next().unwrap_or_default();
+        let since = head.split_once("LOST ").and_then(|(_, rest)| rest.split_once("s ago: "));
+        since.is_some_and(|(since, why)| {
+            since.parse::<u32>().is_ok_and(|since| since >= 15)
+                && why.contains("does not answer: nothing came for 15 s")
+        })
+    });
+    nix::sys::signal::kill(pid, Signal::SIGCONT).unwrap();
+    screen.until("what there is again", PATIENCE, live);
 }
 
 /// A recording of a real run; the picture in the README is made from it.

@@ -58,6 +58,8 @@ pub struct Logs {
     pub follow: bool,
     /// First line shown, when not following.
     pub top: usize,
+    /// First column shown.
+    pub left: usize,
     /// The line that the search has found.
     pub hit: Option<usize>,
     /// What is searched for.

@@ -27,6 +27,21 @@ pub(super) fn scroll(state: &mut State, by: isize) {
     }
 }
 
+/// Columns of a log that are in sight at one time.
+fn columns(state: &State) -> usize {
+    usize::from(state.columns).saturating_sub(2).max(1)
+}
+
+/// To what a log has beside the screen, not beyond the end of its longest line.
+pub(super) fn sideways(state: &mut State, by: isize) {
+    let columns = columns(state);
+    let Some(Layer::Logs(logs)) = state.layers.last_mut() else { return };
+    let longest = logs.lines.iter().map(|line| line.chars().count()).max().unwrap_or(0);
+    let half = isize::try_from(columns / 2).unwrap_or(1);
+    let left = logs.left.saturating_add_signed(by.saturating_mul(half));
+    logs.left = left.min(longest.saturating_sub(columns));
+}
+
 /// Back into older events and messages, or forward again.
 fn scroll_lines(state: &mut State, by: isize) {
     // Events have the newest line on top, messages at the bottom.
@@ -45,6 +60,7 @@ fn scroll_lines(state: &mut State, by: isize) {
 /// comes the first.
 pub(super) fn hit(state: &mut State, forward: bool) {
     let page = state.page.saturating_sub(1).max(1);
+    let columns = columns(state);
     let Some(Layer::Logs(logs)) = state.layers.last_mut() else { return };
     if logs.search.is_empty() {
         return;
@@ -66,6 +82,14 @@ pub(super) fn hit(state: &mut State, forward: bool) {
             // On the screen already: then it stays where it is.
             if !(logs.top..logs.top + page).contains(&line) || logs.top > end {
                 logs.top = line.min(end);
+            }
+            let text = &logs.lines[line];
+            let at = text.to_ascii_lowercase().find(&needle).unwrap_or(0);
+            let at = text[..at].chars().count();
+            let ends = at + needle.chars().count();
+            if at < logs.left.saturating_add(1) || ends >= logs.left + columns {
+                // Short lines are seen from their beginning.
+                logs.left = if ends < columns { 0 } else { at.saturating_sub(columns / 3) };
             }
         }
         None => {

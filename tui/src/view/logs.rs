@@ -9,6 +9,7 @@ use crate::state::Logs;
 
 use super::bordered;
 use super::styles::Look;
+use super::text::fitted;
 
 /// Draws the part of the log that the user is at.
 pub fn draw(log: &Logs, look: &Look, frame: &mut Frame<'_>, area: Rect) {
@@ -18,8 +19,10 @@ pub fn draw(log: &Logs, look: &Look, frame: &mut Frame<'_>, area: Rect) {
     } else {
         log.top.min(log.lines.len().saturating_sub(page))
     };
+    let columns = usize::from(area.width.saturating_sub(2));
+    let shown = log.lines.iter().skip(first).take(page);
     let lines: Vec<Line<'_>> =
-        log.lines.iter().skip(first).take(page).map(|l| marked(l, &log.search, look)).collect();
+        shown.map(|l| marked(&part(l, log.left, columns, look), &log.search, look)).collect();
     let state = match (&log.ended, log.follow) {
         (Some(why), _) if why.is_empty() => "ended".to_owned(),
         (Some(why), _) => format!("ended: {why}"),
@@ -35,19 +38,28 @@ pub fn draw(log: &Logs, look: &Look, frame: &mut Frame<'_>, area: Rect) {
     frame.render_widget(Paragraph::new(lines).block(bordered(look, &title)), area);
 }
 
-fn marked<'a>(line: &'a str, search: &str, look: &Look) -> Line<'a> {
+/// What of a line is in sight, with a sign where it goes on.
+fn part(line: &str, left: usize, columns: usize, look: &Look) -> String {
+    // One more than fits shows that there is more.
+    let seen: String = line.chars().skip(left).take(columns + 1).collect();
+    let mut seen = fitted(look, &seen, columns);
+    if left > 0 && !line.is_empty() {
+        let first = seen.chars().next().map_or(0, char::len_utf8);
+        seen.replace_range(..first, look.more());
+    }
+    seen
+}
+
+fn marked(line: &str, search: &str, look: &Look) -> Line<'static> {
+    let owned = |text: &str| Span::from(text.to_owned());
     // Lower case of more than ASCII may have another length.
     let find = || line.to_ascii_lowercase().find(&search.to_ascii_lowercase());
     match (!search.is_empty()).then(find).flatten() {
-        None => Line::from(line),
+        None => Line::from(line.to_owned()),
         Some(at) => {
             let (before, rest) = line.split_at(at);
             let (hit, after) = rest.split_at(search.len());
-            Line::from(vec![
-                Span::from(before),
-                Span::from(hit).style(look.chosen()),
-                Span::from(after),
-            ])
+            Line::from(vec![owned(before), owned(hit).style(look.chosen()), owned(after)])
         }
     }
 }

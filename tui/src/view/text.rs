@@ -62,8 +62,27 @@ pub(super) fn page(
     style: Style,
     scroll: usize,
 ) -> usize {
-    let lines = text.lines().map(|l| Line::from(clean(l)).style(style)).collect();
+    let columns = usize::from(area.width.saturating_sub(2));
+    let lines = text.lines().flat_map(|line| broken(&clean(line), columns));
+    let lines = lines.map(|line| Line::from(line).style(style)).collect();
     scrolled(look, frame, area, title, lines, scroll)
+}
+
+/// A line in as many as it needs.
+fn broken(text: &str, columns: usize) -> Vec<String> {
+    use unicode_width::UnicodeWidthChar;
+    let (mut all, mut line, mut used) = (Vec::new(), String::new(), 0);
+    for c in text.chars() {
+        let cells = c.width().unwrap_or(0);
+        if used + cells > columns {
+            all.push(std::mem::take(&mut line));
+            used = 0;
+        }
+        line.push(c);
+        used += cells;
+    }
+    all.push(line);
+    all
 }
 
 fn message_line(look: &Look, m: &MessageRow, now: i64) -> Line<'static> {

@@ -1,5 +1,7 @@
 //! Every screen at three sizes, and on a console without colour and Unicode.
 
+use std::time::Duration;
+
 use api::status::row::{NodeRow, Usage};
 use api::status::stream::{Done, LogLines, ToReader, Update};
 use ratatui::Terminal;
@@ -160,6 +162,40 @@ fn a_log_and_yaml_are_shown_as_they_come() {
 }
 
 #[test]
+fn a_long_line_of_a_log_goes_on_beside_the_screen() {
+    let mut state = state();
+    update(&mut state, Event::Resize { width: 80, height: 24 });
+    press(&mut state, ":pods\nl");
+    let long = format!("begins {} in the middle {} ends", "-".repeat(100), "=".repeat(100));
+    tell(&mut state, ToReader::Log(LogLines { id: 1, lines: vec![long, "short".to_owned()] }));
+    let shows = |state: &State, words: &[&str]| {
+        let text = drawn(state, 80, 24, Look::default());
+        for word in words {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+    };
+    shows(&state, &["│begins -", "-…│", "│short "]);
+    press(&mut state, "$");
+    shows(&state, &["│…=", "= ends│"]);
+    press(&mut state, "0");
+    shows(&state, &["│begins -"]);
+    press(&mut state, "/middle\n");
+    shows(&state, &["in the middle ="]);
+    press(&mut state, "hhhh");
+    shows(&state, &["│begins -", "│short "]);
+}
+
+#[test]
+fn a_long_line_of_yaml_goes_on_in_the_next() {
+    let mut state = state();
+    press(&mut state, ":pods\ny");
+    let text = format!("note: begins {} ends\nafter: it\n", "=".repeat(150));
+    tell(&mut state, ToReader::Done(Done { id: 1, text, ..Done::default() }));
+    let text = drawn(&state, 80, 24, Look::default());
+    assert!(text.contains("begins =") && text.contains("= ends ") && text.contains("after: it"));
+}
+
+#[test]
 fn it_is_live_only_once_all_rows_have_come() {
     let mut state = State::new("status.sock", NOW);
     let head =
@@ -177,10 +213,25 @@ fn it_is_live_only_once_all_rows_have_come() {
 fn a_lost_stream_is_named_and_a_small_screen_says_what_it_needs() {
     let mut state = state();
     press(&mut state, ":nodes\n");
-    update(&mut state, Event::Lost("the server closed the stream".to_owned()));
+    let (why, silence) = ("the server closed the stream".to_owned(), Duration::ZERO);
+    update(&mut state, Event::Lost { why, silence });
     update(&mut state, Event::Clock(NOW + 65_000));
     insta::assert_snapshot!("lost_80x24", drawn(&state, 80, 24, Look::default()));
     insta::assert_snapshot!("too_small", drawn(&state, 30, 5, Look::default()));
+}
+
+#[test]
+fn a_stream_that_fell_silent_is_lost_since_the_last_word_of_it() {
+    let mut state = state();
+    let (why, silence) = ("nothing came for 15 s".to_owned(), Duration::from_secs(15));
+    update(&mut state, Event::Lost { why: why.clone(), silence });
+    let head =
+        |state: &State| drawn(state, 80, 24, Look::default()).lines().next().unwrap().to_owned();
+    assert!(head(&state).contains("LOST 15s ago: nothing came for 15 s"), "{}", head(&state));
+    // The next try fails too; it is not lost anew.
+    update(&mut state, Event::Clock(NOW + 10_000));
+    update(&mut state, Event::Lost { why, silence });
+    assert!(head(&state).contains("LOST 20s ago"), "{}", head(&state));
 }
 
 #[test]

@@ -43,7 +43,7 @@ async fn next(events: &mut mpsc::Receiver<StreamEvent>) -> StreamEvent {
 
 async fn lost(events: &mut mpsc::Receiver<StreamEvent>) -> String {
     match next(events).await {
-        StreamEvent::Lost(why) => why,
+        StreamEvent::Lost { why, .. } => why,
         other => panic!("{other:?}"),
     }
 }
@@ -68,11 +68,11 @@ async fn a_cut_is_told_with_its_reason_and_mended_by_itself() {
         // Tries that failed meanwhile are told, too.
         tokio::select! {
             socket = server.reader() => break socket,
-            event = next(&mut events) => assert!(matches!(event, StreamEvent::Lost(_))),
+            event = next(&mut events) => assert!(matches!(event, StreamEvent::Lost { .. })),
         }
     };
     say(&mut socket, HELLO).await;
-    while let StreamEvent::Lost(_) = next(&mut events).await {}
+    while let StreamEvent::Lost { .. } = next(&mut events).await {}
     requests.send(FromReader::Flow { on: true }).await.unwrap();
     let Some(Ok(Message::Text(text))) = socket.next().await else { panic!("no request") };
     assert_eq!(text.as_str(), r#"{"type":"flow","on":true}"#);
@@ -122,13 +122,22 @@ async fn a_server_that_falls_silent_is_left() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s");
     let server = Server::new(&path);
-    let (mut events, _requests) = start(&path);
+    let (mut events, requests) = start(&path);
     let mut socket = server.reader().await;
     say(&mut socket, HELLO).await;
     message(&mut events).await;
     tokio::time::pause();
-    let why = tokio::time::timeout(Duration::from_secs(60), events.recv()).await.unwrap();
-    assert!(matches!(why, Some(StreamEvent::Lost(w)) if w.contains("nothing came for 15 s")));
+    // What the user asks for meanwhile is no sign of life of the server.
+    let asking = tokio::spawn(async move {
+        while requests.send(FromReader::Flow { on: true }).await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+    });
+    let lost = tokio::time::timeout(Duration::from_secs(60), events.recv()).await.unwrap();
+    let Some(StreamEvent::Lost { why, silence }) = lost else { panic!("{lost:?}") };
+    assert!(why.contains("nothing came for 15 s"), "{why}");
+    assert_eq!(silence, Duration::from_secs(15));
+    asking.abort();
 }
 
 #[tokio::test(start_paused = true)]

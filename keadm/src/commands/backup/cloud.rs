@@ -103,7 +103,7 @@ pub(super) fn backup(flags: &BackupFlags, cx: &Context) -> Result<(), CommandErr
 
 /// A copy that the running control plane makes of its database.
 fn copy_running(dir: &Utf8Path, cx: &Context) -> Result<std::path::PathBuf, CommandError> {
-    let kube = KubeConfigArg { kube_config: Some(dir.join("admin.conf")) };
+    let kube = KubeConfigArg::of_file(dir.join("admin.conf"));
     cx.block_on(async {
         // A copy of a large database takes its time.
         let limit = Some(std::time::Duration::from_secs(300));

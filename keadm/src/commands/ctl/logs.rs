@@ -96,9 +96,11 @@ pub(super) fn logs(args: &LogsArgs, cx: &Context) -> Result<(), CommandError> {
             // A log that is followed may be quiet for as long as its container is.
             let frame = match args.follow {
                 true => body.frame().await,
-                false => timeout(args.api.request_timeout, body.frame()).await.map_err(|_| {
-                    CommandError::new(Kind::TimedOut, "the log breaks off: nothing more came")
-                })?,
+                false => {
+                    timeout(args.api.at.request_timeout, body.frame()).await.map_err(|_| {
+                        CommandError::new(Kind::TimedOut, "the log breaks off: nothing more came")
+                    })?
+                }
             };
             match frame {
                 None => return shown.end(),

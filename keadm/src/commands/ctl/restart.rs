@@ -3,10 +3,10 @@
 use hyper::Method;
 use serde_json::{Value, json};
 
-use crate::commands::{JsonOutput, NamespaceArg};
+use super::ActArgs;
+use crate::commands::NamespaceArg;
 use crate::context::Context;
 use crate::errors::CommandError;
-use crate::node_api::NodeApiArgs;
 use crate::pod_name::PodName;
 
 /// Which pods.
@@ -20,14 +20,8 @@ pub struct RestartArgs {
     names: Vec<String>,
     #[command(flatten)]
     namespace: NamespaceArg,
-    /// Say which containers would be restarted, and restart none
-    #[arg(long)]
-    dry_run: bool,
-    /// The form of the result
-    #[arg(short, long, value_enum, value_name = "FORMAT")]
-    output: Option<JsonOutput>,
     #[command(flatten)]
-    api: NodeApiArgs,
+    act: ActArgs,
 }
 
 /// Restarts.
@@ -49,14 +43,14 @@ pub(super) fn restart(args: &RestartArgs, cx: &Context) -> Result<(), CommandErr
                 }
             }
         }
-        if args.output.is_some() {
-            cx.printer.json(&json!({ "dryRun": args.dry_run, "pods": done }))?;
+        if args.act.output.is_some() {
+            cx.printer.json(&json!({ "dryRun": args.act.dry_run, "pods": done }))?;
         } else {
             for pod in &done {
                 let name = pod["pod"].as_str().unwrap_or_default();
                 let all = pod["containers"].as_array().into_iter().flatten();
                 let all: Vec<&str> = all.filter_map(Value::as_str).collect();
-                let doing = if args.dry_run { "would be restarted" } else { "restarted" };
+                let doing = if args.act.dry_run { "would be restarted" } else { "restarted" };
                 cx.printer.data(format!("pod/{name} {doing}: {}", all.join(", ")))?;
             }
         }
@@ -66,7 +60,6 @@ pub(super) fn restart(args: &RestartArgs, cx: &Context) -> Result<(), CommandErr
 
 async fn one(args: &RestartArgs, pod: &PodName, cx: &Context) -> Result<Value, CommandError> {
     let PodName { namespace, name } = pod;
-    let dry = if args.dry_run { "?dryRun=true" } else { "" };
-    let path = format!("/restart/{namespace}/{name}{dry}");
-    args.api.json(Method::POST, &path, cx).await
+    let path = format!("/restart/{namespace}/{name}{}", args.act.query());
+    args.act.api.json(Method::POST, &path, cx).await
 }

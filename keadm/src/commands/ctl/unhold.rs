@@ -4,10 +4,10 @@ use hyper::Method;
 use hyper::body::Bytes;
 use serde_json::Value;
 
-use crate::commands::{JsonOutput, NamespaceArg};
+use super::ActArgs;
+use crate::commands::NamespaceArg;
 use crate::context::Context;
 use crate::errors::CommandError;
-use crate::node_api::NodeApiArgs;
 use crate::pod_name::PodName;
 
 /// Which pods.
@@ -22,20 +22,13 @@ pub struct UnholdArgs {
     name: Option<String>,
     #[command(flatten)]
     namespace: NamespaceArg,
-    /// Say which pods would start, and start none
-    #[arg(long)]
-    dry_run: bool,
-    /// The form of the result
-    #[arg(short, long, value_enum, value_name = "FORMAT")]
-    output: Option<JsonOutput>,
     #[command(flatten)]
-    api: NodeApiArgs,
+    act: ActArgs,
 }
 
 impl UnholdArgs {
     /// The path, KubeEdge's, and its body.
     fn request(&self) -> Result<(String, String), CommandError> {
-        let dry = if self.dry_run { "?dryRun=true" } else { "" };
         let named = match (self.what.as_str(), &self.name) {
             ("pod", name) => {
                 let name = name.as_deref().unwrap_or_default();
@@ -44,23 +37,24 @@ impl UnholdArgs {
             }
             (_, node) => node.clone().unwrap_or_default(),
         };
-        Ok((format!("/api/v1/{}s/unhold-upgrade{dry}", self.what), named))
+        Ok((format!("/api/v1/{}s/unhold-upgrade{}", self.what, self.act.query()), named))
     }
 }
 
 /// Lets them go.
 pub(super) fn unhold(args: &UnholdArgs, cx: &Context) -> Result<(), CommandError> {
     let (path, named) = args.request()?;
+    let api = &args.act.api;
     let answer: Value =
-        cx.block_on(async { args.api.json_of(Method::POST, &path, Bytes::from(named), cx).await })?;
-    if args.output.is_some() {
+        cx.block_on(async { api.json_of(Method::POST, &path, Bytes::from(named), cx).await })?;
+    if args.act.output.is_some() {
         return Ok(cx.printer.json(&answer)?);
     }
     let pods = answer["pods"].as_array().map(Vec::as_slice).unwrap_or_default();
     if pods.is_empty() {
         cx.printer.say("no pod of this node is held back");
     }
-    let starts = if args.dry_run { "would start" } else { "starts" };
+    let starts = if args.act.dry_run { "would start" } else { "starts" };
     for pod in pods {
         let of = |field: &str| pod[field].as_str().unwrap_or_default().to_owned();
         cx.printer.data(format!("pod/{} in namespace {} {starts}", of("pod"), of("namespace")))?;

@@ -9,6 +9,7 @@
 //! Called by: `dashboard.rs`.
 //! Never: makes up links, messages or queues: the API knows none.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,12 +20,12 @@ use cloudcore::status::actions::{self, Means};
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tui::{Feed, StreamEvent};
 
 use crate::cloud::Cloud;
 use crate::context::Context;
-use crate::errors::CommandError;
+use crate::errors::{CommandError, Kind};
 use crate::fleet::{self, Fleet, FleetArgs, Want};
 
 /// Requests at one time, as at a stream.
@@ -37,6 +38,11 @@ const LOOK: Duration = Duration::from_secs(5);
 const AWAY: Duration = Duration::from_secs(10);
 /// The time is told so often, so that ages go by the clock of the machine that asks.
 const BEAT: Duration = Duration::from_secs(5);
+
+/// A server that has said nothing for so long hangs.
+const SILENCE: Duration = Duration::from_secs(15);
+/// After a connection that failed, before the next.
+const ONCE_MORE: Duration = Duration::from_secs(1);
 
 type Events = mpsc::Sender<StreamEvent>;
 type Requests = mpsc::Receiver<FromReader>;
@@ -87,7 +93,7 @@ async fn keep(
             Some(endpoint) => endpoint,
             None => {
                 let found = tokio::select! {
-                    () = cluster(cloud, args.request_timeout, events, &mut requests) => return,
+                    () = cluster(cloud, args.limit.request_timeout, events, &mut requests) => return,
                     endpoint = answering(args, cx) => super::shown(endpoint),
                 };
                 if source(found.to_string(), true).await.is_err() {
@@ -130,7 +136,7 @@ async fn stream(
         tokio::select! {
             event = told.recv() => {
                 match &event {
-                    Some(StreamEvent::Lost(why)) => {
+                    Some(StreamEvent::Lost { why, .. }) => {
                         let at = lost.as_ref().map_or_else(Instant::now, |(at, _)| *at);
                         lost = Some((at, why.clone()));
                     }
@@ -155,12 +161,12 @@ async fn cluster(cloud: &Cloud, limit: Duration, events: &Events, requests: &mut
     let can = means.requests();
     let watching = async {
         loop {
-            let Err(e) = watch(cloud, limit, &can, events).await else { return };
+            let Err((e, silence)) = watch(cloud, limit, &can, events).await else { return };
             let why = match e.causes().first() {
                 Some(cause) => format!("{}: {cause}", e.message()),
                 None => e.message().to_owned(),
             };
-            if events.send(StreamEvent::Lost(why)).await.is_err() {
+            if events.send(StreamEvent::Lost { why, silence }).await.is_err() {
                 return;
             }
             sleep(AGAIN).await;
@@ -180,16 +186,18 @@ async fn tell(events: &Events, message: ToReader) -> bool {
     events.send(StreamEvent::Message(Box::new(message))).await.is_ok()
 }
 
-/// Until the dashboard is closed.
+/// Until the dashboard is closed, or nothing comes any more; then also for how long nothing came.
 async fn watch(
     cloud: &Cloud,
     limit: Duration,
     can: &[String],
     events: &Events,
-) -> Result<(), CommandError> {
+) -> Result<(), (CommandError, Duration)> {
+    let at_once = |e| (e, Duration::ZERO);
     let want = Want { events: true, watch: true, usage: true, until_lost: true, ..Want::default() };
-    let mut fleet = Fleet::of_cluster(cloud.clone(), want, limit).await?;
-    let first = fleet.first().await?;
+    let mut fleet = Fleet::of_cluster(cloud.clone(), want, limit).await.map_err(at_once)?;
+    let first = fleet.first().await.map_err(at_once)?;
+    let mut asked = pin!(until_silent(cloud));
     let hello = Hello {
         version: VERSION,
         server: "Kubernetes API".to_owned(),
@@ -206,10 +214,41 @@ async fn watch(
         if !tell(events, ToReader::Update(Box::new(update))).await {
             return Ok(());
         }
-        update = match tokio::time::timeout(BEAT, fleet.next()).await {
-            Ok(next) => next?,
-            Err(_) => Update::default(),
+        update = tokio::select! {
+            next = timeout(BEAT, fleet.next()) => match next {
+                Ok(next) => next.map_err(at_once)?,
+                Err(_) => Update::default(),
+            },
+            silence = &mut asked => {
+                let text = format!("the API server at `{}` does not answer", cloud.server);
+                let why = format!("nothing came for {} s", silence.as_secs());
+                return Err((CommandError::new(Kind::TimedOut, text).because(why), silence));
+            }
         };
+    }
+}
+
+/// Asks for something small now and then, until nothing has come for long: watches of a quiet
+/// cluster say nothing for hours, and as little when the API server hangs.
+async fn until_silent(cloud: &Cloud) -> Duration {
+    let mut heard = Instant::now();
+    loop {
+        sleep(BEAT).await;
+        let heard_again = async {
+            loop {
+                let request = hyper::Request::get("/version").body(Vec::new());
+                let Ok(request) = request else { return };
+                match cloud.client.request_text(request).await {
+                    // A refusal is an answer, too.
+                    Ok(_) | Err(kube::Error::Api(_)) => return,
+                    Err(_) => sleep(ONCE_MORE).await,
+                }
+            }
+        };
+        match timeout_at(heard + SILENCE, heard_again).await {
+            Ok(()) => heard = Instant::now(),
+            Err(_) => return heard.elapsed(),
+        }
     }
 }
 
@@ -267,7 +306,7 @@ mod tests {
         let (_ask, mut requests) = mpsc::channel(1);
         let reader = tokio::spawn(async move {
             let mut lost = 0;
-            while let Some(StreamEvent::Lost(_)) = told.recv().await {
+            while let Some(StreamEvent::Lost { .. }) = told.recv().await {
                 lost += 1;
             }
             lost

@@ -28,10 +28,12 @@ pub(super) async fn models(
         ));
     }
     // A watch is quiet for as long as nobody changes a model; the list has a limit of its own.
-    let cloud = args.fleet.kube.client_with(cx, None).await?;
+    let cloud = args.fleet.kube.client_with(cx, None).await;
+    let cloud =
+        cloud.map_err(|e| e.because("device models are in the cluster, not in a status stream"))?;
     let kind = GroupVersionKind::gvk("devices.kubeedge.io", "v1beta1", "DeviceModel");
     let resource = ApiResource::from_gvk_with_plural(&kind, "devicemodels");
-    let limit = args.fleet.request_timeout;
+    let limit = args.fleet.limit.request_timeout;
     let all = fleet::list(&cloud, &resource, Default::default(), limit).await?;
     let all = all.into_iter().map(|object| shape::object(Kind::DeviceModel, object)).collect();
     let (found, outcome) = chosen(args, Kind::DeviceModel, names, all);

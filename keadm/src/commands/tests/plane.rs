@@ -68,7 +68,7 @@ impl Plane {
     /// Prepares what a test needs at the API server.
     fn prepare<T>(&self, work: impl AsyncFnOnce(Cloud) -> T) -> T {
         let (cx, _, _) = self.machine.context();
-        let kube = KubeConfigArg { kube_config: Some(self.kubeconfig().into()) };
+        let kube = KubeConfigArg::of_file(self.kubeconfig().into());
         let done = cx.block_on(async { Ok(work(kube.client(&cx).await?).await) });
         done.unwrap_or_else(|e| panic!("{}", e.render(false)))
     }
@@ -244,7 +244,7 @@ fn a_device_is_told_and_waited_for() {
 fn an_api_server_that_goes_away_is_lost_for_the_dashboard_and_not_for_a_watch() {
     let mut plane = Plane::new();
     let (cx, _, _) = plane.machine.context();
-    let kube = KubeConfigArg { kube_config: Some(plane.kubeconfig().into()) };
+    let kube = KubeConfigArg::of_file(plane.kubeconfig().into());
     let limit = std::time::Duration::from_secs(30);
     cx.block_on(async {
         let cloud = kube.client(&cx).await?;

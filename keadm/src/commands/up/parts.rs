@@ -161,7 +161,7 @@ pub(super) async fn control_plane(up: &Up, parts: &mut Parts, step: Step) -> Out
     let failed = |e: std::io::Error| file_error("write", &path, &e);
     let text = std::fs::read(running.kubeconfig()).map_err(failed)?;
     up.cx.host.write(&path, &text, 0o600).map_err(failed)?;
-    let cloud = KubeConfigArg { kube_config: Some(path.clone()) }.client(&up.cx).await?;
+    let cloud = KubeConfigArg::of_file(path.clone()).client(&up.cx).await?;
     let note = cloud.server.clone();
     parts.cloud = Some(cloud);
     Ok(note)
@@ -174,7 +174,7 @@ pub(super) async fn cloudcore(up: &Up, parts: &mut Parts, step: Step) -> Outcome
     cloud.apply(&objects::namespace()).await?;
     cloud.define(&objects::crds(), up.timeout, &step).await?;
     step.waiting("starting");
-    let kube = KubeConfigArg { kube_config: Some(up.kubeconfig()) };
+    let kube = KubeConfigArg::of_file(up.kubeconfig());
     // cloudcore repeats requests itself, and watches for as long as it runs.
     let client = kube.client_with(&up.cx, None).await?.unrepeating(None).await?;
     let (config, _) = cloudcore_yaml(up)?.config().map_err(|e| refused(&e))?;
