@@ -170,13 +170,13 @@ fn network_of(spec: &str) -> Option<PathBuf> {
     path.contains("/netns/cni-").then(|| PathBuf::from(path))
 }
 
-fn remove_cgroups(dir: &Path) {
+/// Removes cgroups, the inner ones first; one with a process in it stays.
+pub(crate) fn remove_cgroups(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|t| t.is_dir()) {
             remove_cgroups(&entry.path());
         }
     }
-    // One with a process in it stays.
     let _ = fs::remove_dir(dir);
 }
 

@@ -5,14 +5,17 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::containerd::remove_cgroups;
 use crate::wait;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// The environment variable by which a host knows its processes.
 const MARK: &str = "KEADM_TEST_HOST";
+/// How long processes that were killed may take to leave their cgroups.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
 
 /// A host with a network, a `/etc`, a `/run`, a `/usr/local` and a `/var` of its own; gone when dropped, with all
 /// its processes.
@@ -175,12 +178,14 @@ impl Host {
         let mounts =
             std::fs::read_to_string(format!("/proc/{}/mountinfo", self.holder.id())).unwrap();
         found.extend(mounts.lines().filter(|l| l.contains(mark)).map(|l| format!("mount {l}")));
-        find_cgroups(Path::new("/sys/fs/cgroup"), mark, 0, &mut found);
+        let mut groups = Vec::new();
+        find_cgroups(Path::new("/sys/fs/cgroup"), mark, 0, &mut groups);
+        found.extend(groups.iter().map(|group| format!("cgroup {}", group.display())));
         found
     }
 
     /// Ends every process of this host: those that carry its mark or live in a copy of its mounts,
-    /// and all that they have started.
+    /// and all that they have started; then removes the cgroups of the pods that these were.
     fn end_processes(&self) {
         let mark = format!("{MARK}={}", self.name);
         let disk = self.disk.path().to_string_lossy().into_owned();
@@ -211,13 +216,31 @@ impl Host {
             );
             grown = ours.len() > before;
         }
+        let pods: BTreeSet<String> = ours.iter().filter_map(|pid| pod_of(*pid)).collect();
+        let mut groups = Vec::new();
+        for pod in pods {
+            find_cgroups(Path::new("/sys/fs/cgroup"), &pod, 0, &mut groups);
+        }
         for pid in ours {
             let _ = nix::sys::signal::kill(
                 nix::unistd::Pid::from_raw(pid.cast_signed()),
                 nix::sys::signal::Signal::SIGKILL,
             );
         }
+        // What was killed is in them for a moment more.
+        let begun = Instant::now();
+        while groups.iter().any(|group| group.exists()) && begun.elapsed() < GONE_WITHIN {
+            groups.iter().for_each(|group| remove_cgroups(group));
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
+}
+
+/// The name of the cgroup of the pod that a process belongs to: `pod<uid>`.
+fn pod_of(pid: u32) -> Option<String> {
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let inside = groups.lines().find_map(|line| line.split_once("/kubepods/"))?.1;
+    inside.split('/').find(|part| part.starts_with("pod")).map(str::to_owned)
 }
 
 /// Whether a process sees the mounts that this one sees.
@@ -234,12 +257,12 @@ fn pids() -> Vec<u32> {
         .collect()
 }
 
-fn find_cgroups(folder: &Path, mark: &str, depth: usize, found: &mut Vec<String>) {
+fn find_cgroups(folder: &Path, mark: &str, depth: usize, found: &mut Vec<PathBuf>) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         if entry.file_type().is_ok_and(|t| t.is_dir()) && depth < 8 {
             if entry.file_name().to_string_lossy().contains(mark) {
-                found.push(format!("cgroup {}", entry.path().display()));
+                found.push(entry.path());
             }
             find_cgroups(&entry.path(), mark, depth + 1, found);
         }
