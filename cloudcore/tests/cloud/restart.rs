@@ -132,8 +132,11 @@ async fn an_answer_whose_acknowledgement_was_lost_is_deleted_when_its_object_is_
         }
     }
     drop(link);
-    // Now nobody at the node uses it, and so nobody is told.
     cloud.fake.delete(&pod_path("user"));
+    let mut link = cloud.dial(&own, "edge-1").await;
+    assert_eq!(link.take_until("user").await.op, PushOp::Delete);
+    drop(link);
+    // Now nobody at the node uses it, and so nobody is told.
     cloud.fake.delete(&conf_path());
     let mut link = cloud.dial(&own, "edge-1").await;
     let gone = link.take_until("conf").await;
