@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::containerd::remove_cgroups;
 use crate::wait;
@@ -14,7 +14,7 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// The environment variable by which a host knows its processes.
 const MARK: &str = "KEADM_TEST_HOST";
-/// How long processes that were killed may take to leave their cgroups.
+/// How long processes that were killed may take to be gone.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
 
 /// A host with a network, a `/etc`, a `/run`, a `/usr/local` and a `/var` of its own; gone when dropped, with all
@@ -178,15 +178,41 @@ impl Host {
         let mounts =
             std::fs::read_to_string(format!("/proc/{}/mountinfo", self.holder.id())).unwrap();
         found.extend(mounts.lines().filter(|l| l.contains(mark)).map(|l| format!("mount {l}")));
-        let mut groups = Vec::new();
+        let mut groups = BTreeSet::new();
         find_cgroups(Path::new("/sys/fs/cgroup"), mark, 0, &mut groups);
         found.extend(groups.iter().map(|group| format!("cgroup {}", group.display())));
         found
     }
 
-    /// Ends every process of this host: those that carry its mark or live in a copy of its mounts,
-    /// and all that they have started; then removes the cgroups of the pods that these were.
+    /// Ends every process of this host, and removes the cgroups of the pods that these were. What they
+    /// start meanwhile is found by the next look.
     fn end_processes(&self) {
+        let mut groups = BTreeSet::new();
+        // What is still there after that is left to whoever looks at the machine.
+        let _ = wait::at_most(GONE_WITHIN, || {
+            let ours = self.processes();
+            for pod in ours.iter().filter_map(|pid| pod_of(*pid)) {
+                find_cgroups(Path::new("/sys/fs/cgroup"), &pod, 0, &mut groups);
+            }
+            for pid in &ours {
+                let _ = nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(pid.cast_signed()),
+                    nix::sys::signal::Signal::SIGKILL,
+                );
+            }
+            groups.iter().for_each(|group| remove_cgroups(group));
+            groups.retain(|group| group.exists());
+            if ours.is_empty() && groups.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{ours:?} {groups:?}"))
+            }
+        });
+    }
+
+    /// The processes of this host: those that carry its mark or live in a copy of its mounts, and all
+    /// that they have started.
+    fn processes(&self) -> BTreeSet<u32> {
         let mark = format!("{MARK}={}", self.name);
         let disk = self.disk.path().to_string_lossy().into_owned();
         let mut ours = BTreeSet::new();
@@ -216,23 +242,7 @@ impl Host {
             );
             grown = ours.len() > before;
         }
-        let pods: BTreeSet<String> = ours.iter().filter_map(|pid| pod_of(*pid)).collect();
-        let mut groups = Vec::new();
-        for pod in pods {
-            find_cgroups(Path::new("/sys/fs/cgroup"), &pod, 0, &mut groups);
-        }
-        for pid in ours {
-            let _ = nix::sys::signal::kill(
-                nix::unistd::Pid::from_raw(pid.cast_signed()),
-                nix::sys::signal::Signal::SIGKILL,
-            );
-        }
-        // What was killed is in them for a moment more.
-        let begun = Instant::now();
-        while groups.iter().any(|group| group.exists()) && begun.elapsed() < GONE_WITHIN {
-            groups.iter().for_each(|group| remove_cgroups(group));
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        ours
     }
 }
 
@@ -257,12 +267,12 @@ fn pids() -> Vec<u32> {
         .collect()
 }
 
-fn find_cgroups(folder: &Path, mark: &str, depth: usize, found: &mut Vec<PathBuf>) {
+fn find_cgroups(folder: &Path, mark: &str, depth: usize, found: &mut BTreeSet<PathBuf>) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         if entry.file_type().is_ok_and(|t| t.is_dir()) && depth < 8 {
             if entry.file_name().to_string_lossy().contains(mark) {
-                found.push(entry.path());
+                found.insert(entry.path());
             }
             find_cgroups(&entry.path(), mark, depth + 1, found);
         }

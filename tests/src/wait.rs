@@ -10,17 +10,30 @@ use std::time::{Duration, Instant};
 pub fn until<T>(
     what: &str,
     limit: Duration,
-    mut probe: impl FnMut() -> Result<T, String>,
+    probe: impl FnMut() -> Result<T, String>,
 ) -> (T, Duration) {
+    match at_most(limit, probe) {
+        Ok(got) => got,
+        Err(why) => panic!("{what}: not within {limit:?}; last seen: {why}"),
+    }
+}
+
+/// [`until`] for where nothing may panic.
+///
+/// # Errors
+/// After the limit, the last reason that `probe` gave.
+pub fn at_most<T>(
+    limit: Duration,
+    mut probe: impl FnMut() -> Result<T, String>,
+) -> Result<(T, Duration), String> {
     let start = Instant::now();
     let mut pause = Duration::from_millis(5);
     loop {
-        let why = match probe() {
-            Ok(value) => return (value, start.elapsed()),
-            Err(why) => why,
-        };
-        assert!(start.elapsed() < limit, "{what}: not within {limit:?}; last seen: {why}");
-        std::thread::park_timeout(pause);
+        match probe() {
+            Ok(value) => return Ok((value, start.elapsed())),
+            Err(why) if start.elapsed() >= limit => return Err(why),
+            Err(_) => std::thread::park_timeout(pause),
+        }
         pause = (pause * 2).min(Duration::from_millis(100));
     }
 }

@@ -510,18 +510,24 @@ mod tests {
         assert_eq!(registry.metrics.dropped_so_far(Dropped::ReplyLate), 1);
     }
 
+    /// Sends what is due, version 7 of `u`, and acknowledges it.
+    fn recorded_when_sent(connection: &Connection) {
+        let (due, _) = connection.due(Instant::now());
+        let uid = "u".parse().unwrap();
+        let records = &connection.registry.records;
+        let version = || records.lock().version(&connection.origin.node, &uid);
+        assert_eq!(version(), Some(ResourceVersion(0)), "sent: the node may hold it");
+        connection.acked(&due[0].id).unwrap();
+        assert_eq!(version(), Some(ResourceVersion(7)));
+    }
+
     #[tokio::test]
     async fn what_was_sent_and_acknowledged_is_recorded() {
         let registry = registry(9);
         let node = name("edge-1");
         registry.offer(&node, pod(7));
         let (connection, _ended) = registry.connect(&node, None).unwrap();
-        let (due, _) = connection.due(Instant::now());
-        let uid = "u".parse().unwrap();
-        let version = || registry.records.lock().version(&node, &uid);
-        assert_eq!(version(), Some(ResourceVersion(0)), "sent: the node may hold it");
-        connection.acked(&due[0].id).unwrap();
-        assert_eq!(version(), Some(ResourceVersion(7)));
+        recorded_when_sent(&connection);
         assert_eq!(registry.waiting(&node), 0);
         assert_eq!(registry.bytes.load(std::sync::atomic::Ordering::Relaxed), 0);
     }
@@ -536,12 +542,7 @@ mod tests {
         let version = Some(ResourceVersion(7));
         let resource = "default/configmap/conf".into();
         registry.answer(connection.origin(), Reply { resource, version, body, ..reply() });
-        let (due, _) = connection.due(Instant::now());
-        let uid = "u".parse().unwrap();
-        let version = || registry.records.lock().version(&node, &uid);
-        assert_eq!(version(), Some(ResourceVersion(0)), "sent: the node may hold it");
-        connection.acked(&due[0].id).unwrap();
-        assert_eq!(version(), Some(ResourceVersion(7)));
+        recorded_when_sent(&connection);
     }
 
     #[tokio::test]

@@ -96,20 +96,8 @@ fn cells(resource: &Resource, object: &Value, now: Timestamp) -> Vec<Value> {
             },
             (Some("string"), Some(v)) if !v.is_string() => v.to_string().into(),
             (Some("integer"), Some(v)) => v.as_f64().map_or(Value::Null, |n| (n as i64).into()),
-            (Some("number"), Some(v)) => {
-                if v.is_number() {
-                    v
-                } else {
-                    Value::Null
-                }
-            }
-            (Some("boolean"), Some(v)) => {
-                if v.is_boolean() {
-                    v
-                } else {
-                    Value::Null
-                }
-            }
+            (Some("number"), Some(v)) if !v.is_number() => Value::Null,
+            (Some("boolean"), Some(v)) if !v.is_boolean() => Value::Null,
             (_, Some(v)) => v,
         });
     }

@@ -52,44 +52,29 @@ impl Served {
 
 /// What is wrong with the number of replicas that stands at a path, as the scale subresource reads it.
 fn counted(object: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let mut wrong =
+        |v: &Value, why: String| errors.push(FieldError::invalid(path, v, why.as_str()));
+    let another = |v: &Value, expected: &str| {
+        let of = if v.is_null() { "<nil>" } else { type_of(v) };
+        format!("{path} accessor error: {} is of the type {of}, expected {expected}", printed(v))
+    };
     let mut at = object;
     for part in path.split('.').filter(|p| !p.is_empty()) {
         let Some(fields) = at.as_object() else {
-            let why = format!(
-                "{path} accessor error: {} is of the type {}, expected map[string]interface{{}}",
-                printed(at),
-                go_type(at)
-            );
-            errors.push(FieldError::invalid(path, &json!(0), &why));
-            return;
+            return wrong(&json!(0), another(at, "map[string]interface{}"));
         };
         match fields.get(part) {
             Some(v) => at = v,
             None => return,
         }
     }
-    let Some(n) = at.as_i64() else {
-        let (shown, of) = (printed(at), go_type(at));
-        let why = format!("{path} accessor error: {shown} is of the type {of}, expected int64");
-        errors.push(FieldError::invalid(path, &json!(0), &why));
-        return;
-    };
-    if n < 0 {
-        errors.push(FieldError::invalid(path, at, "should be a non-negative integer"));
-    } else if n > i64::from(i32::MAX) {
-        let why = format!("should be less than or equal to {}", i32::MAX);
-        errors.push(FieldError::invalid(path, at, &why));
-    }
-}
-
-/// What a value is in a Go program.
-fn go_type(v: &Value) -> &'static str {
-    match v {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(n) if n.is_i64() => "int64",
-        Value::Number(_) => "float64",
-        v => type_of(v),
+    match at.as_i64() {
+        None => wrong(&json!(0), another(at, "int64")),
+        Some(n) if n < 0 => wrong(at, "should be a non-negative integer".to_owned()),
+        Some(n) if n > i64::from(i32::MAX) => {
+            wrong(at, format!("should be less than or equal to {}", i32::MAX));
+        }
+        Some(_) => {}
     }
 }
 

@@ -54,11 +54,6 @@ fn default_container(c: &mut Value, host_network: bool) {
         c["imagePullPolicy"] =
             if image_is_latest(image) { "Always" } else { "IfNotPresent" }.into();
     }
-    for e in list(c, "env") {
-        if let Some(of) = e.pointer_mut("/valueFrom/resourceFieldRef") {
-            default(of, "divisor", "0");
-        }
-    }
     for p in list(c, "ports") {
         default(p, "protocol", "TCP");
         if host_network && let Some(n) = p.get("containerPort").cloned() {
@@ -68,6 +63,9 @@ fn default_container(c: &mut Value, host_network: bool) {
     for e in list(c, "env") {
         if let Some(f) = e.pointer_mut("/valueFrom/fieldRef") {
             default(f, "apiVersion", "v1");
+        }
+        if let Some(of) = e.pointer_mut("/valueFrom/resourceFieldRef") {
+            default(of, "divisor", "0");
         }
     }
     for field in ["livenessProbe", "readinessProbe", "startupProbe"] {
