@@ -81,8 +81,7 @@ fn readable(data: &[u8]) -> Option<&str> {
 /// The built-in kind that an object says it is.
 fn kind_of(v: &Value) -> Option<std::sync::Arc<Resource>> {
     let (kind, version) = (v["kind"].as_str()?, v["apiVersion"].as_str()?);
-    let snapshot = REGISTRY.snapshot();
-    snapshot.resources.iter().find(|r| r.kind == kind && r.api_version() == version).cloned()
+    REGISTRY.builtins().iter().find(|r| r.kind == kind && r.api_version() == version).cloned()
 }
 
 /// What is written can be read again, and is the same.
@@ -478,7 +477,7 @@ fn schemas(data: &[u8]) {
     if let Ok(Parsed { value: next, .. }) = text::parse(next) {
         node.check(&next, Some(&new), &mut errors);
     }
-    for resource in crd::resources(&[definition_of(&schema)]) {
+    for resource in crd::resources(&definition_of(&schema)) {
         written(&resource, &mut new.clone().into());
     }
 }
@@ -557,7 +556,7 @@ fn columns(data: &[u8]) {
         let found = REGISTRY.builtin("apiextensions.k8s.io", "customresourcedefinitions");
         let mut errors = Vec::new();
         (found.strategy.validate)(&definition, None, Part::Main, &mut errors);
-        for resource in crd::resources(std::slice::from_ref(&definition)) {
+        for resource in crd::resources(&definition) {
             let _ = resource.selectable(&object);
             shown(&resource, &object);
         }

@@ -15,7 +15,7 @@ use crate::http::rbac::Authorizer;
 use crate::http::seats::Seats;
 use crate::http::tokens::Signer;
 use crate::http::webhooks::Webhooks;
-use crate::registry::Registry;
+use crate::registry::{Registry, Snapshot, crd};
 use crate::store::Store;
 
 /// The state of one control plane.
@@ -45,6 +45,13 @@ pub(crate) struct Plane {
 }
 
 impl Plane {
+    /// The kinds that are served, by the definitions as they are stored now: who has seen that a
+    /// definition is established, or how it changed, is served accordingly.
+    pub(crate) fn kinds(&self) -> Arc<Snapshot> {
+        let age = self.store.last_change(crd::TABLE) + 1;
+        self.registry.current(age, || self.store.list(crd::TABLE, "", None).objects)
+    }
+
     /// Why the server is not ready, if it is not.
     pub(crate) fn not_ready(&self) -> Option<&'static str> {
         if self.store.failing() {

@@ -1,7 +1,7 @@
 //! Custom kinds come and go with their definitions.
 //!
-//! Owns: the conditions NamesAccepted and Established, the kinds in the registry, and the end of a
-//! definition's objects. Called by: `prepare`, `controllers::spawn`.
+//! Owns: the conditions NamesAccepted and Established, and the end of a definition's objects. What is
+//! established is served at once: `Plane::kinds`. Called by: `controllers::spawn`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,22 +18,16 @@ use crate::plane::Plane;
 use crate::registry::selectors::Selection;
 use crate::registry::{Part, crd, meta};
 
-const TABLE: &str = "apiextensions.k8s.io/customresourcedefinitions";
 const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 const AGAIN: Duration = Duration::from_secs(1);
 
 fn definitions(plane: &Plane) -> Vec<Value> {
-    plane.store.list(TABLE, "", None).objects.iter().map(|(_, o)| o.value()).collect()
-}
-
-/// Serves the kinds of all established definitions.
-pub(crate) fn reload(plane: &Plane) {
-    plane.registry.set_custom(crd::resources(&definitions(plane)));
+    plane.store.list(crd::TABLE, "", None).objects.iter().map(|(_, o)| o.value()).collect()
 }
 
 /// Follows definitions.
 pub(crate) async fn run(plane: Arc<Plane>) {
-    let mut follower = Follower::new(&plane, TABLE);
+    let mut follower = Follower::new(&plane, crd::TABLE);
     let mut unfinished = false;
     loop {
         let wait = if unfinished { AGAIN } else { Duration::from_secs(3600) };
@@ -56,7 +50,6 @@ pub(crate) async fn run(plane: Arc<Plane>) {
                 }
             }
         }
-        reload(&plane);
     }
 }
 
@@ -86,7 +79,7 @@ async fn settle(plane: &Plane, d: &Value) -> Result<bool, Status> {
         };
         modify(plane, &user, &resource, ("", &name), Part::Main, &options, add).await?;
     }
-    let conflict = crd::name_conflict(d, &definitions(plane), &plane.registry.snapshot());
+    let conflict = crd::name_conflict(d, &definitions(plane), &plane.kinds());
     if conflict.is_none()
         && crd::is_true(d, "Established")
         && d["status"]["acceptedNames"] == d["spec"]["names"]
@@ -160,7 +153,7 @@ async fn end(
     }
     let group = meta::text(d, "/spec/group");
     let plural = meta::text(d, "/spec/names/plural");
-    let snapshot = plane.registry.snapshot();
+    let snapshot = plane.kinds();
     if let Some(r) = snapshot.any_version(group, plural).filter(|r| r.custom.is_some()) {
         delete_collection(plane, user, r, "", &Selection::default(), &DeleteOptions::default())
             .await?;

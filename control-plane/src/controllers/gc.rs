@@ -215,7 +215,7 @@ struct Watched {
 impl Watched {
     /// Brings the graph up to date. Tables come and go with custom kinds.
     fn refresh(&mut self, plane: &Plane, graph: &mut Graph) {
-        let snapshot = plane.registry.snapshot();
+        let snapshot = plane.kinds();
         let tables: BTreeSet<Arc<str>> = snapshot
             .resources
             .iter()
@@ -287,7 +287,7 @@ pub(crate) async fn run(plane: Arc<Plane>) {
         // The tables are read one after the other, so that a dependent may be seen before its owner.
         // A second reading has every owner that was there before the first one ended.
         watched.refresh(&plane, &mut graph);
-        let snapshot = plane.registry.snapshot();
+        let snapshot = plane.kinds();
         let served = |o: &Owner| is_served(&snapshot, o);
         let steps: Vec<Step> = touched.iter().flat_map(|u| graph.steps(u, &served)).collect();
         for chunk in steps.chunks(TOGETHER) {

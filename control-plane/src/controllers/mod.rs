@@ -115,7 +115,6 @@ impl Follower {
 /// # Errors
 /// When the store refuses to write.
 pub(crate) async fn prepare(plane: &Arc<Plane>) -> Result<(), Status> {
-    crd::reload(plane);
     defaults::ensure(plane).await
 }
 

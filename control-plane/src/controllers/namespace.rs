@@ -57,7 +57,7 @@ async fn empty(plane: &Plane, name: &str) -> Result<bool, Status> {
     let user = User::internal("serviceaccount:kube-system:namespace-controller");
     let options =
         DeleteOptions { propagation: Some(Propagation::Background), ..DeleteOptions::default() };
-    let snapshot = plane.registry.snapshot();
+    let snapshot = plane.kinds();
     let mut seen = BTreeSet::new();
     let mut left = 0;
     for resource in snapshot.resources.iter().filter(|r| r.namespaced && r.can("delete")) {

@@ -32,7 +32,7 @@ pub(crate) fn serve(
     path: &str,
     headers: &HeaderMap,
 ) -> Result<Option<Response>, Status> {
-    let snapshot = plane.registry.snapshot();
+    let snapshot = plane.kinds();
     let path = path.trim_matches('/');
     if let "api" | "apis" = path
         && wants_aggregated(headers)

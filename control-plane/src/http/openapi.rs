@@ -18,7 +18,7 @@ const REF: &str = "#/components/schemas/";
 
 /// Answers an OpenAPI path; none when it is not one.
 pub(crate) fn serve(plane: &Plane, path: &str, parts: &Parts) -> Option<Response> {
-    let snapshot = plane.registry.snapshot();
+    let snapshot = plane.kinds();
     let rest = path.trim_end_matches('/').strip_prefix("/openapi/v3")?;
     if rest.is_empty() {
         return Some(response::value(StatusCode::OK, &index(&snapshot)));

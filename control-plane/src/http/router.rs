@@ -97,7 +97,7 @@ fn deprecation(plane: &Plane, t: &Target) -> Vec<String> {
         let old = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice";
         return if t.resource == "endpoints" { vec![old.to_owned()] } else { Vec::new() };
     }
-    let snapshot = plane.registry.snapshot();
+    let snapshot = plane.kinds();
     let found = snapshot.find(&t.group, &t.version, &t.resource);
     found.and_then(|r| r.custom.as_ref()?.deprecated.clone()).into_iter().collect()
 }
@@ -170,12 +170,7 @@ async fn not_a_resource(
         return Err(Status::no_such_path());
     }
     if let ["", "apis", group, _] = path.split('/').collect::<Vec<_>>()[..]
-        && plane
-            .registry
-            .snapshot()
-            .resources
-            .iter()
-            .any(|r| r.group == group && r.custom.is_none())
+        && plane.kinds().resources.iter().any(|r| r.group == group && r.custom.is_none())
     {
         return Err(Status::no_such_path());
     }
@@ -259,7 +254,7 @@ impl Call<'_> {
                 node: fields.exact("spec.nodeName").unwrap_or_default(),
             },
         )?;
-        let snapshot = self.plane.registry.snapshot();
+        let snapshot = self.plane.kinds();
         if snapshot.in_version(&t.group, &t.version).next().is_none() {
             if snapshot.resources.iter().any(|r| r.group == t.group && r.custom.is_none()) {
                 return Err(Status::no_such_path());

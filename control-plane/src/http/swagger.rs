@@ -24,7 +24,7 @@ pub(crate) fn serve(plane: &Plane, path: &str, parts: &Parts) -> Option<Response
     if path.trim_end_matches('/') != "/openapi/v2" {
         return None;
     }
-    let document = document(openapi::documents(&plane.registry.snapshot()));
+    let document = document(openapi::documents(&plane.kinds()));
     let accepts = parts.headers.get_all(header::ACCEPT).iter();
     let wanted = accepts.filter_map(|a| a.to_str().ok()).any(|a| {
         let first = a.split(',').next().unwrap_or_default().trim();

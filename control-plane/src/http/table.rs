@@ -234,7 +234,7 @@ mod tests {
         let definition = json!({"spec": {"group": "e.com", "scope": "Namespaced", "versions": [{"name": "v1", "served": true, "storage": true,
                 "additionalPrinterColumns": columns, "schema": {"openAPIV3Schema": {"type": "object"}}}]},
             "status": {"acceptedNames": {"plural": "ws", "kind": "W"}, "conditions": [{"type": "Established", "status": "True"}]}});
-        let resource = crate::registry::crd::resources(&[definition]).remove(0);
+        let resource = crate::registry::crd::resources(&definition).remove(0);
         let o = json!({"metadata": {"name": "w"}, "s": {"text": "t", "n": 3, "l": ["x", "y"]}});
         let row = cells(&resource, &o, Timestamp::UNIX_EPOCH);
         assert_eq!(Value::from(row), json!(["w", null, 3, "3", null, "x", null]));

@@ -179,21 +179,22 @@ pub(crate) fn is_true(definition: &Value, condition: &str) -> bool {
     meta::condition(definition, condition).is_some_and(|c| c["status"] == "True")
 }
 
-/// The kinds of all established definitions, newest versions first as Kubernetes orders them.
-pub(crate) fn resources(definitions: &[Value]) -> Vec<Arc<Resource>> {
-    let mut out = Vec::new();
-    let established = definitions.iter().filter(|d| is_true(d, "Established"));
-    for d in established {
-        let mut versions: Vec<&Value> = d["spec"]["versions"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(|v| v["served"] == true)
-            .collect();
-        versions.sort_by_key(|v| std::cmp::Reverse(version_order(v)));
-        out.extend(versions.into_iter().map(|v| Arc::new(resource(d, v))));
+/// The table of definitions.
+pub(crate) const TABLE: &str = "apiextensions.k8s.io/customresourcedefinitions";
+
+/// The kinds of a definition if it is established, newest versions first as Kubernetes orders them.
+pub(crate) fn resources(definition: &Value) -> Vec<Arc<Resource>> {
+    if !is_true(definition, "Established") {
+        return Vec::new();
     }
-    out
+    let mut versions: Vec<&Value> = definition["spec"]["versions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|v| v["served"] == true)
+        .collect();
+    versions.sort_by_key(|v| std::cmp::Reverse(version_order(v)));
+    versions.into_iter().map(|v| Arc::new(resource(definition, v))).collect()
 }
 
 /// GA before beta before alpha, then newer before older, then names.
@@ -330,7 +331,7 @@ mod tests {
         };
         let d = json!({"spec": {"group": "example.com", "scope": "Namespaced", "versions": [one("v1", true, "old"), one("v2", false, "new")]},
             "status": {"acceptedNames": {"plural": "ws", "kind": "W"}, "conditions": [{"type": "Established", "status": "True"}]}});
-        resources(&[d]).into_iter().find(|r| r.version == version).unwrap()
+        resources(&d).into_iter().find(|r| r.version == version).unwrap()
     }
 
     // "Writing CustomResourceDefinition objects" of the page below: objects are stored in one version.

@@ -39,14 +39,15 @@ pub(crate) mod structural;
 mod table;
 pub(crate) mod webhooks;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 
 use crate::http::status::{FieldError, GroupResource};
+use crate::store::Stored;
 use selectors::Selectable;
 
 /// Which part of an object a request may change.
@@ -249,29 +250,59 @@ impl Snapshot {
     }
 }
 
-/// The table of kinds; custom ones come and go.
+/// The kinds of one definition, and the revision of it that they are of.
+type Defined = (u64, Vec<Arc<Resource>>);
+
+/// The table of kinds; custom ones come and go with their definitions.
 pub(crate) struct Registry {
     builtin: Vec<Arc<Resource>>,
     bodies: Vec<Arc<Resource>>,
-    current: RwLock<Arc<Snapshot>>,
+    /// What is served, and how new the definitions are that it is of: see [`Self::current`].
+    current: RwLock<(u64, Arc<Snapshot>)>,
+    /// By the name of the definition.
+    custom: Mutex<BTreeMap<Box<str>, Defined>>,
 }
 
 impl Registry {
     pub(crate) fn new() -> Self {
         let builtin = table::builtin();
-        let current = RwLock::new(Arc::new(Snapshot::new(builtin.clone())));
-        Self { builtin, bodies: table::bodies(), current }
+        let current = RwLock::new((0, Arc::new(Snapshot::new(builtin.clone()))));
+        Self { builtin, bodies: table::bodies(), current, custom: Mutex::default() }
     }
 
-    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::clone(&self.current.read())
+    /// The kinds that Kubernetes has.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn builtins(&self) -> &[Arc<Resource>] {
+        &self.builtin
     }
 
-    /// Replaces the custom kinds.
-    pub(crate) fn set_custom(&self, custom: Vec<Arc<Resource>>) {
-        let mut all = self.builtin.clone();
-        all.extend(custom);
-        *self.current.write() = Arc::new(Snapshot::new(all));
+    /// All kinds, by definitions that are at least as new as `age`, a number that grows with each
+    /// change of one; `definitions` reads them. Only what changed is compiled again.
+    pub(crate) fn current(
+        &self,
+        age: u64,
+        definitions: impl FnOnce() -> Vec<(Box<str>, Arc<Stored>)>,
+    ) -> Arc<Snapshot> {
+        let known = || Some(&*self.current.read()).filter(|c| c.0 >= age).map(|c| Arc::clone(&c.1));
+        if let Some(kinds) = known() {
+            return kinds;
+        }
+        let mut custom = self.custom.lock();
+        if let Some(kinds) = known() {
+            return kinds;
+        }
+        let mut before = std::mem::take(&mut *custom);
+        for (name, stored) in definitions() {
+            let defined = match before.remove(&name) {
+                Some(same) if same.0 == stored.revision => same,
+                _ => (stored.revision, crd::resources(&stored.value())),
+            };
+            custom.insert(name, defined);
+        }
+        let all = custom.values().flat_map(|(_, kinds)| kinds);
+        let kinds = Arc::new(Snapshot::new(self.builtin.iter().chain(all).cloned().collect()));
+        *self.current.write() = (age, Arc::clone(&kinds));
+        kinds
     }
 
     /// A kind that a subresource takes as its body, which our own code names.

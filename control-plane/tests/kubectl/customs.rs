@@ -9,6 +9,7 @@ use crate::wire::{Answer, PATIENCE, Wire};
 
 const OBJECTS: &str = "/apis/example.com/v1/namespaces/default/widgets";
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const MERGE: &str = "application/merge-patch+json";
 
@@ -150,4 +151,39 @@ async fn what_is_applied_anew_says_its_name_and_no_uid() {
     let made = apply(&wire, &at, "a", map(json!({"name": "m", "resourceVersion": "7"}))).await;
     assert_eq!(made.code, 201, "{}", made.text);
     assert_eq!(apply(&wire, &at, "a", map(json!({"labels": {"x": "y"}}))).await.code, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_seen_that_a_definition_is_established_finds_its_kind_served() {
+    let c = Cluster::start().await;
+    let wire = Wire::of(&c);
+    let names: Vec<String> = (0..16).map(|i| format!("k{i}")).collect();
+    let define = |name: &String| {
+        let versions = json!([{"name": "v1", "served": true, "storage": true,
+            "schema": {"openAPIV3Schema": {"type": "object"}}}]);
+        let spec = json!({"group": "example.com", "scope": "Cluster", "versions": versions,
+            "names": {"plural": name, "singular": name, "kind": name}});
+        let definition = json!({"apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition", "metadata": {"name": format!("{name}.example.com")},
+            "spec": spec});
+        let wire = wire.clone();
+        async move { wire.post(DEFINITIONS, definition.to_string()).await.code }
+    };
+    let made = futures::future::join_all(names.iter().map(define)).await;
+    assert!(made.iter().all(|code| code.as_u16() == 201), "{made:?}");
+    let use_at_once = |name: &String| {
+        let (wire, name) = (wire.clone(), name.clone());
+        async move {
+            let at = format!("{DEFINITIONS}/{name}.example.com");
+            let established = |d: &Value| {
+                let conditions = d["status"]["conditions"].as_array().into_iter().flatten();
+                conditions.clone().any(|c| c["type"] == "Established" && c["status"] == "True")
+            };
+            while !established(&wire.get(&at).await.value()) {}
+            wire.get(&format!("/apis/example.com/v1/{name}")).await.code.as_u16()
+        }
+    };
+    let used = futures::future::join_all(names.iter().map(use_at_once));
+    let used = tokio::time::timeout(PATIENCE, used).await.expect("all are established");
+    assert_eq!(used, [200; 16]);
 }

@@ -215,7 +215,7 @@ fn widget() -> std::sync::Arc<Resource> {
                 "status": {"type": "object", "properties": {"phase": {"type": "string"}}}}}}}]},
         "status": {"acceptedNames": {"plural": "widgets", "kind": "Widget", "listKind": "WidgetList"},
             "conditions": [{"type": "Established", "status": "True"}]}});
-    crate::registry::crd::resources(&[definition]).remove(0)
+    crate::registry::crd::resources(&definition).remove(0)
 }
 
 // "Field management" of https://kubernetes.io/docs/reference/using-api/server-side-apply/: a manager
