@@ -358,8 +358,8 @@ struct Database {
     conn: Connection,
     path: PathBuf,
     old_columns: bool,
-    /// Locked as long as it is open; the lock dies with the process.
-    _lock: File,
+    /// It dies with the process.
+    _lock: Lock,
 }
 
 impl Database {
@@ -426,8 +426,19 @@ impl Database {
     }
 }
 
-/// Keeps every other edgecore out until the returned file is closed.
-pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
+/// Keeps every other edgecore out until it is dropped.
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a process that is being forked has the file open until it runs its
+        // program.
+        let _ = self.0.unlock();
+    }
+}
+
+/// Takes the lock of a database.
+pub(super) fn lock(path: &Path) -> Result<Lock, StoreError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let refuse = |e| StoreError::Open { path: path.to_owned(), source: Arc::new(e) };
@@ -439,7 +450,7 @@ pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
         .open(name)
         .map_err(refuse)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.to_owned() }),
         Err(fs::TryLockError::Error(e)) => Err(refuse(e)),
     }

@@ -60,6 +60,19 @@ async fn the_file_is_its_owners_alone_and_no_second_process_gets_it() {
     assert!(matches!(second, StoreError::InUse { .. }), "{second}");
 }
 
+#[test]
+fn a_lock_that_is_given_back_is_free_though_a_forked_process_has_its_file_still_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("edgecore.db");
+    let held = lock(&path).unwrap();
+    // What a fork does to it.
+    let inherited = held.0.try_clone().unwrap();
+    assert!(matches!(lock(&path), Err(StoreError::InUse { .. })));
+    drop(held);
+    lock(&path).unwrap();
+    drop(inherited);
+}
+
 #[tokio::test]
 async fn a_file_that_is_no_database_is_refused_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
@@ -190,18 +203,19 @@ async fn writes_until_it_is_killed() {
 #[tokio::test]
 async fn what_was_acknowledged_survives_kill_9() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("edgecore.db");
+    let (path, said) = (dir.path().join("edgecore.db"), dir.path().join("stderr"));
     for round in 1..=5_usize {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "metamanager::store::tests::writes_until_it_is_killed"])
             .args(["--ignored", "--nocapture"])
             .env(FILE, &path)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(std::fs::File::create(&said).unwrap())
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut last = None;
+        let mut all = Vec::new();
         for line in lines.map_while(Result::ok) {
             if let Some((_, n)) = line.split_once("committed ") {
                 last = n.trim().parse::<u64>().ok();
@@ -209,10 +223,13 @@ async fn what_was_acknowledged_survives_kill_9() {
                     break;
                 }
             }
+            all.push(line);
         }
         child.kill().unwrap();
-        child.wait().unwrap();
-        let last = last.expect("the child wrote something");
+        let ended = child.wait().unwrap();
+        let last = last.unwrap_or_else(|| {
+            panic!("{ended}: {all:?} {}", std::fs::read_to_string(&said).unwrap())
+        });
         let store = Store::open(&path).unwrap();
         for n in 0..=last {
             for part in 0..4 {
