@@ -122,7 +122,8 @@ impl Store {
         let mut names = Vec::new();
         for image in images {
             names.extend(image.tags.iter().cloned());
-            self.add(image)?;
+            // Where it came from is no registry: once removed, it could not be pulled again.
+            self.add(ImageRecord { pinned: true, ..image })?;
         }
         Ok(names)
     }

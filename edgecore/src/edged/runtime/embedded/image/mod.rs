@@ -383,9 +383,12 @@ fn make_layer_folder(fs: &Path) -> Result<(), ImageError> {
 fn insert(images: &mut Vec<ImageRecord>, mut new: ImageRecord) {
     for old in images.iter_mut() {
         old.tags.retain(|t| !new.tags.contains(t));
+        // What was put there under a name is kept as long as it bears one.
+        old.pinned &= !old.tags.is_empty();
     }
     if let Some(at) = images.iter().position(|i| i.id == new.id) {
         let old = images.remove(at);
+        new.pinned |= old.pinned;
         for (list, more) in [(&mut new.tags, old.tags), (&mut new.digests, old.digests)] {
             for name in more {
                 if !list.contains(&name) {

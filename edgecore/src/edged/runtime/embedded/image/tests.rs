@@ -125,7 +125,7 @@ fn a_folder_of_images_is_imported_once_and_one_bad_file_keeps_none_out() {
         .unwrap();
     let problems = store.import_folder(&preload);
     assert_eq!(problems.len(), 1);
-    assert!(store.find("good").is_some());
+    assert!(store.find("good").is_some_and(|image| image.pinned));
     store.remove("good", &BTreeSet::new()).unwrap();
     store.import_folder(&preload);
     assert!(store.find("good").is_none(), "what a person removed does not come back");
@@ -185,12 +185,14 @@ fn a_name_moves_to_the_newer_image() {
         bytes: 0,
         pinned: false,
     };
-    let mut images = vec![image("a", "r:1")];
-    insert(&mut images, image("b", "r:1"));
-    assert_eq!(images[0].tags, Vec::<String>::new());
+    let pinned = |id: &str, tag: &str| ImageRecord { pinned: true, ..image(id, tag) };
+    let mut images = vec![pinned("a", "r:1")];
+    insert(&mut images, pinned("b", "r:1"));
+    assert_eq!((&images[0].tags, images[0].pinned), (&vec![], false));
     assert_eq!(images[1].tags, ["r:1"]);
     insert(&mut images, image("b", "r:2"));
     assert_eq!(images[1].tags, ["r:2", "r:1"]);
+    assert!(images[1].pinned);
 }
 
 #[test]
