@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use super::status::Status;
@@ -32,9 +33,25 @@ pub(crate) fn find(
         .ok_or_else(|| Status::not_found(resource.group_resource(), name))
 }
 
+/// An object's text: as it is stored, but for a custom object whose definition has changed since.
+pub(crate) fn text(resource: &Resource, stored: &Stored) -> Bytes {
+    match &resource.custom {
+        Some(custom) if custom.is_newer(stored.revision) => {
+            let before = stored.value();
+            let mut now = before.clone();
+            custom.read(&mut now);
+            if now == before { stored.text.clone() } else { now.to_string().into() }
+        }
+        _ => stored.text.clone(),
+    }
+}
+
 /// An object as clients see it: with its kind.
 pub(crate) fn with_kind(resource: &Resource, stored: &Stored) -> Value {
     let mut v = stored.value();
+    if let Some(custom) = resource.custom.as_ref().filter(|c| c.is_newer(stored.revision)) {
+        custom.read(&mut v);
+    }
     v["kind"] = resource.kind.as_str().into();
     v["apiVersion"] = resource.api_version().into();
     v

@@ -6,7 +6,9 @@
 use base64::Engine as _;
 use serde_json::{Map, Value};
 
-use crate::registry::schema::{Inline, Shape, Tagged, TypeId, schemas};
+use crate::registry::schema::{Inline, Shape, Tagged, Type, TypeId, schemas};
+
+mod json_schema;
 
 /// What every such body starts with.
 const MAGIC: &[u8] = b"k8s\0";
@@ -121,17 +123,19 @@ pub(crate) fn decode(body: &[u8]) -> Result<Value> {
     Ok(Value::Object(out))
 }
 
+/// Where the types of definitions are.
+const DEFINITIONS: &str = "apiextensions-apiserver.pkg.apis.apiextensions";
+
 /// The type of a kind, by the names that Kubernetes gives its packages.
 fn type_of(api_version: &str, kind: &str) -> Option<TypeId> {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let package = match group {
-        "" => "core",
-        // Its schemas have a form of their own in this encoding, and its clients send JSON.
-        "apiextensions.k8s.io" => return None,
-        "rbac.authorization.k8s.io" => "rbac",
-        g => g.split('.').next().unwrap_or_default(),
+        "" => "api.core",
+        "apiextensions.k8s.io" => DEFINITIONS,
+        "rbac.authorization.k8s.io" => "api.rbac",
+        g => &format!("api.{}", g.split('.').next().unwrap_or_default()),
     };
-    let found = schemas().find(&format!("io.k8s.api.{package}.{version}.{kind}"));
+    let found = schemas().find(&format!("io.k8s.{package}.{version}.{kind}"));
     // Options are in the group they are used for.
     found.or_else(|| schemas().find(&format!("io.k8s.apimachinery.pkg.apis.meta.v1.{kind}")))
 }
@@ -160,12 +164,16 @@ fn message(
             continue;
         }
         let Some(shape) = owner.field(&tagged.name) else { continue };
-        field(shape, tag, wire, out, &tagged.name, depth)?;
+        if json_schema::field(owner, &tagged.name, &wire, out, depth)? {
+            continue;
+        }
+        field(owner, shape, tag, wire, out, &tagged.name, depth)?;
     }
     Ok(())
 }
 
 fn field(
+    owner: &Type,
     shape: &Shape,
     tag: u64,
     wire: Wire<'_>,
@@ -206,7 +214,7 @@ fn field(
         shape => {
             let v = value(shape, tag, wire, depth)?;
             // An empty text is how the encoding says that there is none.
-            if v != "" && !is_default_number(shape, &v, name) && !is_zero_time(shape, &v) {
+            if v != "" && !is_default_number(owner, shape, &v, name) && !is_zero_time(shape, &v) {
                 out.insert(name.to_owned(), v);
             }
         }
@@ -216,8 +224,14 @@ fn field(
 
 /// Go writes fields that are not pointers even when they are not set. Those that mean nothing as zero
 /// are left out, so that defaults can fill them.
-fn is_default_number(shape: &Shape, v: &Value, name: &str) -> bool {
+fn is_default_number(owner: &Type, shape: &Shape, v: &Value, name: &str) -> bool {
     match (shape, v) {
+        (Shape::Bool, Value::Bool(false)) if owner.name.contains(DEFINITIONS) => {
+            !matches!(name, "served" | "storage")
+        }
+        (Shape::Int { .. }, Value::Number(n)) if owner.name.contains(DEFINITIONS) => {
+            n.as_i64() == Some(0) && matches!(name, "priority" | "observedGeneration")
+        }
         (Shape::Bool, Value::Bool(false)) => matches!(
             name,
             "hostNetwork"
@@ -284,6 +298,15 @@ fn integer(v: u64) -> Value {
     v.cast_signed().into()
 }
 
+/// A number as Go writes it: without a fraction if there is none.
+fn number(v: f64) -> Value {
+    let whole = format!("{v}");
+    match whole.parse::<i64>() {
+        Ok(n) if v.abs() < 1e15 => n.into(),
+        _ => serde_json::Number::from_f64(v).map_or(Value::Null, Value::Number),
+    }
+}
+
 fn value(shape: &Shape, tag: u64, wire: Wire<'_>, depth: usize) -> Result<Value> {
     Ok(match (shape, wire) {
         (Shape::String, Wire::Bytes(b)) => text(b)?.into(),
@@ -292,12 +315,12 @@ fn value(shape: &Shape, tag: u64, wire: Wire<'_>, depth: usize) -> Result<Value>
         }
         (Shape::Bool, Wire::Varint(v)) => (v != 0).into(),
         (Shape::Int { .. }, Wire::Varint(v)) => integer(v),
-        (Shape::Number, Wire::Fixed(v)) => {
-            serde_json::Number::from_f64(f64::from_bits(v)).map_or(Value::Null, Value::Number)
-        }
+        (Shape::Number, Wire::Fixed(v)) => number(f64::from_bits(v)),
         (Shape::Quantity, Wire::Bytes(b)) => single(b)?.into(),
         (Shape::IntOrString, Wire::Bytes(b)) => int_or_string(b)?,
         (Shape::Time { micro }, Wire::Bytes(b)) => time(b, *micro)?,
+        // A message without fields.
+        (Shape::Any, Wire::Bytes([])) => Value::Object(Map::new()),
         // Free JSON is carried as its text.
         (Shape::Any, Wire::Bytes(b)) => serde_json::from_str(&single(b)?).unwrap_or(Value::Null),
         (Shape::Ref(ty), Wire::Bytes(b)) => {
@@ -371,6 +394,52 @@ mod tests {
             v,
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}, "spec": {}, "status": {}})
         );
+    }
+
+    #[test]
+    fn a_definition_is_read_with_its_schemas() {
+        // As client-go 1.33 sends it.
+        let body = b"\
+            k8s\0\n3\n\x17apiextensions.k8s.io/v1\x12\x18CustomResourceDefinition\x12\xf0\
+            \x03\n\x16\n\x06as.b.c\x12\0\x1a\0\"\0*\x002\08\0B\0\x12\xc9\x03\n\x03b.c\x1a\x0b\
+            \n\x02as\x12\0\"\x01A*\0\"\nNamespaced:\xa6\x03\n\x02v1\x10\x01\x18\x01\"\xfd\
+            \x02\n\xfa\x02\n\0\x12\0\"\0*\x06object2\0:\0P\0`\0z\0\x90\x01\0\xea\x01X\n\x01a\
+            \x12S\n\0\x12\0\"\0*\x05array2\0:\0P\0`\0z\0\x90\x01\0\xc2\x01-\n+\n\0\x12\0\"\0\
+            *\x06string2\0:\0B\x05\n\x03\"q\"P\0`\0z\0\x90\x01\0\xa8\x02\0\xb8\x02\0\xc0\x02\
+            \0\xa8\x02\0\xb8\x02\0\xc0\x02\0\xea\x01g\n\x01b\x12b\n\0\x12\0\"\0*\x06object2\
+            \0:\0P\0`\0z\0\x90\x01\0\xf2\x01;\x08\x01\x127\n\0\x12\0\"\0*\x07integer2\0:\0I\
+            \0\0\0\0\0\0Y@P\0Y\0\0\0\0\0\0\xe0?`\0z\0\x90\x01\0\xa8\x02\0\xb8\x02\0\xc0\x02\
+            \0\xa8\x02\0\xb8\x02\0\xc0\x02\0\xea\x01.\n\x01c\x12)\n\0\x12\0\"\0*\x06object2\
+            \0:\0P\0`\0z\0\x90\x01\0\xf2\x01\x02\x08\x01\xa8\x02\0\xb8\x02\0\xc0\x02\0\xea\
+            \x017\n\x01d\x122\n\0\x12\0\"\0*\x002\0:\0P\0`\0z\0\x90\x01\0\xa2\x01\x03\n\x011\
+            \xa2\x01\x05\n\x03\"x\"\xa2\x01\0\xa8\x02\0\xb0\x02\x01\xb8\x02\0\xc0\x02\0\xea\
+            \x01#\n\x01e\x12\x1e\n\0\x12\0\"\0*\x002\0:\0P\0`\0z\0\x90\x01\0\xa8\x02\x01\xb8\
+            \x02\0\xc0\x02\x01\xa8\x02\0\xb8\x02\0\xc0\x02\0*\x02\n\x002\x16\n\x01N\x12\x07int\
+            eger\x1a\0\"\0(\x002\x02.n8\0P\0\x1a\n\x12\x08\n\0\x12\0\"\0*\0\x1a\0\"\0";
+        let schema = json!({"type": "object", "properties": {
+            "a": {"type": "array", "items": {"type": "string", "default": "q"}},
+            "b": {"type": "object", "additionalProperties":
+                {"type": "integer", "maximum": 100, "minimum": 0.5}},
+            "c": {"type": "object", "additionalProperties": true},
+            "d": {"enum": [1, "x", null], "x-kubernetes-preserve-unknown-fields": true},
+            "e": {"x-kubernetes-int-or-string": true, "nullable": true}}});
+        let version = json!({"name": "v1", "served": true, "storage": true,
+            "schema": {"openAPIV3Schema": schema}, "subresources": {"status": {}},
+            "additionalPrinterColumns": [{"name": "N", "type": "integer", "jsonPath": ".n"}]});
+        let read = decode(body).unwrap();
+        assert_eq!(read["kind"], "CustomResourceDefinition");
+        assert_eq!(read["metadata"], json!({"name": "as.b.c"}));
+        let names = json!({"plural": "as", "kind": "A"});
+        let spec =
+            json!({"group": "b.c", "scope": "Namespaced", "names": names, "versions": [version]});
+        assert_eq!(read["spec"], spec);
+    }
+
+    /// `kubectl delete` of a definition, as client-go 1.33 sends it.
+    #[test]
+    fn options_are_in_the_group_that_they_are_used_for() {
+        let body = b"k8s\0\n(\n\x17apiextensions.k8s.io/v1\x12\rDeleteOptions\x12\0";
+        assert_eq!(decode(body).unwrap()["kind"], "DeleteOptions");
     }
 
     #[test]

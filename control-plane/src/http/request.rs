@@ -154,6 +154,14 @@ const SERVED: &str = "application/json, application/yaml";
 /// # Errors
 /// 406 when there is none.
 pub(crate) fn accept(headers: &HeaderMap) -> Result<Accept, Status> {
+    accept_of(headers, true)
+}
+
+/// As [`accept`], for what may have no form of a table.
+///
+/// # Errors
+/// 406 when there is none.
+pub(crate) fn accept_of(headers: &HeaderMap, tables: bool) -> Result<Accept, Status> {
     let texts = headers.get_all(http::header::ACCEPT).iter();
     let texts: Vec<&str> = texts.map(|h| h.to_str().unwrap_or_default()).collect();
     let mut entries: Vec<&str> = texts.iter().flat_map(|t| t.split(',')).collect();
@@ -171,7 +179,7 @@ pub(crate) fn accept(headers: &HeaderMap) -> Result<Accept, Status> {
             _ => continue,
         };
         media = true;
-        if let Some(form) = form(params) {
+        if let Some(form) = form(params).filter(|f| tables || *f != Form::Table) {
             return Ok(Accept { form, yaml });
         }
     }

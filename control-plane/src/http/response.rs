@@ -113,7 +113,11 @@ pub(crate) fn shaped(code: StatusCode, v: &Value, accept: Accept) -> Response {
 
 /// A stored object with its kind in front.
 pub(crate) fn stored(code: StatusCode, resource: &Resource, object: &Stored) -> Response {
-    pieces(code, "application/json", [resource.head.clone(), object.text.slice(1..)])
+    pieces(
+        code,
+        "application/json",
+        [resource.head.clone(), super::get::text(resource, object).slice(1..)],
+    )
 }
 
 pub(crate) fn failure(status: &Status, accept: Accept) -> Response {

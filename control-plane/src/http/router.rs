@@ -18,7 +18,7 @@ use super::create::{Outcome, create};
 use super::delete::{self, DeleteOptions, Deleted};
 use super::list::{self, ListOptions, Page};
 use super::rbac::{self, Attributes};
-use super::request::{Accept, Form, Query, Target, accept, target};
+use super::request::{Accept, Form, Query, Target, accept, accept_of, target};
 use super::response::{self, Response};
 use super::status::Status;
 use super::table::{self, Include};
@@ -276,7 +276,8 @@ impl Call<'_> {
         if !resource.namespaced && !t.namespace.is_empty() {
             return Err(Status::no_such_path());
         }
-        let accept = accept(&self.parts.headers)?;
+        // What is only answered and never stored, as reviews are, has no columns.
+        let accept = accept_of(&self.parts.headers, resource.verbs != ["create"])?;
         if accept.form == Form::Table {
             Include::check(self.query)?;
         }
@@ -564,7 +565,7 @@ fn plain_list(resource: &Resource, page: &Page) -> Response {
         }
         if resource.custom.is_some() {
             out.put_slice(&resource.head);
-            out.put_slice(&o.text[1..]);
+            out.put_slice(&get::text(resource, o)[1..]);
         } else {
             out.put_slice(&o.text);
         }

@@ -43,6 +43,9 @@ fn document(all: Vec<Value>) -> Value {
     for mut one in all {
         if let Value::Object(schemas) = one["components"]["schemas"].take() {
             for (name, mut schema) in schemas {
+                if !BUILT_IN.iter().any(|b| name.starts_with(b)) {
+                    loosen_root(&mut schema);
+                }
                 convert(&mut schema);
                 definitions.insert(name, schema);
             }
@@ -52,6 +55,45 @@ fn document(all: Vec<Value>) -> Value {
         }
     }
     json!({"swagger": "2.0", "info": {"title": "Kubernetes", "version": "v1.33.0"}, "paths": paths, "definitions": definitions})
+}
+
+/// Where the types are that are not of definitions.
+const BUILT_IN: [&str; 3] =
+    ["io.k8s.api.", "io.k8s.apimachinery.", "io.k8s.apiextensions-apiserver."];
+
+/// The schema of a definition as Kubernetes publishes it in version 2, for kubectl of old: without what
+/// that kubectl would refuse objects for.
+fn loosen_root(schema: &mut Value) {
+    let Value::Object(m) = schema else { return };
+    if m.get(PRESERVE) == Some(&Value::Bool(true)) {
+        m.retain(|k, _| k == "x-kubernetes-group-version-kind");
+        m.insert("type".into(), "object".into());
+    } else if let Some(Value::Object(all)) = m.get_mut("properties") {
+        let own = all.iter_mut().filter(|(k, _)| *k != "metadata");
+        own.for_each(|(_, v)| loosen(v));
+    }
+}
+
+const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
+
+fn loosen(schema: &mut Value) {
+    let Value::Object(m) = schema else { return };
+    let nullable = m.remove("nullable") == Some(Value::Bool(true));
+    if nullable || m.get(PRESERVE) == Some(&Value::Bool(true)) {
+        for field in ["type", "properties", "items", "additionalProperties"] {
+            m.remove(field);
+        }
+    }
+    for field in ["allOf", "default"] {
+        m.remove(field);
+    }
+    for (k, v) in m.iter_mut() {
+        match (k.as_str(), v) {
+            ("properties", Value::Object(all)) => all.values_mut().for_each(loosen),
+            ("items" | "additionalProperties", v) => loosen(v),
+            _ => {}
+        }
+    }
 }
 
 /// A schema without what version 2 does not have.
@@ -258,7 +300,7 @@ mod tests {
             v2["definitions"]["a.B"]["properties"]["metadata"],
             json!({"description": "d", "$ref": "#/definitions/c.D"})
         );
-        assert_eq!(v2["definitions"]["a.B"]["properties"]["not"], json!({"type": "string"}));
+        assert_eq!(v2["definitions"]["a.B"]["properties"]["not"], json!({}));
         let item = &v2["paths"]["/x"];
         assert_eq!(
             item["parameters"],
@@ -266,6 +308,27 @@ mod tests {
         );
         assert_eq!(item["put"]["parameters"][0]["schema"]["$ref"], "#/definitions/a.B");
         assert_eq!(item["put"]["consumes"], json!(["application/json"]));
+    }
+
+    /// As a kube-apiserver 1.33 publishes them.
+    #[test]
+    fn a_definition_is_published_without_what_an_old_kubectl_would_refuse_objects_for() {
+        let free = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true,
+            "properties": {"a": {"type": "string"}}, "description": "d"});
+        let known = json!({"type": "object", "properties": {
+            "a": {"type": "string", "nullable": true, "maxLength": 5},
+            "b": {"type": "array", "items": {"type": "object", "nullable": true, "properties": {"x": {}}}},
+            "c": {"type": "string", "default": "q", "enum": ["q"], "allOf": [{"maxLength": 4}]},
+            "d": free.clone(),
+            "metadata": {"allOf": [{"$ref": "#/components/schemas/m"}]}}});
+        let all = json!({"components": {"schemas": {"com.A": free, "com.B": known}}});
+        let v2 = document(vec![all]);
+        assert_eq!(v2["definitions"]["com.A"], json!({"type": "object"}));
+        let properties = json!({"a": {"maxLength": 5}, "b": {"type": "array", "items": {}},
+            "c": {"type": "string", "enum": ["q"]},
+            "d": {"x-kubernetes-preserve-unknown-fields": true, "description": "d"},
+            "metadata": {"$ref": "#/definitions/m"}});
+        assert_eq!(v2["definitions"]["com.B"]["properties"], properties);
     }
 
     #[test]

@@ -223,7 +223,7 @@ impl Watch {
         out.put_slice(b"\",\"object\":");
         if self.form == Form::Plain {
             out.put_slice(&self.resource.head);
-            out.put_slice(&object.text[1..]);
+            out.put_slice(&super::get::text(&self.resource, object)[1..]);
         } else {
             let value = super::get::with_kind(&self.resource, object);
             self.shaped(out, &value);

@@ -18,10 +18,10 @@ pub(crate) const BASE: Strategy = Strategy {
     columns: &columns::PLAIN,
 };
 
-/// Sets a field that is missing.
+/// Sets a field that is missing, or says nothing: Go clients write a text that is not set as `""`.
 pub(crate) fn default(object: &mut Value, field: &str, value: impl Into<Value>) {
     if let Value::Object(m) = object
-        && !m.contains_key(field)
+        && m.get(field).is_none_or(|v| v == "")
     {
         m.insert(field.to_owned(), value.into());
     }

@@ -18,6 +18,8 @@ pub(crate) struct Served {
     pub(crate) schema: Node,
     /// The schema of the version that is stored, if that is another one.
     stored: Option<Node>,
+    /// The revision of the definition: what is older was written by another.
+    revision: u64,
     /// JSON paths of `selectableFields`.
     pub(crate) selectable_fields: Vec<String>,
     /// `additionalPrinterColumns` as the definition has them.
@@ -47,6 +49,18 @@ impl Served {
             stored.prune(object, "", true, &mut Vec::new());
             stored.fill(object);
         }
+    }
+
+    /// Whether an object of a revision may have been written before the definition was as it is.
+    pub(crate) fn is_newer(&self, revision: u64) -> bool {
+        revision < self.revision
+    }
+
+    /// Makes of an object from the store what the definition makes of it now.
+    pub(crate) fn read(&self, object: &mut Value) {
+        self.stored.as_ref().unwrap_or(&self.schema).prune(object, "", true, &mut Vec::new());
+        self.store(object);
+        self.schema.fill(object);
     }
 }
 
@@ -268,6 +282,7 @@ fn resource(d: &Value, v: &Value) -> Resource {
     let served = Served {
         schema: Node::read(&raw),
         stored: stored.filter(|s| **s != raw).map(Node::read),
+        revision: meta::text(d, "/metadata/resourceVersion").parse().unwrap_or_default(),
         selectable_fields: v["selectableFields"]
             .as_array()
             .into_iter()

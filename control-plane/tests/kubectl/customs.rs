@@ -187,3 +187,57 @@ async fn who_has_seen_that_a_definition_is_established_finds_its_kind_served() {
     let used = tokio::time::timeout(PATIENCE, used).await.expect("all are established");
     assert_eq!(used, [200; 16]);
 }
+
+// "Defaulting happens on the object .. when reading from etcd using the storage version defaults":
+// <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#defaulting>
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_written_before_has_the_defaults_and_fields_of_the_definition_as_it_is_now() {
+    let (_c, wire) = defined().await;
+    let field = |name: &str| {
+        format!("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/{name}")
+    };
+    let change = async |patch: Value| {
+        let path = format!("{DEFINITIONS}/widgets.example.com");
+        let kind = "application/json-patch+json";
+        let changed = wire.ask("PATCH", &path, kind, patch.to_string()).await;
+        assert_eq!(changed.code.as_u16(), 200, "{}", changed.text);
+    };
+    change(json!([{"op": "add", "path": field("colour"), "value": {"type": "string"}}])).await;
+    let sent = widget(json!({"spec": {"size": 2, "colour": "red"}}));
+    let made = wire.post(OBJECTS, sent.to_string()).await;
+    assert_eq!(made.value()["spec"]["colour"], "red", "{}", made.text);
+    let shape = json!({"type": "string", "default": "round"});
+    change(json!([
+        {"op": "add", "path": field("shape"), "value": shape},
+        {"op": "remove", "path": field("colour")},
+    ]))
+    .await;
+    let spec = json!({"size": 2, "shape": "round"});
+    let read = wire.get(&format!("{OBJECTS}/w")).await.value();
+    assert_eq!(read["spec"], spec);
+    assert_eq!(read["metadata"]["resourceVersion"], made.value()["metadata"]["resourceVersion"]);
+    assert_eq!(wire.get(OBJECTS).await.value()["items"][0]["spec"], spec);
+    let watched = wire.get(&format!("{OBJECTS}?watch=true&timeoutSeconds=1")).await;
+    let first: Value = serde_json::from_str(watched.text.lines().next().unwrap()).unwrap();
+    assert_eq!(first["object"]["spec"], spec);
+    let label = json!({"metadata": {"labels": {"a": "b"}}});
+    let changed = merge(&wire, &format!("{OBJECTS}/w"), label).await;
+    assert_eq!(changed.value()["spec"], spec);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_review_has_no_form_of_a_table() {
+    let c = Cluster::start().await;
+    let wire = Wire::of(&c);
+    let review = json!({"kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1",
+        "spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}});
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let ask = async |accept: &str| {
+        let headers = [("accept", accept), ("content-type", "application/json")];
+        wire.ask_with("POST", path, &headers, review.to_string()).await
+    };
+    assert_eq!(ask(table).await.code.as_u16(), 406);
+    let either = ask(&format!("{table},application/json")).await;
+    assert_eq!(either.value()["kind"], "SelfSubjectAccessReview", "{}", either.text);
+}
