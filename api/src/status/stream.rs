@@ -132,7 +132,7 @@ pub struct Behind {
 pub struct LogLines {
     /// The request.
     pub id: u64,
-    /// The lines, without line feeds; invalid UTF-8 replaced, long lines cut at 16 KiB.
+    /// The lines, without line feeds; invalid UTF-8 replaced, long lines in parts of 16 KiB.
     pub lines: Vec<String>,
 }
 

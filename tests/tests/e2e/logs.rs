@@ -109,7 +109,7 @@ fn a_log_line_of_256_mib_goes_all_the_way_and_nobody_holds_it() {
     // Most of it is the program itself.
     assert!(used > 0 && used < 2 * ROOM, "keadm ctl logs used {used} KiB");
 
-    // On the screen: the beginning of the line, how much is left out, and what follows.
+    // On the screen: a mebibyte of the line, in parts, how much is left out, and what follows.
     let mut dashboard = pair.cloud.command(binary());
     dashboard.arg("dashboard");
     let mut screen = Screen::start(&dashboard, 120, 40);
@@ -120,7 +120,7 @@ fn a_log_line_of_256_mib_goes_all_the_way_and_nobody_holds_it() {
     screen.keys("l");
     screen.until_shows("after", 2 * PATIENCE);
     screen.keys("$");
-    screen.until_shows("more bytes of this line are left out]", PATIENCE);
+    screen.until_shows("more bytes of this line are left out; `kubectl logs` has them]", PATIENCE);
     let used = memory_kib(screen.pid(), "VmHWM:");
     assert!(used < began + ROOM, "the dashboard used {used} KiB, {began} before");
 
