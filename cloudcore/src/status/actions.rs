@@ -218,8 +218,9 @@ async fn desire(
         let Some(found) = all.into_iter().find(named) else {
             return Err(format!("device {namespace}/{device} has no property `{property}`"));
         };
-        // What else is said of the wish, such as its metadata, stays.
+        // What else is said of the wish stays, but for when it was made.
         found["desired"]["value"] = json!(value);
+        found["desired"]["metadata"]["timestamp"] = json!(super::now().to_string());
         let version = &object["metadata"]["resourceVersion"];
         let patch = body(&json!({
             "metadata": { "resourceVersion": version }, "spec": { "properties": properties },

@@ -293,7 +293,7 @@ async fn a_desired_value_is_set_and_nothing_else_of_the_device_changes() {
         "metadata": {"name": "thermo", "namespace": "default", "resourceVersion": "7"},
         "spec": {"properties": [
             {"name": "other", "reportCycle": 5},
-            {"name": "target", "desired": {"value": "20", "metadata": {"a": "b"}}},
+            {"name": "target", "desired": {"value": "20", "metadata": {"a": "b", "timestamp": "70"}}},
         ]},
     });
     let patches = Arc::new(Mutex::new(Vec::new()));
@@ -329,13 +329,16 @@ async fn a_desired_value_is_set_and_nothing_else_of_the_device_changes() {
         value: "21".into(),
     };
     let nobody = |_: Vec<String>| -> futures::future::BoxFuture<'static, bool> { unreachable!() };
+    let began = super::now();
     let said = super::actions::answer(&means, set("target"), &nobody).await.unwrap();
     assert_eq!(said, "target of device default/thermo shall be 21");
     let patches = patches.lock().clone();
     assert_eq!(patches.len(), 2, "the conflict is no failure");
     assert_eq!(patches[1]["metadata"]["resourceVersion"], "7");
-    let wanted = json!({"value": "21", "metadata": {"a": "b"}});
-    assert_eq!(patches[1]["spec"]["properties"][1]["desired"], wanted);
+    let desired = &patches[1]["spec"]["properties"][1]["desired"];
+    assert_eq!((&desired["value"], &desired["metadata"]["a"]), (&json!("21"), &json!("b")));
+    let at = desired["metadata"]["timestamp"].as_str().and_then(|at| at.parse::<i64>().ok());
+    assert!(at.is_some_and(|at| (began..=super::now()).contains(&at)), "{desired}");
     assert_eq!(patches[1]["spec"]["properties"][0], json!({"name": "other", "reportCycle": 5}));
     let refused = super::actions::answer(&means, set("nothing"), &nobody).await.unwrap_err();
     assert!(refused.contains("has no property `nothing`"), "{refused}");
