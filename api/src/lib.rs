@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod crd;
+pub mod moment;
 pub mod names;
 pub mod printable;
 pub mod quantity;

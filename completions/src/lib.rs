@@ -4,6 +4,8 @@
 //! Called by: `keadm completion`, and the test that holds `generated/` fresh.
 //! Never: knows a command by name.
 
+mod man;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
@@ -37,27 +39,18 @@ pub fn answer(command: impl Fn() -> Command) {
     CompleteEnv::with_factory(command).var(VARIABLE).complete();
 }
 
-/// A man page for the command and one for each of its visible subcommands, by file name.
+/// A man page for the command and one for each of its visible subcommands, by file name. `exits`: what the
+/// program ends with, and what that means.
 ///
 /// # Errors
 /// Writing to memory does not fail; the renderer's signature says it could.
-pub fn man(mut command: Command) -> io::Result<BTreeMap<String, Vec<u8>>> {
+pub fn man(mut command: Command, exits: &[(u8, &str)]) -> io::Result<BTreeMap<String, Vec<u8>>> {
     command.build();
+    let version = command.get_version().unwrap_or_default();
+    let source = format!("{} {version}", command.get_name()).trim_end().to_owned();
     let mut pages = BTreeMap::new();
-    man_into(&command, &mut pages)?;
+    man::Pages { source, exits }.of(&command, &[], &mut pages)?;
     Ok(pages)
-}
-
-fn man_into(command: &Command, pages: &mut BTreeMap<String, Vec<u8>>) -> io::Result<()> {
-    let name = command.get_display_name().unwrap_or_else(|| command.get_name());
-    let man = clap_mangen::Man::new(command.clone().disable_help_subcommand(true)).title(name);
-    let mut page = Vec::new();
-    man.render(&mut page)?;
-    pages.insert(format!("{name}.1"), page);
-    for sub in command.get_subcommands().filter(|c| !c.is_hide_set()) {
-        man_into(sub, pages)?;
-    }
-    Ok(())
 }
 
 /// All commands with their flags, as one Markdown page.
@@ -132,9 +125,9 @@ fn row(argument: &Arg) -> String {
 ///
 /// # Errors
 /// As [`man`].
-pub fn all(command: Command) -> io::Result<BTreeMap<String, Vec<u8>>> {
+pub fn all(command: Command, exits: &[(u8, &str)]) -> io::Result<BTreeMap<String, Vec<u8>>> {
     let name = command.get_name().to_owned();
-    let mut files = man(command.clone())?;
+    let mut files = man(command.clone(), exits)?;
     for shell in SHELLS {
         let file = match shell {
             Shell::Zsh => format!("_{name}"),
@@ -170,8 +163,29 @@ mod tests {
     }
 
     #[test]
+    fn a_page_has_examples_variables_exit_codes_and_the_page_above() {
+        let node = |arg: Arg| arg.env("PROG_NODE").hide_env(true);
+        let tree = tree().version("1.2").mut_arg("node", node);
+        let tree = tree.mut_subcommand("join", |join| join.after_help("Example: prog join x -y"));
+        let pages = man(tree, &[(0, "fine"), (7, "it took too long")]).unwrap();
+        let page = |name: &str| String::from_utf8(pages[name].clone()).unwrap();
+        let root = page("prog.1");
+        for part in
+            ["prog 1.2", ".SH ENVIRONMENT", "PROG_NODE", "\\-\\-node", ".SH \"EXIT STATUS\""]
+        {
+            assert!(root.contains(part), "{part} is not in {root}");
+        }
+        assert!(!root.contains("SEE ALSO") && !root.contains("EXAMPLES"), "{root}");
+        let join = page("prog-join.1");
+        for part in [".SH EXAMPLES", "prog join x \\-y", "it took too long", "\\fBprog\\fR(1)"] {
+            assert!(join.contains(part), "{part} is not in {join}");
+        }
+        assert!(!join.contains("ENVIRONMENT") && !join.contains("EXTRA"), "{join}");
+    }
+
+    #[test]
     fn pages_and_reference_leave_out_what_is_hidden() {
-        let pages = man(tree()).unwrap();
+        let pages = man(tree(), &[]).unwrap();
         assert_eq!(pages.keys().collect::<Vec<_>>(), ["prog-join.1", "prog.1"]);
         let reference = reference(tree());
         assert!(reference.contains("## `prog join`"), "{reference}");

@@ -220,6 +220,22 @@ pub enum Command {
     Supervise(commands::supervise::SuperviseArgs),
 }
 
+impl Command {
+    /// Whether it says by itself what is logged and where: programs do, and a screen has no room for it.
+    pub(crate) fn logs_by_itself(&self) -> bool {
+        match self {
+            #[cfg(feature = "cloud")]
+            Self::Up(_) | Self::CloudCore(_) | Self::ControlPlane(_) | Self::Admission(_) => true,
+            #[cfg(feature = "edge")]
+            Self::EdgeCore(_) | Self::Mapper(_) => true,
+            #[cfg(feature = "dashboard")]
+            Self::Dashboard(_) => true,
+            Self::Supervise(_) => true,
+            _ => false,
+        }
+    }
+}
+
 /// The commands of all builds, with the feature that each needs.
 const FEATURES: [(&str, &str); 19] = [
     ("ctl", "edge"),

@@ -245,7 +245,10 @@ impl Cloud {
             loop {
                 let found = api.get(name).await.map_err(|e| self.error(&what, &e))?;
                 let conditions = found.status.and_then(|s| s.conditions).unwrap_or_default();
-                if conditions.iter().any(|c| c.type_ == "Established" && c.status == "True") {
+                let established =
+                    conditions.iter().any(|c| c.type_ == "Established" && c.status == "True");
+                // It is said a moment before it is so, here as at every API server.
+                if established && self.serves(crd).await {
                     break;
                 }
                 step.waiting(format!("waiting until `{name}` is served"));
@@ -260,6 +263,24 @@ impl Cloud {
             }
         }
         Ok(())
+    }
+
+    /// Whether all versions of a definition have a list of their objects, be it one that is not for us.
+    async fn serves(&self, crd: &Value) -> bool {
+        let text = |pointer: &str| crd.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let (group, plural) = (text("/spec/group"), text("/spec/names/plural"));
+        let versions = crd.pointer("/spec/versions").and_then(Value::as_array);
+        for version in versions.into_iter().flatten().filter(|v| v["served"] == true) {
+            let name = version["name"].as_str().unwrap_or_default();
+            let path = format!("/apis/{group}/{name}/{plural}?limit=1");
+            let Ok(request) = hyper::Request::get(path).body(Vec::new()) else { return true };
+            match self.client.request::<Value>(request).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => return false,
+                // What else is wrong is told by whoever needs them.
+                Ok(_) | Err(_) => {}
+            }
+        }
+        true
     }
 
     /// Deletes an object; false if it was not there.

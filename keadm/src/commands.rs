@@ -202,7 +202,10 @@ pub enum JsonOutput {
 ///
 /// # Errors
 /// When logging cannot be set up.
-fn log_to_stderr(cx: &Context, filter: &str) -> Result<service::telemetry::LogLevel, CommandError> {
+pub(crate) fn log_to_stderr(
+    cx: &Context,
+    filter: &str,
+) -> Result<service::telemetry::LogLevel, CommandError> {
     log_to(cx, filter, service::telemetry::Output::Stderr)
 }
 

@@ -6,7 +6,7 @@
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::cli::falsey;
 
@@ -20,13 +20,23 @@ const EITHER: [(&str, &str); 4] =
 pub(crate) fn named(command: Command) -> Command {
     // Its `--output` has a meaning with `--dry-run` alone.
     let up = command.get_name() == "up";
-    command
+    scripted(command)
         .mut_args(|arg| match arg.get_long() {
             Some("output") if !up => arg.env("KEADM_OUTPUT").hide_env(true),
             _ if is_yes(&arg) => arg.env("KEADM_YES").hide_env(true).value_parser(falsey()),
             _ => arg,
         })
         .mut_subcommands(named)
+}
+
+/// What can be tried changes something. Scripts say `--yes` to all of that, whether or not it asks.
+fn scripted(command: Command) -> Command {
+    let changes = command.get_arguments().any(|arg| arg.get_long() == Some("dry-run"));
+    if !changes || command.get_arguments().any(is_yes) {
+        return command;
+    }
+    let help = "Nothing is asked; taken so that scripts can always say it";
+    command.arg(Arg::new("yes").short('y').long("yes").action(ArgAction::SetTrue).help(help))
 }
 
 fn is_yes(arg: &Arg) -> bool {

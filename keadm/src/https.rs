@@ -245,12 +245,10 @@ fn tls_error(to: &HostPort, e: &std::io::Error) -> CommandError {
     }
 }
 
-/// A time as people and logs write it, in UTC.
+/// A time in UTC.
 pub fn utc(seconds: u64) -> String {
-    i64::try_from(seconds)
-        .ok()
-        .and_then(|s| jiff::Timestamp::from_second(s).ok())
-        .map_or_else(|| format!("{seconds} s after 1970"), |t| t.strftime("%F %T UTC").to_string())
+    let millis = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000);
+    api::moment::stamp(millis, &jiff::tz::TimeZone::UTC)
 }
 
 #[cfg(test)]
@@ -272,6 +270,6 @@ mod tests {
     fn dates_of_http_are_read() {
         let date = parse_date("Sun, 22 Nov 2026 07:02:00 GMT").unwrap();
         let seconds = date.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-        assert_eq!(utc(seconds), "2026-11-22 07:02:00 UTC");
+        assert_eq!(utc(seconds), "2026-11-22T07:02:00Z");
     }
 }

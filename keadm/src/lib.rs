@@ -74,7 +74,10 @@ pub fn main() -> ExitCode {
             json: cli.global.log_format == cli::LogFormat::Json,
         },
     };
-    finish(commands::run(&cli.command, &context), &printer, context.logging.json)
+    let logs = context.logging.verbose > 0 && !cli.command.logs_by_itself();
+    let ready = if logs { commands::log_to_stderr(&context, "").map(drop) } else { Ok(()) };
+    let result = ready.and_then(|()| commands::run(&cli.command, &context));
+    finish(result, &printer, context.logging.json)
 }
 
 fn finish(result: Result<(), CommandError>, printer: &Printer, json: bool) -> ExitCode {

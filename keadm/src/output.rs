@@ -116,6 +116,9 @@ mod tests {
         assert!(wrong("jsonpath").contains("jsonpath={.metadata.name}"));
         assert!(wrong("custom-columns=NAME").contains("`NAME` is not TITLE:PATH"));
         assert!(wrong("jsonpath={.x").contains("is not closed"));
+        assert!(wrong("jsonpath=").contains("jsonpath={.metadata.name}"));
+        assert!(wrong("custom-columns=A:{.x").contains("is not closed"));
+        assert!(wrong("custom-columns=A:.x}").contains("is not opened"));
     }
 
     #[test]

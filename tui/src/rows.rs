@@ -1,5 +1,6 @@
 //! A row as cells of text: ages, sizes, counts, health. Pure.
 
+pub use api::moment::span;
 use api::status::row::{DeviceRow, Millis, NodeRow, PodRow, TwinRow, Upgrade};
 use api::status::upgrades::WAITING;
 
@@ -32,25 +33,6 @@ pub fn clean(text: &str) -> String {
             c => c,
         })
         .collect()
-}
-
-/// A time span as kubectl writes ages: `5s`, `3m20s`, `5h`, `3d4h`, `2y30d`.
-pub fn span(millis: i64) -> String {
-    let s = millis.max(0) / 1000;
-    let (m, h, d) = (s / 60, s / 3600, s / 86400);
-    let two = |a: i64, an: &str, b: i64, bn: &str| {
-        if b == 0 { format!("{a}{an}") } else { format!("{a}{an}{b}{bn}") }
-    };
-    match () {
-        () if s < 120 => format!("{s}s"),
-        () if m < 10 => two(m, "m", s % 60, "s"),
-        () if m < 180 => format!("{m}m"),
-        () if h < 8 => two(h, "h", m % 60, "m"),
-        () if h < 48 => format!("{h}h"),
-        () if d < 8 => two(d, "d", h % 24, "h"),
-        () if d < 730 => format!("{d}d"),
-        () => two(d / 365, "y", d % 365, "d"),
-    }
 }
 
 /// How long ago, or `-`.
@@ -172,26 +154,6 @@ pub fn twin(t: &TwinRow) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ages_read_as_kubectl_writes_them() {
-        let cases = [
-            (0, "0s"),
-            (119, "119s"),
-            (120, "2m"),
-            (200, "3m20s"),
-            (3600, "60m"),
-            (5 * 3600 + 60, "5h1m"),
-            (9 * 3600, "9h"),
-            (3 * 86400 + 4 * 3600, "3d4h"),
-            (40 * 86400, "40d"),
-            (800 * 86400, "2y70d"),
-        ];
-        for (s, text) in cases {
-            assert_eq!(span(s * 1000), text);
-        }
-        assert_eq!(span(-5), "0s");
-    }
 
     #[test]
     fn control_characters_never_reach_the_terminal() {

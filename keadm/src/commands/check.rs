@@ -72,7 +72,7 @@ pub(super) fn report(
 ) -> Result<(), CommandError> {
     match output {
         Some(super::JsonOutput::Json) => {
-            cx.printer.data(serde_json::to_string_pretty(results).unwrap_or_default())?;
+            cx.printer.json(&results)?;
         }
         None => print(results, cx)?,
     }

@@ -36,7 +36,9 @@ mod tests {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../completions/generated");
         let update = std::env::var_os("UPDATE_GENERATED").is_some();
         let mut wanted = std::collections::BTreeSet::new();
-        for (name, content) in completions::all(crate::command()).unwrap() {
+        for (name, content) in
+            completions::all(crate::command(), &crate::errors::EXIT_CODES).unwrap()
+        {
             let path = std::path::Path::new(folder).join(&name);
             if update {
                 std::fs::create_dir_all(folder).unwrap();

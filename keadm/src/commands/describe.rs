@@ -69,7 +69,10 @@ pub fn describe(args: &DescribeArgs, cx: &Context) -> Result<(), CommandError> {
         let name = |o: &Value| o["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let missing = names.iter().find(|wanted| !found.iter().any(|o| name(o) == **wanted));
         found.retain(|object| names.is_empty() || names.contains(&name(object)));
-        args.select.sort(&mut found);
+        args.select.sort(&mut found)?;
+        if found.is_empty() && names.is_empty() {
+            get::nothing(kind, &args.select, cx);
+        }
         let described: Vec<Description> =
             found.into_iter().map(|object| Description::of(kind, object, &all)).collect();
         write(&described, args.output, &cx.printer, all.now)?;
@@ -124,8 +127,7 @@ fn write(
             [one] => one.clone(),
             all => shape::list(all),
         };
-        let text = serde_json::to_string_pretty(&whole).unwrap_or_default();
-        return Ok(printer.data(text)?);
+        return Ok(printer.json(&whole)?);
     }
     for (n, description) in all.iter().enumerate() {
         if n > 0 {
@@ -141,14 +143,10 @@ fn write(
 /// `2026-01-02T03:04:05Z (5m ago)`, in the local zone; `-` if there is none.
 fn moment(value: &Value, now: Millis) -> String {
     let at = value.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
-    let Some(at) = at else { return "-".to_owned() };
-    let local = at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %:z");
-    let millis = at.as_millisecond();
-    if millis > now {
-        format!("{local} (in {})", duration(millis - now))
-    } else {
-        format!("{local} ({} ago)", duration(now - millis))
-    }
+    at.map_or_else(
+        || "-".to_owned(),
+        |at| api::moment::seen_from(at.as_millisecond(), now, &jiff::tz::TimeZone::system()),
+    )
 }
 
 fn text(object: &Value, pointer: &str) -> String {
@@ -265,17 +263,17 @@ fn node(o: &Value, now: Millis) -> Vec<Field> {
         fields.push(("Upgrade", upgrading(o, upgrade, now)));
     }
     let queue = |name: &str| status["queue"][name].as_u64().unwrap_or(0);
-    fields.push((
-        "Queue",
-        format!(
+    if table::knows_link(o) {
+        let of = format!(
             "{} waiting, {} not acknowledged, {} dropped; {} received, {} sent",
             queue("waiting"),
             queue("unacknowledged"),
             queue("dropped"),
             queue("received"),
             queue("sent"),
-        ),
-    ));
+        );
+        fields.push(("Queue", of));
+    }
     for (label, name) in [("Last report", "lastReport"), ("Lease", "leaseRenewed")] {
         if status.get(name).is_some() {
             fields.push((label, moment(&status[name], now)));
@@ -302,6 +300,12 @@ fn upgrading(node: &Value, upgrade: &Value, now: Millis) -> String {
     said
 }
 
+/// `CrashLoopBackOff (Running)`, `Running`
+fn pod_status(o: &Value) -> String {
+    let (summary, phase) = (text(o, "/status/summary"), text(o, "/status/phase"));
+    if summary == phase { summary } else { format!("{summary} ({phase})") }
+}
+
 fn pod(o: &Value, now: Millis) -> Vec<Field> {
     let status = &o["status"];
     let number = |pointer: &str| o.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
@@ -309,7 +313,7 @@ fn pod(o: &Value, now: Millis) -> Vec<Field> {
     let images: Vec<String> = images.map(plain).collect();
     let mut fields = vec![
         ("Node", text(o, "/spec/nodeName")),
-        ("Status", format!("{} ({})", text(o, "/status/summary"), text(o, "/status/phase"))),
+        ("Status", pod_status(o)),
         ("Ready", format!("{}/{}", number("/status/ready"), number("/spec/containers"))),
         ("Restarts", number("/status/restarts").to_string()),
         ("IP", text(o, "/status/ip")),
@@ -412,7 +416,9 @@ mod tests {
         };
         let object = get::objects(Kind::Node, &all).remove(0);
         let text = lines(&Description::of(Kind::Node, object, &all), now, None).join("\n");
-        for part in ["Status:", "Round trip:   840µs", "on-edge-1", "LinkUp", "(60s ago)"] {
+        let since = api::moment::stamp(now - 60_000, &jiff::tz::TimeZone::system());
+        let since = format!("up since {since} (60s ago)");
+        for part in ["Status:", "Round trip:   840µs", "on-edge-1", "LinkUp", &since] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
         assert!(!text.contains("on-edge-2") && !text.contains('\u{1b}'), "{text}");

@@ -112,7 +112,7 @@ async fn set(
         reports = Progress::wait(&cx.printer, "reported", reported).await?;
     }
     if args.output.is_some() {
-        return Ok(cx.printer.data(shape(args, wanted, &reports).to_string())?);
+        return Ok(cx.printer.json(&shape(args, wanted, &reports))?);
     }
     for one in wanted {
         cx.printer.result(format!(

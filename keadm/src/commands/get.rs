@@ -16,7 +16,7 @@ use crate::errors::{CommandError, Kind as Failure};
 use crate::fleet::{self, Fleet, FleetArgs, Want};
 use crate::output::jsonpath::Template;
 use crate::output::print::{Change, Writer};
-use crate::output::select::{Fields, Labels, sort};
+use crate::output::select::{Fields, Labels, sort, sort_by};
 use crate::output::shape::{self, Kind};
 use crate::output::{Form, OutputArgs, table};
 
@@ -96,7 +96,10 @@ impl SelectArgs {
     }
 
     /// Sorts as asked; by name otherwise.
-    pub fn sort(&self, objects: &mut [Value]) {
+    ///
+    /// # Errors
+    /// When none of them has what is asked for.
+    pub fn sort(&self, objects: &mut [Value]) -> Result<(), CommandError> {
         if let Ok(name) = Template::path(".metadata.name") {
             sort(objects, &name);
         }
@@ -105,9 +108,7 @@ impl SelectArgs {
         {
             sort(objects, &namespace);
         }
-        if let Some(by) = &self.sort_by {
-            sort(objects, by);
-        }
+        self.sort_by.as_ref().map_or(Ok(()), |by| sort_by(objects, by))
     }
 }
 
@@ -141,7 +142,12 @@ pub(crate) fn target(what: &str, names: &[String]) -> Result<(Kind, Vec<String>)
 pub(crate) fn objects(kind: Kind, update: &Update) -> Vec<Value> {
     match kind {
         Kind::Message => update.messages.iter().map(shape::message).collect(),
-        Kind::Event => update.events.iter().map(shape::event).collect(),
+        Kind::Event => {
+            // As kubectl has them: the one seen last comes last, whatever came first to us.
+            let mut all: Vec<_> = update.events.iter().collect();
+            all.sort_by_key(|event| event.at);
+            all.into_iter().map(shape::event).collect()
+        }
         Kind::DeviceModel => Vec::new(),
         Kind::Node | Kind::Pod | Kind::Device => {
             let name = kind.singular();
@@ -174,26 +180,29 @@ pub fn get(args: &GetArgs, cx: &Context) -> Result<(), CommandError> {
 }
 
 /// Those of `all` that are asked for, and an error for names that are not among them.
+///
+/// # Errors
+/// When they cannot be sorted as asked.
 fn chosen(
     args: &GetArgs,
     kind: Kind,
     names: &[String],
     all: Vec<Value>,
-) -> (Vec<Value>, Result<(), CommandError>) {
+) -> Result<(Vec<Value>, Result<(), CommandError>), CommandError> {
     let name = |object: &Value| object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let mut found: Vec<Value> = all
         .into_iter()
         .filter(|object| args.select.matches(kind, object))
         .filter(|object| names.is_empty() || names.contains(&name(object)))
         .collect();
-    args.select.sort(&mut found);
+    args.select.sort(&mut found)?;
     let missing: Vec<&String> =
         names.iter().filter(|wanted| !found.iter().any(|o| name(o) == **wanted)).collect();
     let outcome = match missing.first() {
         None => Ok(()),
         Some(missing) => Err(not_found(kind, missing, &args.select)),
     };
-    (found, outcome)
+    Ok((found, outcome))
 }
 
 /// That there is none of that name.
@@ -212,10 +221,10 @@ pub(crate) fn not_found(kind: Kind, name: &str, select: &SelectArgs) -> CommandE
 }
 
 /// The word on standard error when there is nothing to show.
-fn nothing(kind: Kind, args: &GetArgs, cx: &Context) {
+pub(crate) fn nothing(kind: Kind, select: &SelectArgs, cx: &Context) {
     let all = kind.plural();
-    if kind.namespaced() && !args.select.all_namespaces {
-        let place = &args.select.namespace;
+    if kind.namespaced() && !select.all_namespaces {
+        let place = &select.namespace;
         cx.printer.say(format!("no {all} in the namespace `{place}`; `-A` looks in all"));
     } else {
         cx.printer.say(format!("no {all}"));
@@ -231,11 +240,11 @@ async fn rows(
     let want = Want { watch: args.watch, ..Want::default() };
     let mut fleet = Fleet::open(&args.fleet, want, cx).await?;
     let first = fleet.first().await?;
-    let (found, outcome) = chosen(args, kind, names, objects(kind, &first));
+    let (found, outcome) = chosen(args, kind, names, objects(kind, &first))?;
     let mut writer = Writer::new(&cx.printer, &args.output, kind, args.select.all_namespaces);
     if !args.watch {
         if found.is_empty() && names.is_empty() {
-            nothing(kind, args, cx);
+            nothing(kind, &args.select, cx);
         }
         writer.all(&found, names.len() == 1, first.now)?;
         return outcome;
@@ -376,7 +385,7 @@ async fn messages(args: &GetArgs, cx: &Context) -> Result<(), CommandError> {
         cx.printer.say("no messages passed");
     }
     if let Some(by) = &args.select.sort_by {
-        sort(&mut all, by);
+        sort_by(&mut all, by)?;
     }
     Ok(writer.all(&all, false, now)?)
 }
@@ -403,6 +412,17 @@ mod tests {
         for (what, rest) in [("pods", vec!["node/x".to_owned()]), ("pod/", vec![]), ("x", vec![])] {
             assert_eq!(target(what, &rest).unwrap_err().kind, Failure::Usage, "{what}");
         }
+    }
+
+    #[test]
+    fn events_come_in_the_order_in_which_they_were_last_seen() {
+        use api::status::row::EventRow;
+        let event =
+            |at, reason: &str| EventRow { at, reason: reason.into(), ..EventRow::default() };
+        let events = vec![event(9, "d"), event(3, "a"), event(5, "b"), event(5, "c")];
+        let all = objects(Kind::Event, &Update { events, ..Update::default() });
+        let reasons: Vec<&str> = all.iter().filter_map(|event| event["reason"].as_str()).collect();
+        assert_eq!(reasons, ["a", "b", "c", "d"]);
     }
 
     #[test]

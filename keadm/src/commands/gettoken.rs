@@ -68,36 +68,52 @@ pub enum TokenAction {
 /// # Errors
 /// When the API server does not answer or cloudcore has made no token yet.
 pub fn gettoken(args: &GetTokenArgs, cx: &Context) -> Result<(), CommandError> {
-    cx.block_on(async {
-        match &args.action {
-            Some(TokenAction::List { cluster, output }) => {
-                list(cx, &cluster.client(cx).await?, *output).await
-            }
-            Some(TokenAction::Revoke { cluster, id, dry_run, output }) => {
-                let cloud = cluster.client(cx).await?;
-                revoke(cx, &cloud, id, *dry_run).await?;
-                match output {
-                    None => Ok(()),
-                    Some(super::JsonOutput::Json) => Ok(cx
-                        .printer
-                        .json(&json!({ "id": id, "dryRun": dry_run, "revoked": !dry_run }))?),
-                }
-            }
-            None => {
-                let cloud = args.cluster.client(cx).await?;
-                let token = match args.ttl {
-                    Some(ttl) if args.dry_run => return would_make(args, &cloud, ttl, cx).await,
-                    Some(ttl) => make(&cloud, ttl).await?,
-                    None => current(cx, &cloud).await?,
-                };
-                if args.output.is_some() {
-                    let until = expires(&token).map(|end| utc(end.max(0) as u64));
-                    return Ok(cx.printer.json(&json!({ "token": token, "expires": until }))?);
-                }
-                Ok(cx.printer.data(token)?)
+    let cluster = match &args.action {
+        Some(TokenAction::List { cluster, .. } | TokenAction::Revoke { cluster, .. }) => cluster,
+        None => &args.cluster,
+    };
+    let limit = cluster.limit.request_timeout;
+    // Each question is repeated, and there are several.
+    let whole = async {
+        tokio::time::timeout(limit, run(args, cx)).await.unwrap_or_else(|_| {
+            let text = format!("no answer came within {}", crate::phases::human(limit));
+            Err(CommandError::new(Kind::TimedOut, "the API server does not answer")
+                .because(text)
+                .hint("`--request-timeout` waits longer"))
+        })
+    };
+    cx.block_on(whole)
+}
+
+async fn run(args: &GetTokenArgs, cx: &Context) -> Result<(), CommandError> {
+    match &args.action {
+        Some(TokenAction::List { cluster, output }) => {
+            list(cx, &cluster.client(cx).await?, *output).await
+        }
+        Some(TokenAction::Revoke { cluster, id, dry_run, output }) => {
+            let cloud = cluster.client(cx).await?;
+            revoke(cx, &cloud, id, *dry_run).await?;
+            match output {
+                None => Ok(()),
+                Some(super::JsonOutput::Json) => Ok(cx
+                    .printer
+                    .json(&json!({ "id": id, "dryRun": dry_run, "revoked": !dry_run }))?),
             }
         }
-    })
+        None => {
+            let cloud = args.cluster.client(cx).await?;
+            let token = match args.ttl {
+                Some(ttl) if args.dry_run => return would_make(args, &cloud, ttl, cx).await,
+                Some(ttl) => make(&cloud, ttl).await?,
+                None => current(cx, &cloud).await?,
+            };
+            if args.output.is_some() {
+                let until = expires(&token).map(|end| utc(end.max(0) as u64));
+                return Ok(cx.printer.json(&json!({ "token": token, "expires": until }))?);
+            }
+            Ok(cx.printer.data(token)?)
+        }
+    }
 }
 
 /// The token that cloudcore keeps ready.
@@ -175,14 +191,13 @@ async fn list(
         .await
         .map_err(|e| failed(cloud, "list the tokens", &e))?;
     if output.is_some() {
-        let text = serde_json::to_string_pretty(&ledger.0).unwrap_or_default();
-        return Ok(cx.printer.data(text)?);
+        return Ok(cx.printer.json(&ledger.0)?);
     }
-    cx.printer.data(format!("{:<18}{:<10}{:<26}{}", "ID", "STATE", "VALID UNTIL", "PURPOSE"))?;
+    cx.printer.data(format!("{:<18}{:<10}{:<23}{}", "ID", "STATE", "VALID UNTIL", "PURPOSE"))?;
     for (id, Issued { expires, purpose, revoked, .. }) in ledger.0 {
         let state = if revoked { "revoked" } else { "valid" };
         let until = utc(expires.max(0) as u64);
-        cx.printer.data(format!("{:<18}{state:<10}{until:<26}{purpose}", id.0))?;
+        cx.printer.data(format!("{:<18}{state:<10}{until:<23}{purpose}", id.0))?;
     }
     Ok(())
 }

@@ -211,8 +211,7 @@ pub fn status(args: &StatusArgs, cx: &Context) -> Result<(), CommandError> {
             if args.wait { awaited(args, cx).await? } else { once(args, cx).await? };
         match args.output {
             Some(super::JsonOutput::Json) => {
-                let text = serde_json::to_string_pretty(&report).unwrap_or_default();
-                cx.printer.data(text)?;
+                cx.printer.json(&report)?;
             }
             // Whoever reads the events has the verdict among them.
             None if args.wait && cx.printer.manner().progress == ProgressChoice::Jsonl => {}

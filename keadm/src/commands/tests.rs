@@ -88,6 +88,21 @@ const PRINTS_OR_RUNS: [&str; 16] = [
     "keadm upgrade edge phase",
 ];
 
+/// They go on until they are told to stop, or ask with a limit of their own.
+const RUNS_OR_HAS_A_LIMIT: [&str; 4] =
+    ["keadm admission", "keadm check", "keadm reset cloud", "keadm reset edge"];
+
+/// What one letter means wherever it stands.
+const SHORT: [(char, &[&str]); 7] = [
+    ('n', &["namespace"]),
+    ('A', &["all-namespaces"]),
+    ('o', &["output"]),
+    ('w', &["watch", "wait"]),
+    ('f', &["follow"]),
+    ('q', &["quiet"]),
+    ('y', &["yes"]),
+];
+
 /// What changes something.
 const CHANGES: [&str; 27] = [
     "keadm backup cloud",
@@ -158,7 +173,10 @@ fn every_command_keeps_the_rules_that_can_be_checked() {
             let stops = help.ends_with('.') && !help.ends_with("..");
             assert!(!stops, "the help of `{id}` of `{path}` ends with a full stop");
         }
-        let has = |long: &str| arguments.iter().any(|a| a.get_long() == Some(long));
+        let has = |long: &str| {
+            let mut names = arguments.iter().flat_map(|a| a.get_long_and_visible_aliases());
+            names.any(|names| names.contains(&long))
+        };
         // What has no commands below it reports, apart from what prints a file or runs a program.
         if command.get_subcommands().all(clap::Command::is_hide_set)
             && !PRINTS_OR_RUNS.contains(&path.as_str())
@@ -169,10 +187,44 @@ fn every_command_keeps_the_rules_that_can_be_checked() {
         }
         if CHANGES.contains(&path.as_str()) {
             assert!(has("dry-run"), "`{path}` changes something and cannot be tried");
+            // Whoever destroys asks, and can be told not to; the others let themselves be told, too.
+            assert!(
+                has("yes"),
+                "`{path}` does not take what scripts say to all that change something"
+            );
+        } else {
+            assert!(!has("dry-run") && !has("yes"), "`{path}` is not said to change something");
         }
-        // Whoever destroys asks, and can be told not to ask.
         if DESTROYS.contains(&path.as_str()) {
-            assert!(has("yes") || has("force"), "`{path}` cannot be used in a script");
+            let help = arguments.iter().find(|a| a.get_short() == Some('y'));
+            let help = help.and_then(|a| a.get_help()).map(ToString::to_string);
+            assert_eq!(help.as_deref(), Some("Do not ask"), "`{path}` destroys and does not ask");
+        }
+        // Nothing waits without an end, and how long is the user's to say.
+        let talks = has("endpoint") || has("kube-config") || has("node-port");
+        if talks && !RUNS_OR_HAS_A_LIMIT.contains(&path.as_str()) {
+            assert!(has("request-timeout") || has("timeout"), "`{path}` asks without a limit");
+        }
+        if has("wait") {
+            assert!(has("timeout"), "`{path}` waits without a limit");
+        }
+        for argument in &arguments {
+            let long = argument.get_long().unwrap_or_default();
+            if matches!(long, "timeout" | "request-timeout" | "ttl" | "since" | "for")
+                && argument.get_value_names().is_some_and(|names| names != ["KIND/NAME"])
+            {
+                assert_eq!(
+                    argument.get_value_names().unwrap(),
+                    ["DURATION"],
+                    "`--{long}` of `{path}`"
+                );
+            }
+        }
+        for (short, long) in SHORT {
+            for argument in arguments.iter().filter(|a| a.get_short() == Some(short)) {
+                let names = argument.get_long_and_visible_aliases().unwrap_or_default();
+                assert!(long.iter().any(|long| names.contains(long)), "`-{short}` of `{path}`");
+            }
         }
         let asked = command.get_arguments().filter(|a| a.get_short() == Some('o'));
         for argument in asked {

@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::errors::{CommandError, Kind as Failure};
 use crate::fleet::{self, Fleet, FleetArgs, Want};
 use crate::output::print::Writer;
+use crate::output::shape::Kind;
 use crate::output::{OutputArgs, select};
 
 /// Nodes that say nothing for so long are left out.
@@ -46,7 +47,7 @@ pub fn top(args: &TopArgs, cx: &Context) -> Result<(), CommandError> {
         let mut first = fleet.first().await?;
         // The nodes are asked only now, and twice: one reading tells no rate.
         let end = Instant::now() + MEASURED;
-        while fleet.knows_links() && !measured(&first) {
+        while fleet.knows_links() && !(measured(&first) && some_is(args, kind, &first)) {
             match timeout_at(end, fleet.next()).await {
                 Ok(update) => fleet::merge(&mut first, update?),
                 Err(_) => break,
@@ -59,7 +60,10 @@ pub fn top(args: &TopArgs, cx: &Context) -> Result<(), CommandError> {
         if all.is_empty() && some {
             return Err(unknown(kind.plural(), &fleet));
         }
-        sorted(&mut all, args);
+        if all.is_empty() {
+            get::nothing(kind, &args.select, cx);
+        }
+        sorted(&mut all, args)?;
         Ok(Writer::used(&cx.printer, &args.output, kind, args.select.all_namespaces)
             .all(&all, false, first.now)?)
     })
@@ -78,7 +82,7 @@ fn unknown(what: &str, fleet: &Fleet) -> CommandError {
             .because(format!("{} serves no metrics (metrics.k8s.io) of them", fleet.source()))
             .hint("cloudcore's status stream has it: `--endpoint https://HOST:10002` names one")
     };
-    error.hint("on the node itself, `keadm top nodes --local` shows it")
+    error.hint(format!("on the node itself, `keadm top {what} --local` shows it"))
 }
 
 /// Whether every node that is connected has said what it uses. Pure.
@@ -86,11 +90,17 @@ fn measured(all: &Update) -> bool {
     all.nodes.iter().filter(|node| node.link.is_some()).all(|node| node.usage.is_some())
 }
 
-fn sorted(all: &mut [Value], args: &TopArgs) {
+/// Whether it is said of one of those that are asked for, or there is none: a pod that has just begun is
+/// measured the next time. Pure.
+fn some_is(args: &TopArgs, kind: Kind, all: &Update) -> bool {
+    let mut wanted = get::objects(kind, all);
+    wanted.retain(|object| args.select.matches(kind, object));
+    wanted.is_empty() || wanted.iter().any(|object| object["status"].get("usage").is_some())
+}
+
+fn sorted(all: &mut [Value], args: &TopArgs) -> Result<(), CommandError> {
     all.sort_by_key(|object| {
         std::cmp::Reverse(object["status"]["usage"]["memory"].as_u64().unwrap_or(0))
     });
-    if let Some(by) = &args.select.sort_by {
-        select::sort(all, by);
-    }
+    args.select.sort_by.as_ref().map_or(Ok(()), |by| select::sort_by(all, by))
 }

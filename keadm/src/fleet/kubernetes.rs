@@ -209,7 +209,7 @@ impl Watching {
         if self.want.usage {
             self.metrics = usage::measure(&self.cloud, limit).await;
         }
-        let mut all = Update { now: now(), full: true, ..Update::default() };
+        let mut all = Update::default();
         for (of, objects) in [
             (Of::Jobs, jobs.unwrap_or_default()),
             (Of::Nodes, nodes),
@@ -223,8 +223,7 @@ impl Watching {
                 merge(&mut all, update);
             }
         }
-        all.events.sort_by_key(|event| event.at);
-        all.full = true;
+        (all.full, all.now) = (true, now());
         if self.want.watch {
             self.changes = Some(self.watch());
         }
@@ -532,7 +531,7 @@ fn device(device: &Value, status: Option<&Value>) -> DeviceRow {
     let reported = |property: &str| {
         let twins = status["status"]["twins"].as_array().into_iter().flatten();
         twins.filter(|twin| twin["propertyName"] == property).find_map(|twin| {
-            Some((twin.pointer("/reported/value")?.as_str()?.to_owned(), stamp(twin)))
+            Some((twin.pointer("/reported/value")?.as_str()?.to_owned(), stamp(twin, "/reported")))
         })
     };
     let twins = device["spec"]["properties"].as_array().into_iter().flatten().map(|property| {
@@ -540,7 +539,7 @@ fn device(device: &Value, status: Option<&Value>) -> DeviceRow {
         let (value, at) = reported(&name).unzip();
         TwinRow {
             desired: property.pointer("/desired/value").and_then(Value::as_str).map(str::to_owned),
-            desired_at: None,
+            desired_at: stamp(property, "/desired"),
             reported: value,
             reported_at: at.flatten(),
             property: name,
@@ -561,9 +560,9 @@ fn device(device: &Value, status: Option<&Value>) -> DeviceRow {
     }
 }
 
-/// KubeEdge writes milliseconds into the metadata of a twin.
-fn stamp(twin: &Value) -> Option<Millis> {
-    twin.pointer("/reported/metadata/timestamp")?.as_str()?.parse().ok()
+/// KubeEdge writes milliseconds into the metadata of both values of a twin.
+fn stamp(twin: &Value, value: &str) -> Option<Millis> {
+    twin.pointer(value)?.pointer("/metadata/timestamp")?.as_str()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -577,7 +576,8 @@ mod tests {
             "metadata": {"namespace": "default", "name": "thermo", "labels": {"room": "a"}},
             "spec": {"nodeName": "edge-1", "deviceModelRef": {"name": "sensor"},
                 "protocol": {"protocolName": "modbus"},
-                "properties": [{"name": "target", "desired": {"value": "21"}}, {"name": "t"}]},
+                "properties": [{"name": "target", "desired": {"value": "21",
+                    "metadata": {"timestamp": "1767323030000"}}}, {"name": "t"}]},
         });
         let status = json!({"status": {"state": "online", "twins": [
             {"propertyName": "target",
@@ -587,6 +587,7 @@ mod tests {
         assert_eq!((row.node.as_str(), row.model.as_str()), ("edge-1", "sensor"));
         assert_eq!(row.twins[0].reported.as_deref(), Some("20"));
         assert_eq!(row.twins[0].reported_at, Some(1_767_323_040_000));
+        assert_eq!(row.twins[0].desired_at, Some(1_767_323_030_000));
         assert!(!row.in_sync());
         assert!(device(&object, None).twins[0].reported.is_none());
     }

@@ -47,8 +47,11 @@ impl StreamReader {
     /// # Errors
     /// When nobody answers, who answers does not let us read, or speaks something else.
     pub async fn open(endpoint: &Endpoint, limit: Duration) -> Result<Self, CommandError> {
+        tracing::debug!(%endpoint, "a status stream is asked for");
         match timeout(limit, Self::connect(endpoint, limit)).await {
-            Ok(opened) => opened,
+            Ok(opened) => opened.inspect(|reader| {
+                tracing::debug!(server = reader.hello().server, "it answers");
+            }),
             Err(_) => Err(CommandError::new(
                 Kind::TimedOut,
                 format!("the status stream at `{endpoint}` does not answer"),

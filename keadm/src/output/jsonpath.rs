@@ -34,6 +34,9 @@ impl Template {
         if text.len() > LIMIT {
             return Err(format!("a template has at most {LIMIT} characters"));
         }
+        if text.is_empty() {
+            return Err("say what: `jsonpath={.metadata.name}`".to_owned());
+        }
         if !text.contains('{') {
             return Self::path(text);
         }
@@ -47,7 +50,13 @@ impl Template {
     /// # Errors
     /// What is wrong with it.
     pub fn path(text: &str) -> Result<Self, String> {
-        let inner = text.strip_prefix('{').and_then(|t| t.strip_suffix('}')).unwrap_or(text).trim();
+        let inner = match (text.strip_prefix('{'), text.strip_suffix('}')) {
+            (Some(open), Some(_)) => open.strip_suffix('}').unwrap_or(open),
+            (Some(_), None) => return Err(format!("`{text}` is not closed")),
+            (None, Some(_)) => return Err(format!("`{text}` is not opened")),
+            (None, None) => text,
+        };
+        let inner = inner.trim();
         let dotted = match inner.chars().next() {
             Some('.' | '$' | '[' | '@') => inner.to_owned(),
             _ => format!(".{inner}"),

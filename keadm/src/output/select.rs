@@ -9,6 +9,7 @@ use std::cmp::Ordering;
 use serde_json::Value;
 
 use super::jsonpath::{Template, plain};
+use crate::errors::{CommandError, Kind};
 
 /// `-l`
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -124,6 +125,20 @@ impl Fields {
             (is == *value) == *equal
         })
     }
+}
+
+/// Sorts as `--sort-by` says.
+///
+/// # Errors
+/// When none of them has what it names: as kubectl, for it is most likely a slip.
+pub fn sort_by(objects: &mut [Value], by: &Template) -> Result<(), CommandError> {
+    if !objects.is_empty() && objects.iter().all(|object| by.values(object).is_empty()) {
+        let text = "none of them has the field that `--sort-by` names";
+        return Err(CommandError::new(Kind::Usage, text)
+            .hint("`-o json` shows the fields that there are, as `.status.restarts`"));
+    }
+    sort(objects, by);
+    Ok(())
 }
 
 /// Sorts by what a path finds: numbers as numbers, texts as texts; what lacks it comes first.

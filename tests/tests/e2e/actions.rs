@@ -29,8 +29,14 @@ struct Keadm<'h> {
 impl Keadm<'_> {
     /// Exit code and what was said on either stream.
     fn run(&self, line: &str) -> (i32, String, String) {
+        self.with(&[], line)
+    }
+
+    /// The same with variables.
+    fn with(&self, variables: &[(&str, &str)], line: &str) -> (i32, String, String) {
         let mut command = command(self.host, ["--root", self.root.to_str().unwrap()]);
         command.args(line.split(' ')).env("HOME", "/nonexistent").env_remove("XDG_STATE_HOME");
+        command.envs(variables.iter().copied());
         let Output { status, stdout, stderr } = command.output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (status.code().unwrap_or(-1), text(stdout), text(stderr))
@@ -122,8 +128,13 @@ fn pods_are_measured_restarted_and_deleted_from_the_cloud() {
     assert_eq!(code, 2, "there is nobody to ask: {err}");
     assert_eq!(keadm.fine("delete pod web --dry-run"), "pod default/web would be deleted\n");
     assert_eq!(restarts(&kubectl, "web").1, uid);
-    let said = keadm.fine("delete pod web once --yes --wait --grace-period 1");
-    assert_eq!(said.lines().count(), 2, "{said}");
+    // The variable says what the flag says, and only if it says yes.
+    let line = "delete pod web once --wait --grace-period 1";
+    let (code, _, err) = keadm.with(&[("KEADM_YES", "no")], line);
+    assert_eq!(code, 2, "{err}");
+    assert_eq!(restarts(&kubectl, "web").1, uid);
+    let (code, said, err) = keadm.with(&[("KEADM_YES", "1")], line);
+    assert_eq!((code, said.lines().count()), (0, 2), "{said}{err}");
     for name in ["web", "once"] {
         assert!(kubectl.get(&["pod", name]).unwrap_err().contains("NotFound"), "{name}");
     }

@@ -59,6 +59,23 @@ fn flags_that_exclude_each_other_do_so_only_where_both_are_written() {
     assert_eq!(code, 6, "{err}");
 }
 
+#[test]
+fn a_command_that_is_asked_to_log_more_says_where_it_looks() {
+    let line = "get nodes --endpoint /nowhere.sock";
+    let (code, out, err) = keadm(line, &[]);
+    assert!(code == 6 && !err.contains("is asked for"), "{err}");
+    let (code, more, err) = keadm(&format!("{line} -v"), &[]);
+    assert!(code == 6 && err.contains("a status stream is asked for") && more == out, "{err}");
+    // The error is one of the lines.
+    let (_, _, err) = keadm(&format!("{line} -v --log-format json"), &[]);
+    let lines: Vec<serde_json::Value> = err
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {err}")))
+        .collect();
+    let levels: Vec<_> = lines.iter().map(|line| line["level"].as_str().unwrap()).collect();
+    assert_eq!(levels, ["DEBUG", "ERROR"], "{err}");
+}
+
 fn two_contexts(folder: &Path) -> String {
     let file = folder.join("kubeconfig");
     let entry = |name: &str, port: u16| {
@@ -95,6 +112,23 @@ fn a_context_of_the_kubeconfig_is_chosen_and_one_that_is_not_there_is_told() {
     let (code, _, err) = keadm(&format!("{line} --context to-three"), &[]);
     assert!(code == 4 && err.contains("no context `to-three`"), "{err}");
     assert!(err.contains("it has `to-one`, `to-two`"), "{err}");
+}
+
+#[test]
+fn an_api_server_that_says_nothing_is_waited_for_no_longer_than_was_said() {
+    let folder = tempfile::tempdir().unwrap();
+    // It takes connections, and that is all.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = format!("https://{}", silent.local_addr().unwrap());
+    let file = folder.path().join("kubeconfig");
+    let text = two_contexts(folder.path());
+    let text = std::fs::read_to_string(text)
+        .unwrap()
+        .replace("https://127.0.0.1:1'", &format!("{server}'"));
+    std::fs::write(&file, text).unwrap();
+    let line = format!("gettoken --request-timeout 1s --kube-config {}", file.display());
+    let (code, _, err) = keadm(&line, &[]);
+    assert!(code == 7 && err.contains("no answer came within 1.0 s"), "{err}");
 }
 
 #[test]

@@ -1,8 +1,21 @@
-//! Which events are worth the few lines of the overview. Pure.
+//! The events in the order in which they were last seen, and which of them are worth the few lines of
+//! the overview. Pure.
 
 use std::collections::{HashSet, VecDeque};
 
 use api::status::row::EventRow;
+
+/// Each at its place in time, which is not that of its coming: a server that begins again, or the
+/// Kubernetes API, tells them in any order. The oldest go.
+pub(super) fn put(to: &mut VecDeque<EventRow>, new: Vec<EventRow>, limit: usize) {
+    for event in new {
+        // Most are the newest there is.
+        let later = to.iter().rev().take_while(|other| other.at > event.at).count();
+        to.insert(to.len() - later, event);
+    }
+    let over = to.len().saturating_sub(limit);
+    to.drain(..over);
+}
 
 /// At most so many, the newest of each thing that happens again and again: warnings first, which may
 /// have half of the room, more if nothing else needs it.
@@ -30,6 +43,19 @@ mod tests {
             at,
             ..EventRow::default()
         }
+    }
+
+    #[test]
+    fn events_stand_in_the_order_in_which_they_were_last_seen_and_the_oldest_go() {
+        let mut events = VecDeque::new();
+        put(&mut events, vec![event("Normal", "b", "x", 5), event("Normal", "d", "x", 9)], 4);
+        put(&mut events, vec![event("Normal", "a", "x", 3), event("Normal", "c", "x", 5)], 4);
+        let reasons = |events: &VecDeque<EventRow>| {
+            events.iter().map(|e| e.reason.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(reasons(&events), ["a", "b", "c", "d"]);
+        put(&mut events, vec![event("Normal", "e", "x", 7)], 4);
+        assert_eq!(reasons(&events), ["b", "c", "e", "d"]);
     }
 
     #[test]

@@ -382,7 +382,7 @@ impl State {
             put(&mut self.devices, key, sample_device(&row, now), row, mark);
         }
         self.lines_came(&update.events, &update.messages);
-        extend(&mut self.events, update.events, EVENTS);
+        events::put(&mut self.events, update.events, EVENTS);
         extend(&mut self.messages, update.messages, MESSAGES);
         self.totals = update.totals;
         if let Some(behind) = update.behind {
@@ -394,13 +394,21 @@ impl State {
     /// Whoever has scrolled back goes on seeing the same lines.
     fn lines_came(&mut self, events: &[EventRow], messages: &[MessageRow]) {
         for screen in [Screen::Events, Screen::Flow] {
-            let Some(table) = self.tables.get_mut(screen.name()) else { continue };
-            if table.at > 0 {
-                let filter = &table.filter;
-                table.at += match screen {
-                    Screen::Events => events.iter().filter(|e| event_passes(filter, e)).count(),
-                    _ => messages.iter().filter(|m| message_passes(filter, m)).count(),
-                };
+            let Some(table) = self.tables.get(screen.name()).filter(|table| table.at > 0) else {
+                continue;
+            };
+            let filter = &table.filter;
+            let above = match screen {
+                Screen::Events => {
+                    // One that was seen before what is on top goes below it.
+                    let top = self.shown_events().nth(table.at).map_or(Millis::MIN, |e| e.at);
+                    let shown = |e: &&EventRow| e.at >= top && event_passes(filter, e);
+                    events.iter().filter(shown).count()
+                }
+                _ => messages.iter().filter(|m| message_passes(filter, m)).count(),
+            };
+            if let Some(table) = self.tables.get_mut(screen.name()) {
+                table.at += above;
             }
         }
     }

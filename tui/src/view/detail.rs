@@ -109,16 +109,7 @@ struct Clock<'a> {
 }
 
 fn time(at: Option<Millis>, clock: &Clock<'_>) -> String {
-    let now = clock.now;
-    let Some(at) = at else { return "-".to_owned() };
-    let stamp = jiff::Timestamp::from_millisecond(at).ok();
-    let local = stamp.map(|t| t.to_zoned(clock.zone.clone()));
-    let text = local.map_or_else(|| at.to_string(), |z| z.strftime("%F %T %Z").to_string());
-    if at > now {
-        format!("{text} (in {})", rows::span(at - now))
-    } else {
-        format!("{text} ({} ago)", rows::span(now - at))
-    }
+    at.map_or_else(|| "-".to_owned(), |at| api::moment::seen_from(at, clock.now, clock.zone))
 }
 
 fn labels(look: &Look, labels: &std::collections::BTreeMap<String, String>) -> Vec<Line<'static>> {

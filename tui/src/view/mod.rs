@@ -16,7 +16,7 @@ use ratatui::widgets::{Block, Clear, Paragraph, Wrap};
 use crate::keys;
 use crate::palette;
 use crate::rows::{self, Health};
-use crate::state::{Layer, Link, Purpose, Replay, Screen, State};
+use crate::state::{Confirm, Layer, Link, Purpose, Replay, Screen, State};
 use crate::update::{place, place_of_help};
 
 use self::styles::Look;
@@ -68,18 +68,28 @@ pub fn draw_all(state: &State, look: &Look, frame: &mut Frame<'_>) -> usize {
         Some(Layer::Help { scroll }) => help(state, look, frame, body, *scroll),
     };
     footer(state, look, frame, foot);
+    notice(state, look, frame, area);
     suggestions(state, look, frame, body);
     if let Some(confirm) = &state.confirm {
-        let lines = vec![
-            Line::from(rows::clean(&confirm.question)).style(look.heading()),
-            Line::from("y does it, any other key leaves it"),
-            Line::from(""),
-            Line::from("the command for it:").style(look.faint()),
-            Line::from(rows::clean(&confirm.command)),
-        ];
-        popup(look, frame, body, "are you sure?", lines);
+        question(confirm, look, frame, body);
     }
     furthest
+}
+
+/// All of it is to be read before it is said yes to.
+fn question(confirm: &Confirm, look: &Look, frame: &mut Frame<'_>, area: Rect) {
+    let columns = usize::from(area.width).saturating_sub(2).max(1);
+    let parts = |text: &str| text::broken(&rows::clean(text), columns).into_iter();
+    let mut lines: Vec<Line<'_>> =
+        parts(&confirm.question).map(|part| Line::from(part).style(look.heading())).collect();
+    lines.push(Line::from("y does it, any other key leaves it"));
+    lines.push(Line::from(""));
+    lines.push(Line::from("the command for it:").style(look.faint()));
+    lines.extend(parts(&confirm.command).map(Line::from));
+    if lines.len() + 2 > usize::from(area.height) {
+        lines.retain(|line| line.width() > 0);
+    }
+    popup(look, frame, area, "are you sure?", lines);
 }
 
 fn screen(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
@@ -205,10 +215,7 @@ fn footer(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
         frame.render_widget(Line::from(text), area);
         return;
     }
-    if let Some(notice) = &state.notice {
-        let health = if notice.failed { Health::Bad } else { Health::Plain };
-        let text = format!("{} {}", look.sign(health), notice.text);
-        frame.render_widget(Line::from(text).style(look.health(health)), area);
+    if state.notice.is_some() {
         return;
     }
     let mut spans = Vec::new();
@@ -228,6 +235,31 @@ fn footer(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
         spans.push(Span::from(format!(" {what}  ")).style(look.faint()));
     }
     frame.render_widget(Line::from(spans), area);
+}
+
+/// What was said last: at the foot, and over what is above it if it is longer.
+fn notice(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
+    let Some(notice) = state.notice.as_ref().filter(|_| state.prompt.is_none()) else { return };
+    let health = if notice.failed { Health::Bad } else { Health::Plain };
+    let sign = format!("{} ", look.sign(health));
+    let room = usize::from(area.width).saturating_sub(sign.chars().count()).max(1);
+    let mut lines = text::broken(&notice.text, room);
+    let most = usize::from(area.height / 2).max(1);
+    if lines.len() > most {
+        lines.truncate(most);
+        if let Some(last) = lines.last_mut() {
+            *last = text::fitted(look, &format!("{last} "), room);
+        }
+    }
+    let height = u16::try_from(lines.len()).unwrap_or(1);
+    let area = Rect { y: area.bottom().saturating_sub(height), height, ..area };
+    let lines = lines.into_iter().enumerate().map(|(n, line)| {
+        let before = if n == 0 { sign.clone() } else { " ".repeat(sign.chars().count()) };
+        Line::from(before + &line)
+    });
+    frame.render_widget(Clear, area);
+    let lines = Paragraph::new(lines.collect::<Vec<_>>()).style(look.health(health));
+    frame.render_widget(lines, area);
 }
 
 fn help(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect, scroll: usize) -> usize {

@@ -69,7 +69,7 @@ pub(super) fn page(
 }
 
 /// A line in as many as it needs.
-fn broken(text: &str, columns: usize) -> Vec<String> {
+pub(super) fn broken(text: &str, columns: usize) -> Vec<String> {
     use unicode_width::UnicodeWidthChar;
     let (mut all, mut line, mut used) = (Vec::new(), String::new(), 0);
     for c in text.chars() {

@@ -58,6 +58,31 @@ fn each_screen_says_what_there_is() {
 }
 
 #[test]
+fn what_is_said_or_asked_is_shown_as_a_whole_however_long_it_is() {
+    let words = |text: &str| -> String {
+        let inside = text.lines().flat_map(|line| line.trim_matches('"').chars());
+        inside.filter(|c| c.is_alphanumeric() || *c == '-').collect()
+    };
+    let mut state = state();
+    let error = format!("the API server refused: {}must be from 5 to 30 C", "a reason, ".repeat(9));
+    let done = Done { id: 1, error: error.clone(), ..Done::default() };
+    tell(&mut state, ToReader::Done(done));
+    for (width, height) in [(120, 40), (80, 24), (40, 16)] {
+        let text = drawn(&state, width, height, Look::default());
+        assert!(words(&text).contains(&words(&error)), "{text}");
+    }
+    let long = format!("edge-{}", "of-a-site-with-a-long-name-".repeat(4));
+    let nodes = vec![node(&long, true)];
+    tell(&mut state, ToReader::Update(Box::new(Update { nodes, now: NOW, ..Update::default() })));
+    press(&mut state, ":nodes\n/site\nD");
+    for (width, height) in [(120, 40), (80, 24), (40, 20)] {
+        let text = drawn(&state, width, height, Look::default());
+        let command = format!("keadm drain {long}");
+        assert!(words(&text).contains(&words(&command)), "{text}");
+    }
+}
+
+#[test]
 fn the_column_that_rows_are_sorted_by_is_shown_and_marked_at_every_width() {
     for screen in [":nodes\n", ":pods\n", ":devices\n"] {
         let mut state = state();

@@ -105,7 +105,7 @@ pub(super) fn collect(args: &CollectArgs, cx: &Context) -> Result<(), CommandErr
         if args.detail {
             whole["missing"] = json!(missed);
         }
-        return Ok(cx.printer.data(serde_json::to_string_pretty(&whole).unwrap_or_default())?);
+        return Ok(cx.printer.json(&whole)?);
     }
     for one in &listed {
         cx.printer.say(format!("{:>9}  {:<32}  {}", one.bytes, one.name, one.from));

@@ -59,7 +59,7 @@ pub(super) fn diagnose(args: &DiagnoseArgs, cx: &Context) -> Result<(), CommandE
     }
     match args.output {
         Some(JsonOutput::Json) => {
-            cx.printer.data(serde_json::to_string_pretty(&found).unwrap_or_default())?;
+            cx.printer.json(&found)?;
         }
         None => {
             for check in &found {

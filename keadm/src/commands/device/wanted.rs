@@ -140,9 +140,9 @@ impl Report {
         let Some(value) = &self.value else {
             return format!("`{property}` should be `{want}`; nothing was ever reported of it");
         };
-        let ago = self.at.map(|at| now.as_millisecond().saturating_sub(at) / 1000);
+        let ago = self.at.map(|at| now.as_millisecond().saturating_sub(at));
         let when = match ago {
-            Some(seconds @ 0..) => format!(", said {seconds} s ago"),
+            Some(millis @ 0..) => format!(", said {} ago", api::moment::span(millis)),
             _ => String::new(),
         };
         format!("`{property}` should be `{want}`, and is reported as `{value}`{when}")
@@ -215,7 +215,7 @@ mod tests {
         let other = &wanted("t=22")[0];
         assert_eq!(
             reports[0].instead(other, now),
-            "`t` should be `22`, and is reported as `21.0`, said 5 s ago"
+            "`t` should be `22`, and is reported as `21.0`, said 5s ago"
         );
         assert_eq!(
             reports[2].instead(&all[2], now),

@@ -36,9 +36,9 @@ pub(super) async fn models(
     let limit = args.fleet.limit.request_timeout;
     let all = fleet::list(&cloud, &resource, Default::default(), limit).await?;
     let all = all.into_iter().map(|object| shape::object(Kind::DeviceModel, object)).collect();
-    let (found, outcome) = chosen(args, Kind::DeviceModel, names, all);
+    let (found, outcome) = chosen(args, Kind::DeviceModel, names, all)?;
     if found.is_empty() && names.is_empty() {
-        nothing(Kind::DeviceModel, args, cx);
+        nothing(Kind::DeviceModel, &args.select, cx);
     }
     let now = jiff::Timestamp::now().as_millisecond();
     let all_namespaces = args.select.all_namespaces;

@@ -232,9 +232,11 @@ impl Cloud {
     fn say(&self, lines: &[&str]) -> String {
         let all: Vec<String> = lines.iter().map(|line| self.machine.keadm(line)).collect();
         // Of this machine's zone.
-        ["dddd-dd-dd dd:dd:dd sdd:dd", "dd:dd:dd.ddd"]
+        let (utc, other) = ("dddd-dd-ddTdd:dd:ddZ (", "dddd-dd-ddTdd:dd:ddsdd:dd (");
+        [utc, other, "dd:dd:dd.ddd"]
             .iter()
             .fold(all.join("\n"), |text, pattern| masked(&text, pattern))
+            .replace(other, utc)
     }
 }
 
@@ -318,6 +320,7 @@ fn describe_of_each_kind() {
             "keadm describe device valve",
             "keadm describe pod web -o json",
             "keadm describe pod nobody",
+            "keadm describe pods -n empty",
         ])
     );
 }
@@ -340,6 +343,8 @@ fn top_and_events_in_their_forms() {
             "keadm top pods -A -o jsonl",
             "keadm top pods -n shop",
             "keadm top nodes --no-headers",
+            "keadm top pods -n empty",
+            "keadm top pods -A --sort-by .status.use",
         ])
     );
     insta::assert_snapshot!(
@@ -361,6 +366,7 @@ fn what_waits_writes_events_a_line_and_nothing_else() {
         ("keadm drain edge-2 --yes", 0),
         ("keadm drain edge-2 --yes -o json", 0),
         ("keadm status --wait --timeout 300ms", 3),
+        ("keadm status --wait --timeout 300ms -o json", 3),
         ("keadm delete pod web --yes --wait --timeout 300ms", 7),
         ("keadm restart pod web --wait --timeout 300ms", 7),
         ("keadm confirm upgrade edge-1 --wait --timeout 300ms", 7),
@@ -393,6 +399,7 @@ fn what_is_asked_for_is_done_said_or_refused() {
             "keadm cordon edge-1 --dry-run",
             "keadm cordon edge-1 -o json",
             "keadm cordon nobody",
+            "keadm uncordon edge-2 --yes",
             "keadm drain edge-1 --yes",
             "keadm drain edge-2 --yes -q",
             "keadm drain edge-2 --yes -q -o json",
@@ -407,7 +414,7 @@ fn what_is_asked_for_is_done_said_or_refused() {
             "keadm delete pod web --grace-period 0 --yes",
             "keadm restart pod web",
             "keadm restart pod web --dry-run",
-            "keadm restart pod web -o json",
+            "keadm restart pod web -y -o json",
             "keadm restart pod till -n shop",
             "keadm restart pod nobody",
             "keadm confirm upgrade edge-1",

@@ -241,6 +241,24 @@ fn a_device_is_told_and_waited_for() {
 }
 
 #[test]
+fn what_comes_from_the_kubernetes_api_has_ages_and_says_nothing_of_links() {
+    let plane = Plane::new();
+    plane.prepare(async |cloud| {
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {
+            "name": "edge-1", "labels": {"node-role.kubernetes.io/edge": ""}}});
+        cloud.apply(&node).await.unwrap_or_else(|e| panic!("{}", e.render(false)));
+    });
+    let said = plane.ask("keadm describe node edge-1");
+    let created = said.lines().find(|line| line.starts_with("Created:")).unwrap_or_default();
+    assert!(created.ends_with("s ago)"), "{said}");
+    assert!(!said.contains("Queue:"), "{said}");
+    let said = plane.ask("keadm get node edge-1 -o wide --no-headers");
+    assert!(said.contains("edge-1") && !said.contains("0+0"), "{said}");
+    let json = plane.ask("keadm get node edge-1 -o json");
+    assert!(json.contains(r#""queue": {"#), "as documented: {json}");
+}
+
+#[test]
 fn an_api_server_that_goes_away_is_lost_for_the_dashboard_and_not_for_a_watch() {
     let mut plane = Plane::new();
     let (cx, _, _) = plane.machine.context();
