@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use tests::host::Host;
-use tests::keadm::binary;
+use tests::host::{Host, Pair};
+use tests::keadm::{binary, service_pid, supervisor_pid};
 use tests::screen::Screen;
 use tests::wait;
 
+use super::join::{cloud, join};
 use super::{PATIENCE, Up};
 
 /// A window of tmux on a host, and what is on its screen.
@@ -142,10 +143,65 @@ fn keadm_up_opens_the_dashboard_at_enter_and_it_shows_and_does_everything() {
     // Leaving it ends nothing else.
     tmux.keys(&["Escape"]);
     tmux.until("OBJECT");
+    deletes_and_drains(&tmux);
     tmux.keys(&["q"]);
     tmux.until("Ctrl-C stops everything");
     tmux.keys(&["C-c"]);
     tmux.until("state kept in");
+}
+
+/// What cannot be taken back names what it is about and the command for it.
+fn deletes_and_drains(tmux: &Tmux<'_>) {
+    // The filter is still that of before.
+    tmux.keys(&[":pods", "Enter"]);
+    tmux.until("1/1");
+    tmux.keys(&["x"]);
+    let asked = tmux.until("delete pod default/hello?");
+    assert!(asked.contains("keadm delete pod -n default hello"), "{asked}");
+    tmux.keys(&["n"]);
+    tmux.until("nothing was changed");
+    tmux.keys(&["x"]);
+    tmux.until("delete pod default/hello?");
+    tmux.keys(&["y"]);
+    tmux.until("no row passes the filter");
+    tmux.keys(&["Escape", ":nodes", "Enter"]);
+    tmux.until("[nodes 1]");
+    tmux.keys(&["D"]);
+    let asked = tmux.until("drain node edge-1: let no new pods onto it and evict those on it?");
+    assert!(asked.contains("keadm drain edge-1"), "{asked}");
+    tmux.keys(&["y"]);
+    tmux.until("Ready,Cordoned");
+    tmux.until("pods 0");
+}
+
+#[test]
+fn a_cloudcore_that_is_killed_is_lost_with_the_reason_until_it_is_back() {
+    let pair = Pair::new();
+    let token = cloud(&pair);
+    join(&pair, &token);
+    let mut command = pair.cloud.command(binary());
+    command.arg("dashboard");
+    let mut screen = Screen::start(&command, 120, 30);
+    screen.keys(":nodes\r");
+    screen.until("a node that is connected", PATIENCE, |text| {
+        text.contains("live") && text.contains("edge-2") && text.contains("up ")
+    });
+    let pid = |pid: u32| Pid::from_raw(pid.cast_signed());
+    let supervisor = pid(supervisor_pid(&pair.cloud, "cloudcore").unwrap());
+    let cloudcore = pid(service_pid(&pair.cloud, "cloudcore").unwrap());
+    // Nobody starts it again for now.
+    nix::sys::signal::kill(supervisor, Signal::SIGSTOP).unwrap();
+    nix::sys::signal::kill(cloudcore, Signal::SIGKILL).unwrap();
+    screen.until("since when and why, and what was known", PATIENCE, |text| {
+        let head = text.lines().next().unwrap_or_default();
+        head.contains("LOST ")
+            && head.contains("s ago: nobody serves it")
+            && text.contains("edge-2")
+    });
+    nix::sys::signal::kill(supervisor, Signal::SIGCONT).unwrap();
+    screen.until("the node, connected anew", PATIENCE, |text| {
+        text.contains("live") && text.contains("edge-2") && text.contains("up ")
+    });
 }
 
 #[test]
