@@ -4,6 +4,7 @@
 //! Called by: `get`, `describe`, `status`, `top`, `events`.
 //! Never: knows where an object came from.
 
+pub mod fit;
 pub mod jsonpath;
 pub mod print;
 pub mod select;

@@ -8,8 +8,9 @@ use super::get::{self, SelectArgs};
 use crate::context::Context;
 use crate::errors::{CommandError, Kind as Failure};
 use crate::fleet::{Fleet, FleetArgs, Want};
+use crate::output::fit::{Room, widths};
 use crate::output::jsonpath::plain;
-use crate::output::print::lay_out;
+use crate::output::print::{lay_out, unseen};
 use crate::output::shape::{self, Kind};
 use crate::output::table::{self, bytes, duration, micros};
 use crate::printer::Printer;
@@ -133,7 +134,7 @@ fn write(
         if n > 0 {
             printer.data("")?;
         }
-        for line in lines(description, now, printer.manner().columns) {
+        for line in lines(description, now, Room::of(printer.manner())) {
             printer.data(line)?;
         }
     }
@@ -170,7 +171,7 @@ fn usage(object: &Value) -> Option<String> {
 }
 
 /// The lines about an object. Pure.
-fn lines(description: &Description, now: Millis, columns: Option<u16>) -> Vec<String> {
+fn lines(description: &Description, now: Millis, room: Room) -> Vec<String> {
     let o = &description.object;
     let mut fields = vec![("Name", text(o, "/metadata/name"))];
     if description.kind.namespaced() {
@@ -178,7 +179,9 @@ fn lines(description: &Description, now: Millis, columns: Option<u16>) -> Vec<St
     }
     let labels = o["metadata"]["labels"].as_object().into_iter().flatten();
     let labels: Vec<String> = labels.map(|(k, v)| format!("{k}={}", plain(v))).collect();
-    fields.push(("Labels", if labels.is_empty() { "-".to_owned() } else { labels.join(", ") }));
+    let mut labels = labels.into_iter();
+    fields.push(("Labels", labels.next().unwrap_or_else(|| "-".to_owned())));
+    fields.extend(labels.map(|label| ("", label)));
     fields.push(("Created", moment(&o["metadata"]["creationTimestamp"], now)));
     fields.extend(match description.kind {
         Kind::Node => node(o, now),
@@ -189,15 +192,18 @@ fn lines(description: &Description, now: Millis, columns: Option<u16>) -> Vec<St
     let width = fields.iter().map(|(label, _)| label.len()).max().unwrap_or(0) + 1;
     let mut lines: Vec<String> = fields
         .into_iter()
-        .map(|(label, value)| format!("{:<width$}  {value}", format!("{label}:")))
+        .map(|(label, value)| {
+            let label = if label.is_empty() { String::new() } else { format!("{label}:") };
+            format!("{label:<width$}  {value}")
+        })
         .collect();
     if description.kind == Kind::Device {
-        section(&mut lines, "Properties", twins(o, now), columns);
+        section(&mut lines, "Properties", twins(o, now), room);
     }
     if description.kind == Kind::Node {
-        section(&mut lines, "Pods", cells(Kind::Pod, &description.pods, now), columns);
+        section(&mut lines, "Pods", cells(Kind::Pod, &description.pods, now), room);
     }
-    section(&mut lines, "Events", cells(Kind::Event, &description.events, now), columns);
+    section(&mut lines, "Events", cells(Kind::Event, &description.events, now), room);
     lines.iter().map(|line| api::printable::printable(line, usize::MAX).to_string()).collect()
 }
 
@@ -209,21 +215,18 @@ fn cells(kind: Kind, objects: &[Value], now: Millis) -> Vec<Vec<String>> {
 }
 
 /// A title and a table below it; `rows` begins with the titles of the columns.
-fn section(lines: &mut Vec<String>, title: &str, rows: Vec<Vec<String>>, columns: Option<u16>) {
+fn section(lines: &mut Vec<String>, title: &str, rows: Vec<Vec<String>>, room: Room) {
     if rows.len() < 2 {
         lines.push(format!("{title}: none"));
         return;
     }
     lines.push(format!("{title}:"));
-    let count = rows[0].len();
-    let width = |at: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(at));
-        let cells = cells.map(|cell| unicode_width::UnicodeWidthStr::width(cell.as_str()));
-        u16::try_from(cells.max().unwrap_or(0)).unwrap_or(u16::MAX)
-    };
-    let widths: Vec<u16> = (0..count).map(width).collect();
-    let fit = columns.map(|columns| columns.saturating_sub(2));
-    lines.extend(lay_out(&rows, &widths, fit).into_iter().map(|line| format!("  {line}")));
+    let columns = room.columns.map(|columns| columns.saturating_sub(2));
+    let laid = lay_out(&rows, &widths(&rows), Room { columns, ..room });
+    lines.extend(laid.lines.into_iter().map(|line| format!("  {line}")));
+    if laid.shown < rows[0].len() {
+        lines.push(format!("  ({})", unseen(&rows[0][laid.shown..])));
+    }
 }
 
 type Field = (&'static str, String);
@@ -415,7 +418,8 @@ mod tests {
             ..Update::default()
         };
         let object = get::objects(Kind::Node, &all).remove(0);
-        let text = lines(&Description::of(Kind::Node, object, &all), now, None).join("\n");
+        let text =
+            lines(&Description::of(Kind::Node, object, &all), now, Room::default()).join("\n");
         let since = api::moment::stamp(now - 60_000, &jiff::tz::TimeZone::system());
         let since = format!("up since {since} (60s ago)");
         for part in ["Status:", "Round trip:   840µs", "on-edge-1", "LinkUp", &since] {

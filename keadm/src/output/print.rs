@@ -12,6 +12,7 @@ use api::status::row::Millis;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 use serde_json::{Value, json};
 
+use super::fit::{GAP, Room, fit, shortened, widen};
 use super::shape::{self, Kind};
 use super::{Form, OutputArgs, table};
 use crate::printer::Printer;
@@ -38,13 +39,15 @@ pub struct Writer<'a> {
     /// Widths of the columns written so far, so that later rows line up.
     widths: Vec<u16>,
     titled: bool,
+    /// It has been said that some columns do not fit.
+    left_out: bool,
 }
 
 impl<'a> Writer<'a> {
     /// Nothing is written yet. `namespaces`: objects of more than one may come.
     pub fn new(printer: &'a Printer, args: &'a OutputArgs, kind: Kind, namespaces: bool) -> Self {
         let (used, widths, titled) = (false, Vec::new(), args.no_headers);
-        Self { printer, args, kind, namespaces, used, widths, titled }
+        Self { printer, args, kind, namespaces, used, widths, titled, left_out: false }
     }
 
     /// A writer whose tables show what is used.
@@ -154,44 +157,53 @@ impl<'a> Writer<'a> {
         let head = (!titled).then(|| titles.to_vec());
         let all: Vec<Vec<String>> = head.into_iter().chain(rows).collect();
         self.widths.resize(titles.len(), 0);
-        for row in &all {
-            for (width, cell) in self.widths.iter_mut().zip(row) {
-                let cells = unicode_width::UnicodeWidthStr::width(cell.as_str());
-                *width = (*width).max(u16::try_from(cells).unwrap_or(u16::MAX));
-            }
-        }
-        for line in lay_out(&all, &self.widths, self.printer.manner().columns) {
+        widen(&mut self.widths, &all);
+        let laid = lay_out(&all, &self.widths, Room::of(self.printer.manner()));
+        for line in laid.lines {
             self.printer.data(line)?;
+        }
+        let left_out = &titles[laid.shown..];
+        if !left_out.is_empty() && !std::mem::replace(&mut self.left_out, true) {
+            self.printer.say(unseen(left_out));
         }
         Ok(())
     }
 }
 
-/// Lines of a table; `columns` is the width of the terminal, if there is one.
-pub fn lay_out(rows: &[Vec<String>], widths: &[u16], columns: Option<u16>) -> Vec<String> {
+/// What is said of columns that the terminal has no room for.
+pub fn unseen(titles: &[String]) -> String {
+    format!("too narrow for {}; a pipe has them: `| cat`", titles.join(", "))
+}
+
+/// A table as lines.
+pub struct LaidOut {
+    /// The lines.
+    pub lines: Vec<String>,
+    /// So many columns are in them; the terminal has no room for those after them.
+    pub shown: usize,
+}
+
+/// Lines of a table.
+pub fn lay_out(rows: &[Vec<String>], widths: &[u16], room: Room) -> LaidOut {
+    let widths = match room.columns {
+        Some(columns) => fit(widths, columns),
+        None => widths.to_vec(),
+    };
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    match columns {
-        // What does not fit is shortened, so that a row stays a line.
-        Some(columns) => {
-            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns)
-        }
-        None => table.set_content_arrangement(ContentArrangement::Disabled),
-    };
+    table.set_content_arrangement(ContentArrangement::Disabled);
     for row in rows {
-        let mut row = comfy_table::Row::from(row.clone());
-        row.max_height(1);
-        table.add_row(row);
+        let cells = row.iter().zip(&widths);
+        table.add_row(cells.map(|(cell, width)| shortened(cell, *width, room.ascii)));
     }
     let last = widths.len().saturating_sub(1);
     for (at, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, if at == last { 0 } else { 3 }));
-        let width = widths.get(at).copied().unwrap_or(0) + if at == last { 0 } else { 3 };
-        if columns.is_none() {
-            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width)));
-        }
+        let gap = if at == last { 0 } else { GAP };
+        column.set_padding((0, gap));
+        column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(widths[at] + gap)));
     }
-    table.lines().map(|line| line.trim_end().to_owned()).collect()
+    let lines = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    LaidOut { lines, shown: widths.len() }
 }
 
 #[cfg(test)]
@@ -209,12 +221,14 @@ mod tests {
 
     #[test]
     fn a_table_in_a_pipe_is_never_shortened_and_on_a_terminal_fits() {
-        let whole = lay_out(&rows(), &[6, 57], None);
+        let of = |columns, ascii| lay_out(&rows(), &[6, 57], Room { columns, ascii });
+        let whole = of(None, false).lines;
         assert_eq!(whole[0], "NAME     MESSAGE");
         assert!(whole[1].ends_with("narrow screen"), "{whole:?}");
-        let narrow = lay_out(&rows(), &[6, 57], Some(40));
-        assert_eq!(narrow.len(), 2, "{narrow:?}");
-        assert!(narrow.iter().all(|line| line.chars().count() <= 40), "{narrow:?}");
-        assert!(narrow[1].contains('…'), "{narrow:?}");
+        let narrow = of(Some(40), false);
+        assert_eq!((narrow.lines.len(), narrow.shown), (2, 2), "{:?}", narrow.lines);
+        assert_eq!(narrow.lines[1], "edge-1   a rather long text that does n…");
+        let narrow = of(Some(30), true);
+        assert_eq!((narrow.lines, narrow.shown), (vec!["NAME".into(), "edge-1".into()], 1));
     }
 }

@@ -8,7 +8,8 @@ use super::{DatabaseArg, redact};
 use crate::commands::NamespaceArg;
 use crate::context::Context;
 use crate::errors::{CommandError, Kind};
-use crate::output::print::lay_out;
+use crate::output::fit::{Room, widths};
+use crate::output::print::{lay_out, unseen};
 use crate::output::select::Labels;
 use crate::output::shape::full_name;
 use crate::output::table::duration;
@@ -160,11 +161,12 @@ fn table(found: &[(String, Value)], wide: bool, cx: &Context) -> Result<(), Comm
             row.iter().map(|c| api::printable::printable(c, usize::MAX).to_string()).collect(),
         );
     }
-    let width = |at: usize| rows.iter().map(|row| row[at].len()).max().unwrap_or(0);
-    let widths: Vec<u16> =
-        (0..rows[0].len()).map(|at| u16::try_from(width(at)).unwrap_or(u16::MAX)).collect();
-    for line in lay_out(&rows, &widths, cx.printer.manner().columns) {
+    let laid = lay_out(&rows, &widths(&rows), Room::of(cx.printer.manner()));
+    for line in laid.lines {
         cx.printer.data(line)?;
+    }
+    if laid.shown < rows[0].len() {
+        cx.printer.say(unseen(&rows[0][laid.shown..]));
     }
     Ok(())
 }
