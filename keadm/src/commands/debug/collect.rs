@@ -108,7 +108,12 @@ pub(super) fn collect(args: &CollectArgs, cx: &Context) -> Result<(), CommandErr
         return Ok(cx.printer.json(&whole)?);
     }
     for one in &listed {
-        cx.printer.say(format!("{:>9}  {:<32}  {}", one.bytes, one.name, one.from));
+        let line = format!("{:>9}  {:<32}  {}", one.bytes, one.name, one.from);
+        match args.dry_run {
+            // What would be taken is what was asked for; else the archive is.
+            true => cx.printer.data(line)?,
+            false => cx.printer.say(line),
+        }
     }
     for Missed { from, why } in missed.iter().filter(|_| args.detail) {
         cx.printer.say(format!("{:>9}  {from}: {why}", "-"));
@@ -304,7 +309,9 @@ mod tests {
             "keadm debug collect --dry-run --output-path {}",
             folder.path().display()
         ));
-        assert!(dry.contains("nothing was written"), "{dry}");
+        let (out, talk) = dry.split_once("--- err").unwrap();
+        assert!(out.contains("config/edgecore.yaml"), "{dry}");
+        assert!(talk.contains("nothing was written"), "{dry}");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 
         // Logs and the configuration from elsewhere, and what is not there.
