@@ -86,7 +86,7 @@ pub(crate) fn without_times(said: &str) -> String {
     let is_time = |word: &str| {
         word.len() >= 8
             && word.contains(['-', ':'])
-            && word.chars().all(|c| c.is_ascii_digit() || matches!(c, '-' | ':'))
+            && word.chars().all(|c| c.is_ascii_digit() || matches!(c, '-' | ':' | 'T' | 'Z' | '+'))
     };
     let is_age = |word: &str| {
         word.ends_with(['s', 'm', 'h'])
