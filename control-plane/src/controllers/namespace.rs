@@ -3,7 +3,7 @@
 //! Owns: emptying a namespace that is being deleted, and letting it go. Called by: `controllers::spawn`,
 //! and the subresource `finalize`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +11,14 @@ use serde_json::{Value, json};
 
 use super::{Change, Follower};
 use crate::http::auth::User;
+use crate::http::body::WriteOptions;
 use crate::http::delete::{DeleteOptions, Propagation, delete_collection};
 use crate::http::get;
 use crate::http::status::Status;
+use crate::http::update::modify;
 use crate::plane::Plane;
 use crate::registry::selectors::Selection;
-use crate::registry::{Resource, meta};
+use crate::registry::{Part, Resource, meta};
 use crate::store::{Draft, Expect, WriteError};
 
 /// How soon a namespace that is not empty yet is looked at again: its pods may be ending.
@@ -59,19 +61,97 @@ async fn empty(plane: &Plane, name: &str) -> Result<bool, Status> {
         DeleteOptions { propagation: Some(Propagation::Background), ..DeleteOptions::default() };
     let snapshot = plane.kinds();
     let mut seen = BTreeSet::new();
-    let mut left = 0;
+    let mut left = Left::default();
     for resource in snapshot.resources.iter().filter(|r| r.namespaced && r.can("delete")) {
         if !seen.insert(Arc::clone(&resource.table)) {
             continue;
         }
         delete_collection(plane, &user, resource, name, &Selection::default(), &options).await?;
-        left += plane.store.list(&resource.table, &format!("{name}/"), None).objects.len();
+        let objects = plane.store.list(&resource.table, &format!("{name}/"), None).objects;
+        left.count(resource, objects.iter().map(|(_, o)| o.value()));
     }
-    if left > 0 {
+    if !left.kinds.is_empty() {
+        say(plane, &user, name, &left).await?;
         return Ok(false);
     }
     finalize(plane, name, &json!({"spec": {"finalizers": []}})).await?;
     Ok(true)
+}
+
+/// What is still in a namespace that is being deleted.
+#[derive(Debug, Default)]
+struct Left {
+    /// How many of each kind.
+    kinds: BTreeMap<String, usize>,
+    /// How many wait for each finalizer.
+    finalizers: BTreeMap<String, usize>,
+}
+
+impl Left {
+    fn count(&mut self, resource: &Resource, objects: impl Iterator<Item = Value>) {
+        for o in objects {
+            let kind = format!("{}.{}", resource.plural, resource.group);
+            *self.kinds.entry(kind).or_default() += 1;
+            for f in o["metadata"]["finalizers"].as_array().into_iter().flatten() {
+                let f = f.as_str().unwrap_or_default().to_owned();
+                *self.finalizers.entry(f).or_default() += 1;
+            }
+        }
+    }
+
+    /// Sets the conditions of the namespace, in Kubernetes' words.
+    fn tell(&self, namespace: &mut Value, now: jiff::Timestamp) {
+        let listed = |all: &BTreeMap<String, usize>, how: &str| {
+            let each: Vec<String> =
+                all.iter().map(|(k, n)| format!("{k} {how} {n} resource instances")).collect();
+            each.join(", ")
+        };
+        let remaining = format!("Some resources are remaining: {}", listed(&self.kinds, "has"));
+        let waiting = format!(
+            "Some content in the namespace has finalizers remaining: {}",
+            listed(&self.finalizers, "in")
+        );
+        let kept = if self.finalizers.is_empty() {
+            ("False", "ContentHasNoFinalizers", "All content-preserving finalizers finished")
+        } else {
+            ("True", "SomeFinalizersRemain", waiting.as_str())
+        };
+        for (kind, (status, reason, message)) in [
+            (
+                "NamespaceDeletionDiscoveryFailure",
+                ("False", "ResourcesDiscovered", "All resources successfully discovered"),
+            ),
+            (
+                "NamespaceDeletionGroupVersionParsingFailure",
+                ("False", "ParsedGroupVersions", "All legacy kube types successfully parsed"),
+            ),
+            (
+                "NamespaceDeletionContentFailure",
+                (
+                    "False",
+                    "ContentDeleted",
+                    "All content successfully deleted, may be waiting on finalization",
+                ),
+            ),
+            ("NamespaceContentRemaining", ("True", "SomeResourcesRemain", remaining.as_str())),
+            ("NamespaceFinalizersRemaining", kept),
+        ] {
+            meta::set_condition(namespace, kind, status, reason, message, now);
+        }
+    }
+}
+
+/// Says in the status of a namespace what it waits for.
+async fn say(plane: &Plane, user: &User, name: &str, left: &Left) -> Result<(), Status> {
+    let resource = plane.registry.builtin("", "namespaces");
+    let options =
+        WriteOptions { manager: "kube-controller-manager".into(), ..WriteOptions::default() };
+    let change = |old: &Value| {
+        let mut new = old.clone();
+        left.tell(&mut new, jiff::Timestamp::now());
+        Ok(new)
+    };
+    modify(plane, user, &resource, ("", name), Part::Status, &options, change).await.map(|_| ())
 }
 
 /// Replaces a namespace's own finalizers; it goes when it waits for nothing else.

@@ -1,8 +1,8 @@
 //! What is filled in or refused in the light of other objects.
 //!
 //! Owns: the built-in admission: living namespaces, service accounts and their token volume,
-//! default tolerations, priority, the default storage class, who requested a certificate; and that
-//! nodes, roles and certificates stay within their bounds.
+//! default tolerations, priority, the default storage class, the guards of claims and volumes, who
+//! requested a certificate; and that nodes, roles and certificates stay within their bounds.
 //! Called by: create and update, after defaults and before validation.
 
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ use super::auth::User;
 use super::restriction::{self, Write};
 use super::status::Status;
 use super::{escalation, signing};
+use crate::controllers::protection;
 use crate::plane::Plane;
 use crate::registry::core::{default, object};
 use crate::registry::{Part, Resource, meta};
@@ -33,6 +34,7 @@ pub(crate) fn on_create(
     let at = (namespace, meta::name(new));
     restriction::check(plane, user, resource, at, Write::Create(new))?;
     escalation::check(plane, user, resource, namespace, new, None)?;
+    protection::guard_new(&resource.table, new);
     match resource.table.as_ref() {
         "core/pods" => {
             service_account(plane, resource, namespace, new)?;

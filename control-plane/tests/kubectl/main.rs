@@ -8,6 +8,7 @@ mod large;
 mod manifests;
 mod rules;
 mod security;
+mod storage;
 mod support;
 mod webhooks;
 mod wire;
