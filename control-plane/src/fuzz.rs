@@ -87,7 +87,7 @@ fn kind_of(v: &Value) -> Option<std::sync::Arc<Resource>> {
 /// What is written can be read again, and is the same.
 fn can_be_read_again(v: &Value) {
     let written = v.to_string();
-    let again = text::parse(written.as_bytes()).expect("what was written can be read");
+    let again = text::parse_typed(written.as_bytes()).expect("what was written can be read");
     assert!(again.duplicates.is_empty(), "{:?}", again.duplicates);
     assert_eq!(again.value.to_string(), written);
 }

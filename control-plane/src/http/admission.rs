@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::auth::User;
 use super::restriction::{self, Write};
 use super::status::Status;
-use super::{escalation, signing};
+use super::{escalation, services, signing};
 use crate::controllers::protection;
 use crate::plane::Plane;
 use crate::registry::core::{default, object};
@@ -58,11 +58,21 @@ pub(crate) fn on_create(
                 return Err(Status::forbidden(resource.group_resource(), &name, &why));
             }
             default(spec, "priority", priority);
+            // Both classes may take the place of others.
+            let own = spec["preemptionPolicy"].as_str().unwrap_or("PreemptLowerPriority");
+            if own != "PreemptLowerPriority" {
+                let why = format!(
+                    "the string value of PreemptionPolicy ({own}) must not be provided in pod spec; priority admission controller computed PreemptLowerPriority from the given PriorityClass name"
+                );
+                return Err(Status::forbidden(resource.group_resource(), &name, &why));
+            }
             default(spec, "preemptionPolicy", "PreemptLowerPriority");
+            runtime_class(spec)
+                .map_err(|why| Status::forbidden(resource.group_resource(), &name, &why))?;
         }
         "core/nodes" => not_ready(new),
         "core/persistentvolumeclaims" => default_class(plane, new),
-        "core/services" => cluster_ip(plane, new),
+        "core/services" => services::allocate(plane, namespace, new, None)?,
         "certificates.k8s.io/certificatesigningrequests" => {
             signing::check_new(resource, new)?;
             let who = user.to_value();
@@ -107,7 +117,19 @@ pub(crate) fn on_update(
         tolerations(object(new, "spec"));
     }
     if resource.table.as_ref() == "core/services" && part == Part::Main {
-        cluster_ip(plane, new);
+        services::allocate(plane, at.0, new, Some(old))?;
+    }
+    Ok(())
+}
+
+/// There are no runtime classes here, so a pod has none and none of their overhead.
+fn runtime_class(spec: &Value) -> Result<(), String> {
+    if let Some(class) = spec["runtimeClassName"].as_str() {
+        return Err(format!("pod rejected: RuntimeClass \"{class}\" not found"));
+    }
+    if spec["overhead"].is_object() {
+        let why = "Pod Overhead set without corresponding RuntimeClass defined Overhead";
+        return Err(format!("pod rejected: {why}"));
     }
     Ok(())
 }
@@ -261,39 +283,6 @@ fn default_class(plane: &Plane, claim: &mut Value) {
     let newest = found.max_by_key(|c| meta::text(c, "/metadata/creationTimestamp").to_owned());
     if let Some(class) = newest {
         object(claim, "spec")["storageClassName"] = meta::name(&class).into();
-    }
-}
-
-/// Gives a service an address of the service network, and what goes with it.
-fn cluster_ip(plane: &Plane, service: &mut Value) {
-    let spec = object(service, "spec");
-    if spec["type"] == "ExternalName" {
-        return;
-    }
-    if spec["clusterIP"].as_str().unwrap_or_default().is_empty() {
-        spec["clusterIP"] = free_ip(plane).into();
-    }
-    let ip = spec["clusterIP"].clone();
-    spec["clusterIPs"] = json!([ip]);
-    default(spec, "ipFamilies", json!(["IPv4"]));
-    default(spec, "ipFamilyPolicy", "SingleStack");
-}
-
-/// An address of 10.96.0.0/12, as kubeadm uses it, that no service has. Two services made in the same
-/// instant draw the same one with a chance of one in a million.
-fn free_ip(plane: &Plane) -> String {
-    use rand::Rng as _;
-    let services = plane.store.list("core/services", "", None).objects;
-    let taken: std::collections::HashSet<String> = services
-        .iter()
-        .map(|(_, s)| meta::text(&s.value(), "/spec/clusterIP").to_owned())
-        .collect();
-    loop {
-        let n: u32 = rand::rng().random_range(0x0000_0100..0x000f_fffe);
-        let ip = std::net::Ipv4Addr::from(0x0a60_0000_u32 + n).to_string();
-        if !taken.contains(&ip) {
-            return ip;
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Owns: the size limit, content types, `fieldValidation`. Called by: the verbs that take a body.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use http::{HeaderMap, Method};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::{Map, Value, json};
 
-use super::json::{Parsed, in_order, parse as parse_text, parse_yaml};
+use super::json::{Parsed, in_order, parse_typed, parse_yaml, with_integers};
 use super::protobuf;
 use super::request::Query;
 use super::status::{FieldError, Status};
@@ -88,6 +89,23 @@ pub(crate) struct WriteOptions {
     pub(crate) applying: bool,
     /// It is a write of the scale, and recorded as such.
     pub(crate) scaling: bool,
+    /// What the writer is told of what was written.
+    pub(crate) told: Told,
+}
+
+/// Warnings that come up while an object is written.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Told(Arc<parking_lot::Mutex<Vec<String>>>);
+
+impl Told {
+    /// Replaces them: a change may be tried more than once.
+    pub(crate) fn set(&self, warnings: Vec<String>) {
+        *self.0.lock() = warnings;
+    }
+
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock())
+    }
 }
 
 impl WriteOptions {
@@ -153,6 +171,7 @@ impl WriteOptions {
             force,
             applying: false,
             scaling: false,
+            told: Told::default(),
         })
     }
 }
@@ -291,7 +310,7 @@ fn no_object(value: &Value) -> String {
 pub(crate) fn parse_json(body: &[u8]) -> Result<Parsed, Status> {
     // What is not UTF-8 is replaced, as Go's decoder does it.
     let readable = String::from_utf8_lossy(body);
-    parse_text(readable.as_bytes()).map_err(|e| {
+    parse_typed(readable.as_bytes()).map_err(|e| {
         let why = in_gos_words(&e, body);
         Status::bad_request(format!(
             "couldn't get version/kind; json parse error: {why} ({})",
@@ -498,6 +517,7 @@ pub(crate) fn check(resource: &Resource, value: &mut Value) -> Result<Vec<String
         unknown = decode::decode(ty, value).map_err(bad)?;
     }
     if let Some(custom) = &resource.custom {
+        with_integers(value);
         custom.schema.prune(value, "", true, &mut unknown);
         unknown.sort();
         // The metadata of custom kinds is typed, too.

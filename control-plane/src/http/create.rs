@@ -12,7 +12,7 @@ use super::status::{FieldError, Status};
 use super::webhooks::{self, Operation, Write};
 use super::{admission, apply, get};
 use crate::plane::Plane;
-use crate::registry::{Part, Resource, meta};
+use crate::registry::{Part, Resource, meta, warnings};
 use crate::store::{Draft, Expect, Stored, WriteError};
 
 /// What a write left behind.
@@ -140,6 +140,7 @@ async fn prepare(
     if !errors.is_empty() {
         return Err(Status::invalid(&resource.group, &resource.kind, &shown_name(&new), &errors));
     }
+    options.told.set(warnings::of(resource, &new, None));
     webhooks::validate(plane, &write, Some(&new)).await?;
     if let Some(custom) = &resource.custom {
         custom.store(&mut new);

@@ -319,8 +319,23 @@ pub(crate) async fn delete_collection(
     selection: &Selection,
     options: &DeleteOptions,
 ) -> Result<Vec<Value>, Status> {
+    let objects = list::matching(plane, resource, namespace, selection);
+    delete_all(plane, user, resource, objects, options).await
+}
+
+/// Deletes objects of a list; returns them as they last were.
+///
+/// # Errors
+/// As [`delete_collection`].
+pub(crate) async fn delete_all(
+    plane: &Plane,
+    user: &User,
+    resource: &Resource,
+    objects: list::Objects,
+    options: &DeleteOptions,
+) -> Result<Vec<Value>, Status> {
     let mut gone = Vec::new();
-    for (_, object) in list::matching(plane, resource, namespace, selection) {
+    for (_, object) in objects {
         let value = object.value();
         let at = (meta::namespace(&value), meta::name(&value));
         match delete(plane, user, resource, at, options).await {

@@ -23,11 +23,21 @@ impl From<Value> for Parsed {
     }
 }
 
-/// Reads JSON. The last of duplicate keys counts.
+/// Reads JSON. The last of duplicate keys counts, and `1.0` is an integer.
 ///
 /// # Errors
 /// When `text` is not one JSON value, is nested more than 128 deep or is not UTF-8.
 pub(crate) fn parse(text: &[u8]) -> Result<Parsed, serde_json::Error> {
+    let mut parsed = parse_typed(text)?;
+    with_integers(&mut parsed.value);
+    Ok(parsed)
+}
+
+/// As [`parse`], for who knows the types: `1.0` stays as it is, and is no integer.
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn parse_typed(text: &[u8]) -> Result<Parsed, serde_json::Error> {
     let mut duplicates = Vec::new();
     let mut path = String::new();
     let mut de = serde_json::Deserializer::from_slice(text);
@@ -150,9 +160,6 @@ impl<'de> Visitor<'de> for Seed<'_> {
         Ok(v.into())
     }
     fn visit_f64<E: serde::de::Error>(self, v: f64) -> Result<Value, E> {
-        if let Some(n) = integral(v) {
-            return Ok(n.into());
-        }
         serde_json::Number::from_f64(v)
             .map(Value::Number)
             .ok_or_else(|| E::custom("number out of range"))
@@ -203,7 +210,7 @@ fn integral(v: f64) -> Option<i64> {
     (v.fract() == 0.0 && v.abs() < 9e15).then_some(v as i64)
 }
 
-fn with_integers(value: &mut Value) {
+pub(crate) fn with_integers(value: &mut Value) {
     match value {
         Value::Number(n) if n.is_f64() => {
             if let Some(n) = n.as_f64().and_then(integral) {

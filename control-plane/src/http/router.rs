@@ -344,12 +344,27 @@ impl Call<'_> {
         accept: Accept,
         body: &Bytes,
     ) -> Result<Response, Status> {
-        let t = self.target;
-        let (plane, user) = (self.plane, self.user);
         if matches!(verb, "delete" | "deletecollection") {
             return self.delete(resource, verb, accept, body).await;
         }
         let options = WriteOptions::read(&self.parts.method, self.query, &self.parts.headers)?;
+        let done = self.write_with(resource, verb, accept, body, &options).await;
+        let told = options.told.take();
+        let mut r = done.map_err(|s| s.warned(&told))?;
+        response::warn(&mut r, &told);
+        Ok(r)
+    }
+
+    async fn write_with(
+        &self,
+        resource: &Arc<Resource>,
+        verb: &str,
+        accept: Accept,
+        body: &Bytes,
+        options: &WriteOptions,
+    ) -> Result<Response, Status> {
+        let t = self.target;
+        let (plane, user) = (self.plane, self.user);
         let at = (t.namespace.as_str(), t.name.as_str());
         let (code, outcome, warnings) = match verb {
             "create" => {
@@ -357,24 +372,24 @@ impl Call<'_> {
                     return Err(Status::no_such_method());
                 }
                 let mut parsed = body::parse_as(resource, &self.parts.headers, body)?;
-                let warnings = self.object_of(resource, &mut parsed, body, &options)?;
+                let warnings = self.object_of(resource, &mut parsed, body, options)?;
                 let namespace = t.namespace.clone();
                 let failed = |s: Status| s.warned(&warnings);
                 if resource.verbs == ["create"] {
-                    let answer = self.answer(resource, &namespace, parsed.value, &options).await;
+                    let answer = self.answer(resource, &namespace, parsed.value, options).await;
                     let v = answer.map_err(failed)?;
                     let mut r = response::value(StatusCode::CREATED, &v);
                     response::warn(&mut r, &warnings);
                     return Ok(r);
                 }
-                let made = create(plane, user, resource, &namespace, parsed.value, &options).await;
+                let made = create(plane, user, resource, &namespace, parsed.value, options).await;
                 (StatusCode::CREATED, made.map_err(failed)?, warnings)
             }
             "update" => {
                 let mut parsed = body::parse_as(resource, &self.parts.headers, body)?;
-                let warnings = self.object_of(resource, &mut parsed, body, &options)?;
+                let warnings = self.object_of(resource, &mut parsed, body, options)?;
                 let (o, created) =
-                    update(plane, user, resource, at, Part::Main, parsed.value, &options)
+                    update(plane, user, resource, at, Part::Main, parsed.value, options)
                         .await
                         .map_err(|s| s.warned(&warnings))?;
                 (if created { StatusCode::CREATED } else { StatusCode::OK }, o, warnings)
@@ -387,7 +402,7 @@ impl Call<'_> {
                     at,
                     Part::Main,
                     (&self.parts.headers, body),
-                    &options,
+                    options,
                 )
                 .await?;
                 (if created { StatusCode::CREATED } else { StatusCode::OK }, o, warnings)
@@ -459,18 +474,14 @@ impl Call<'_> {
     ) -> Result<Response, Status> {
         let t = self.target;
         if verb == "deletecollection" {
-            let selection = ListOptions::read(resource, self.query)?.selection;
-            let gone = delete::delete_collection(
-                self.plane,
-                self.user,
-                resource,
-                &t.namespace,
-                &selection,
-                options,
-            )
-            .await?;
+            let listed = ListOptions::read(resource, self.query)?;
+            let mut page = list::list(self.plane, resource, &t.namespace, &listed).await?;
+            let objects = std::mem::take(&mut page.objects);
+            let gone =
+                delete::delete_all(self.plane, self.user, resource, objects, options).await?;
+            page.revision = self.plane.store.revision();
             let v = json!({"kind": resource.list_kind, "apiVersion": resource.api_version(),
-                "metadata": {"resourceVersion": self.plane.store.revision().to_string()}, "items": gone});
+                "metadata": table::list_metadata(resource, &page, false), "items": gone});
             return Ok(response::value(StatusCode::OK, &v));
         }
         let at = (t.namespace.as_str(), t.name.as_str());

@@ -12,7 +12,7 @@ use super::status::{FieldError, GroupResource, Status};
 use super::webhooks::{self, Operation, Write};
 use super::{admission, apply, get};
 use crate::plane::Plane;
-use crate::registry::{Part, Resource, meta};
+use crate::registry::{Part, Resource, meta, warnings};
 use crate::store::{Draft, Expect, Stored, WriteError};
 
 /// How often a change that names no revision is tried against newer ones.
@@ -302,6 +302,9 @@ async fn prepare(
     validate(resource, &new, Some(old), part, &mut errors);
     if !errors.is_empty() {
         return Err(Status::invalid(&resource.group, &resource.kind, meta::name(old), &errors));
+    }
+    if part == Part::Main {
+        options.told.set(warnings::of(resource, &new, Some(old)));
     }
     webhooks::validate(plane, &write, Some(&new)).await?;
     if let Some(custom) = &resource.custom {

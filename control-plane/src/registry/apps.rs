@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::core::{BASE, default, keep, object, split_status};
+use super::core::{BASE, default, default_text, keep, object, split_status};
 use super::policy::share_of;
 use super::selectors::LabelSelector;
 use super::{Part, Strategy, checks, columns, names, pods};
@@ -165,7 +165,7 @@ pub(crate) static DEPLOYMENT: Strategy = Strategy {
         default(spec, "revisionHistoryLimit", 10);
         default(spec, "progressDeadlineSeconds", 600);
         let strategy = object(spec, "strategy");
-        default(strategy, "type", "RollingUpdate");
+        default_text(strategy, "type", "RollingUpdate");
         if strategy["type"] == "RollingUpdate" {
             let rolling = object(strategy, "rollingUpdate");
             default(rolling, "maxUnavailable", "25%");
@@ -246,7 +246,7 @@ pub(crate) static DAEMON_SET: Strategy = Strategy {
         let spec = object(o, "spec");
         default(spec, "revisionHistoryLimit", 10);
         let strategy = object(spec, "updateStrategy");
-        default(strategy, "type", "RollingUpdate");
+        default_text(strategy, "type", "RollingUpdate");
         if strategy["type"] == "RollingUpdate" {
             let rolling = object(strategy, "rollingUpdate");
             default(rolling, "maxUnavailable", 1);
@@ -320,18 +320,19 @@ fn validate_stateful(spec: &Value, errors: &mut Vec<FieldError>) {
 }
 
 pub(crate) static STATEFUL_SET: Strategy = Strategy {
+    name: names::dns_label,
     default: |o| {
         let spec = object(o, "spec");
         default(spec, "replicas", 1);
         default(spec, "revisionHistoryLimit", 10);
-        default(spec, "podManagementPolicy", "OrderedReady");
+        default_text(spec, "podManagementPolicy", "OrderedReady");
         default(
             spec,
             "persistentVolumeClaimRetentionPolicy",
             json!({"whenDeleted": "Retain", "whenScaled": "Retain"}),
         );
         let strategy = object(spec, "updateStrategy");
-        default(strategy, "type", "RollingUpdate");
+        default_text(strategy, "type", "RollingUpdate");
         if strategy["type"] == "RollingUpdate" {
             default(object(strategy, "rollingUpdate"), "partition", 0);
         }

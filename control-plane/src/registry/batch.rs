@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use super::apps::prepare;
-use super::core::{BASE, default, object};
+use super::core::{BASE, default, default_text, object};
 use super::schedule::Schedule;
 use super::{Part, Strategy, checks, columns, job_checks, job_status, meta, pods};
 use crate::http::status::FieldError;
@@ -202,7 +202,7 @@ pub(crate) static JOB: Strategy = Strategy {
         job_checks::generated_selector(new, errors);
         validate_job_spec(&new["spec"], "spec", errors);
         job_checks::selects_pods(&new["spec"], errors);
-        let Some(old) = old else { return };
+        let Some(old) = old else { return job_checks::names_of_pods(new, errors) };
         // How many are wanted may change where each has its index, with how many run at a time.
         if old["spec"]["completions"] != new["spec"]["completions"]
             && new["spec"]["completionMode"] != "Indexed"
@@ -219,7 +219,10 @@ pub(crate) static JOB: Strategy = Strategy {
             errors.push(FieldError::invalid(at, &given, "field is immutable"));
         };
         kept("selector");
-        if old["spec"]["suspend"] != true {
+        let (was, is) = (&old["spec"]["template"], &new["spec"]["template"]);
+        // Where the pods of a job go may change until it has begun.
+        let waits = old["spec"]["suspend"] == true && old["status"]["startTime"].is_null();
+        if !waits || without_places(was) != without_places(is) {
             kept("template");
         }
         for field in [
@@ -237,6 +240,20 @@ pub(crate) static JOB: Strategy = Strategy {
     columns: &columns::JOB,
     ..BASE
 };
+
+/// A template but for what says where its pods go.
+fn without_places(template: &Value) -> Value {
+    let mut rest = template.clone();
+    for (part, fields) in [
+        ("metadata", &["annotations", "labels"][..]),
+        ("spec", &["nodeSelector", "affinity", "tolerations", "schedulingGates"]),
+    ] {
+        if let Some(m) = rest[part].as_object_mut() {
+            m.retain(|k, _| !fields.contains(&k.as_str()));
+        }
+    }
+    rest
+}
 
 /// A new job selects its pods by its own uid, unless told otherwise.
 fn select_own_pods(job: &mut Value) {
@@ -299,7 +316,7 @@ pub(crate) static CRON_JOB: Strategy = Strategy {
         if spec["concurrencyPolicy"] == "" {
             spec["concurrencyPolicy"] = "Allow".into();
         }
-        default(spec, "concurrencyPolicy", "Allow");
+        default_text(spec, "concurrencyPolicy", "Allow");
         default(spec, "suspend", false);
         default(spec, "successfulJobsHistoryLimit", 3);
         default(spec, "failedJobsHistoryLimit", 1);
@@ -503,5 +520,30 @@ mod tests {
         let mut errors = Vec::new();
         (JOB.validate)(&new, Some(&old), Part::Main, &mut errors);
         assert_eq!(errors, []);
+    }
+
+    // "Mutable Scheduling Directives" of https://kubernetes.io/docs/concepts/workloads/controllers/job/
+    #[test]
+    fn of_a_job_that_waits_only_where_its_pods_go_may_change() {
+        let old = json!({"metadata": {"name": "j", "uid": "u"}, "spec": {"suspend": true, "template":
+            {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x"}]}}}});
+        let mut old = old;
+        (JOB.default)(&mut old);
+        (JOB.prepare)(&mut old, None, Part::Main);
+        let told = |old: &Value, change: Value| {
+            let mut new = old.clone();
+            json_patch::merge(&mut new["spec"]["template"]["spec"], &change);
+            let mut errors = Vec::new();
+            (JOB.validate)(&new, Some(old), Part::Main, &mut errors);
+            errors.into_iter().map(|e| e.field).collect::<Vec<_>>()
+        };
+        let node = json!({"nodeSelector": {"a": "b"}});
+        let image = json!({"containers": [{"name": "c", "image": "y", "imagePullPolicy": "Always",
+            "terminationMessagePath": "/x", "terminationMessagePolicy": "File"}]});
+        assert_eq!(told(&old, node.clone()), [""; 0]);
+        assert_eq!(told(&old, image), ["spec.template"]);
+        let mut begun = old.clone();
+        begun["status"]["startTime"] = "2026-01-01T00:00:00Z".into();
+        assert_eq!(told(&begun, node), ["spec.template"]);
     }
 }

@@ -93,6 +93,19 @@ fn address(v: &Value, at: &str, errors: &mut Errors) {
     }
 }
 
+/// Whether a text is an address with the length of its network.
+fn is_network(v: &Value) -> bool {
+    let Some((address, bits)) = v.as_str().and_then(|s| s.trim().split_once('/')) else {
+        return false;
+    };
+    let most = match address.parse::<IpAddr>() {
+        Ok(IpAddr::V4(_)) => 32,
+        Ok(IpAddr::V6(_)) => 128,
+        Err(_) => return false,
+    };
+    bits.parse::<u8>().is_ok_and(|b| b <= most)
+}
+
 /// What a service says beyond its type, ports and selector.
 pub(crate) fn service(spec: &Value, errors: &mut Errors) {
     let kind = spec["type"].as_str().unwrap_or_default();
@@ -152,6 +165,16 @@ pub(crate) fn service(spec: &Value, errors: &mut Errors) {
                 errors.push(FieldError::forbidden(format!("spec.{field}"), why));
             }
         }
+    }
+    let ranges = spec["loadBalancerSourceRanges"].as_array().map_or(&[][..], Vec::as_slice);
+    if kind != "LoadBalancer" && !ranges.is_empty() {
+        let why = "may only be used when `type` is 'LoadBalancer'";
+        errors.push(FieldError::forbidden("spec.LoadBalancerSourceRanges", why));
+    }
+    for (i, range) in ranges.iter().enumerate().filter(|(_, r)| !is_network(r)) {
+        let at = format!("spec.LoadBalancerSourceRanges[{i}]");
+        let why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+        errors.push(FieldError::invalid(at, range, why));
     }
     for (i, family) in each(spec, "ipFamilies") {
         one_of(family, &format!("spec.ipFamilies[{i}]"), &["IPv4", "IPv6"], errors);

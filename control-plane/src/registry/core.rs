@@ -27,6 +27,15 @@ pub(crate) fn default(object: &mut Value, field: &str, value: impl Into<Value>) 
     }
 }
 
+/// Sets a text that is missing, or that is there without saying anything: both are the same to Go.
+pub(crate) fn default_text(object: &mut Value, field: &str, value: &str) {
+    if let Value::Object(m) = object
+        && m.get(field).is_none_or(|v| *v == "")
+    {
+        m.insert(field.to_owned(), value.into());
+    }
+}
+
 /// An object's field as an object, made if missing.
 pub(crate) fn object<'a>(parent: &'a mut Value, field: &str) -> &'a mut Value {
     default(parent, field, json!({}));
@@ -121,7 +130,7 @@ pub(crate) static SECRET: Strategy = Strategy {
         if o["type"] == "" {
             o["type"] = "Opaque".into();
         }
-        default(o, "type", "Opaque");
+        default_text(o, "type", "Opaque");
         // `stringData` is written into `data` and never read back.
         let Some(plain) = o.as_object_mut().and_then(|m| m.remove("stringData")) else { return };
         let data = object(o, "data");
@@ -387,6 +396,7 @@ fn prepare_service(new: &mut Value, old: Option<&Value>, part: Part) {
             }
         }
         drop_with_type(spec, &old["spec"]);
+        keep_node_ports(spec, &old["spec"]);
     }
 }
 
@@ -413,10 +423,50 @@ fn drop_with_type(spec: &mut Value, old: &Value) {
     }
 }
 
+/// Whether nodes open ports for a service.
+fn is_open(spec: &Value) -> bool {
+    matches!(spec["type"].as_str(), Some("NodePort" | "LoadBalancer"))
+}
+
+/// Whether nodes say on a port of their own that they have pods of a service.
+fn has_health_port(spec: &Value) -> bool {
+    spec["type"] == "LoadBalancer" && spec["externalTrafficPolicy"] == "Local"
+}
+
+/// A port that still is open on nodes stays the same there, and one that is not any more goes.
+fn keep_node_ports(spec: &mut Value, old: &Value) {
+    let number = |p: &Value| p["nodePort"].as_i64().unwrap_or(0);
+    let all = |spec: &Value| spec["ports"].as_array().cloned().unwrap_or_default();
+    let (before, open) = (all(old), is_open(spec));
+    let had = |n: i64| before.iter().any(|p| number(p) == n);
+    if !has_health_port(spec)
+        && spec["healthCheckNodePort"] == old["healthCheckNodePort"]
+        && let Some(m) = spec.as_object_mut()
+    {
+        m.remove("healthCheckNodePort");
+    }
+    let mut used: Vec<i64> = all(spec).iter().map(number).filter(|n| had(*n)).collect();
+    for p in list(spec, "ports") {
+        let name = p["name"].as_str().unwrap_or_default().to_owned();
+        if !open {
+            if is_open(old) && had(number(p)) {
+                p.as_object_mut().and_then(|m| m.remove("nodePort"));
+            }
+            continue;
+        }
+        let same = before.iter().find(|o| o["name"].as_str().unwrap_or_default() == name);
+        let kept = same.map(number).filter(|n| *n != 0 && !used.contains(n));
+        if let Some(n) = kept.filter(|_| number(p) == 0) {
+            p["nodePort"] = n.into();
+            used.push(n);
+        }
+    }
+}
+
 fn default_service(o: &mut Value) {
     let spec = object(o, "spec");
-    default(spec, "sessionAffinity", "None");
-    default(spec, "type", "ClusterIP");
+    default_text(spec, "sessionAffinity", "None");
+    default_text(spec, "type", "ClusterIP");
     if spec["sessionAffinity"] == "ClientIP" {
         default(spec, "sessionAffinityConfig", json!({"clientIP": {"timeoutSeconds": 10800}}));
     }
@@ -424,17 +474,17 @@ fn default_service(o: &mut Value) {
     if kind != "ExternalName" {
         default(spec, "internalTrafficPolicy", "Cluster");
     }
-    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
-        default(spec, "externalTrafficPolicy", "Cluster");
+    let reached = spec["externalIPs"].as_array().is_some_and(|a| !a.is_empty());
+    if is_open(spec) || (kind == "ClusterIP" && reached) {
+        default_text(spec, "externalTrafficPolicy", "Cluster");
     }
     if kind == "LoadBalancer" {
         default(spec, "allocateLoadBalancerNodePorts", true);
     }
     for p in list(spec, "ports") {
-        default(p, "protocol", "TCP");
+        default_text(p, "protocol", "TCP");
         let port = p["port"].clone();
-        let unset = p.get("targetPort").is_none_or(|t| *t == 0 || *t == "");
-        if unset && kind != "ExternalName" {
+        if p.get("targetPort").is_none_or(|t| *t == 0 || *t == "") {
             p["targetPort"] = port;
         }
     }
@@ -494,6 +544,20 @@ fn validate_service(new: &Value, old: Option<&Value>, _: Part, errors: &mut Vec<
             &["ClientIP", "None"],
         ));
     }
+    let health = &spec["healthCheckNodePort"];
+    if health.as_i64().is_some_and(|n| n != 0) && !has_health_port(spec) {
+        let why =
+            "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        errors.push(FieldError::invalid("spec.healthCheckNodePort", health, why));
+    }
+    let was = old.map(|o| &o["spec"]).filter(|o| has_health_port(o) && has_health_port(spec));
+    if was.is_some_and(|o| o["healthCheckNodePort"] != *health) {
+        errors.push(FieldError::forbidden("spec.healthCheckNodePort", "field is immutable"));
+    }
+    if kind == "ExternalName" && !spec["clusterIP"].as_str().unwrap_or_default().is_empty() {
+        let why = "may not be set for ExternalName services";
+        errors.push(FieldError::forbidden("spec.clusterIPs", why));
+    }
     if kind == "ExternalName" && spec["externalName"].as_str().unwrap_or_default().is_empty() {
         errors.push(FieldError::required("spec.externalName", ""));
     }
@@ -519,7 +583,7 @@ pub(crate) static ENDPOINTS: Strategy = Strategy {
     default: |o| {
         for s in list(o, "subsets") {
             for p in list(s, "ports") {
-                default(p, "protocol", "TCP");
+                default_text(p, "protocol", "TCP");
             }
         }
     },

@@ -69,6 +69,14 @@ pub(crate) fn validate(schema: &Value, path: &str, errors: &mut Vec<FieldError>)
 
 /// Whether the defaults of a schema obey it.
 fn defaults(schema: &Value, path: &str, root: bool, errors: &mut Vec<FieldError>) {
+    if root && let Some(default) = schema.get("default") {
+        for field in ["apiVersion", "kind"] {
+            if default[field].as_str().unwrap_or_default().is_empty() {
+                let at = format!("{path}.default.{field}");
+                errors.push(FieldError::required(at, "must not be empty"));
+            }
+        }
+    }
     if let Some(default) = schema.get("default").filter(|_| !root) {
         let read = Node::read(schema);
         let (mut pruned, mut unknown) = (default.clone(), Vec::new());

@@ -74,6 +74,19 @@ fn selects(selector: &Value, labels: &Value) -> bool {
             .is_ok_and(|s| s.matches(|key| labels.get(key).and_then(Value::as_str)))
 }
 
+/// Pods with an index have it in their names, which are names of hosts.
+pub(super) fn names_of_pods(job: &Value, errors: &mut Errors) {
+    let last = job["spec"]["completions"].as_i64().unwrap_or(0) - 1;
+    if job["spec"]["completionMode"] != "Indexed" || last < 0 {
+        return;
+    }
+    let name = format!("{}-{last}", meta::name(job));
+    if names::dns_label(&name).is_err() {
+        let why = format!("will not able to create pod with invalid DNS label: {name}");
+        errors.push(FieldError::invalid("metadata.name", &job["metadata"]["name"], &why));
+    }
+}
+
 /// What no template of a job says: each job makes its own selector.
 pub(super) fn template_selector(spec: &Value, at: &str, errors: &mut Errors) {
     if spec["selector"].is_object() {

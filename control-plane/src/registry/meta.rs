@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use serde_json::{Map, Value, json};
 
 use super::{Part, Resource, names};
-use crate::http::status::FieldError;
+use crate::http::status::{FieldError, shown_list};
 
 const SUFFIX: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 const ANNOTATIONS_LIMIT: usize = 256 * 1024;
@@ -270,7 +270,13 @@ pub(crate) fn validate(object: &Value, resource: &Resource, errors: &mut Vec<Fie
         let shown = format!("[]v1.OwnerReference{{{}}}", all.join(", "));
         errors.push(FieldError::invalid_shown(at, &shown, &why));
     }
-    for (i, f) in m["finalizers"].as_array().into_iter().flatten().enumerate() {
+    let finalizers = m["finalizers"].as_array().map_or(&[][..], Vec::as_slice);
+    if ["orphan", "foregroundDeletion"].iter().all(|f| finalizers.contains(&json!(f))) {
+        let why = "finalizer orphan and foregroundDeletion cannot be both set";
+        let shown = shown_list(&m["finalizers"]);
+        errors.push(FieldError::invalid_shown("metadata.finalizers", &shown, why));
+    }
+    for (i, f) in finalizers.iter().enumerate() {
         let text = f.as_str().unwrap_or_default();
         if let Err(e) = names::label_key(text) {
             errors.push(FieldError::invalid("metadata.finalizers", f, &e));

@@ -37,6 +37,7 @@ mod storage;
 pub(crate) mod strategic;
 pub(crate) mod structural;
 mod table;
+pub(crate) mod warnings;
 pub(crate) mod webhooks;
 
 use std::collections::{BTreeMap, HashMap};

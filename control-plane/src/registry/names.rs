@@ -37,7 +37,13 @@ fn at_most(s: &str, max: usize) -> Result<(), String> {
 /// A DNS-1123 label.
 pub(crate) fn dns_label(s: &str) -> Result<(), String> {
     at_most(s, 63)?;
-    if label_form(s) { Ok(()) } else { Err(LABEL.to_owned()) }
+    if label_form(s) {
+        Ok(())
+    } else if dns_subdomain(s).is_ok() {
+        Err("must not contain dots".to_owned())
+    } else {
+        Err(LABEL.to_owned())
+    }
 }
 
 /// A DNS-1123 subdomain, the form of most names.

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::core::{BASE, default, list, object, split_status};
+use super::core::{BASE, default, default_text, list, object, split_status};
 use super::quantity::Quantity;
 use super::{Part, Strategy, checks, columns, endpoints, meta, names};
 use crate::http::status::{FieldError, shown_list};
@@ -132,10 +132,10 @@ pub(crate) static ROLE_BINDING: Strategy = Strategy {
     name: names::path_segment,
     default: |o| {
         let role = object(o, "roleRef");
-        default(role, "apiGroup", "rbac.authorization.k8s.io");
+        default_text(role, "apiGroup", "rbac.authorization.k8s.io");
         for s in list(o, "subjects") {
             if s["kind"] != "ServiceAccount" {
-                default(s, "apiGroup", "rbac.authorization.k8s.io");
+                default_text(s, "apiGroup", "rbac.authorization.k8s.io");
             }
         }
     },
@@ -261,7 +261,7 @@ fn validate_claim_change(new: &Value, old: &Value, errors: &mut Vec<FieldError>)
 pub(crate) static VOLUME: Strategy = Strategy {
     default: |o| {
         let spec = object(o, "spec");
-        default(spec, "persistentVolumeReclaimPolicy", "Retain");
+        default_text(spec, "persistentVolumeReclaimPolicy", "Retain");
         default(spec, "volumeMode", "Filesystem");
         if let Some(h) = spec.get_mut("hostPath") {
             default(h, "type", "");
@@ -270,6 +270,16 @@ pub(crate) static VOLUME: Strategy = Strategy {
     prepare: |new, old, part| {
         split_status(new, old, part);
         default(object(new, "status"), "phase", "Pending");
+        // When it came into its phase.
+        let was = old.map(|o| &o["status"]["phase"]);
+        let now = meta::timestamp(jiff::Timestamp::now());
+        let status = object(new, "status");
+        let at = "lastPhaseTransitionTime";
+        if was != Some(&status["phase"]) {
+            status[at] = now.into();
+        } else if let Some(before) = old.and_then(|o| o["status"].get(at)) {
+            default(status, at, before.clone());
+        }
     },
     validate: |new, _, part, errors| {
         if part == Part::Status {

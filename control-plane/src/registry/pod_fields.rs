@@ -434,6 +434,11 @@ pub(crate) fn resource_names(r: &Value, at: &str, errors: &mut Errors) {
             }
         }
     }
+    let sides = ["limits", "requests"].iter().flat_map(|s| r[*s].as_object());
+    let named = |start: &str| sides.clone().flatten().any(|(k, _)| k.starts_with(start));
+    if named("hugepages-") && !named("cpu") && !named("memory") {
+        errors.push(FieldError::forbidden(at.as_str(), "HugePages require cpu or memory"));
+    }
     let number = |v: &Value| v.as_str().and_then(Quantity::parse);
     for (k, request) in r["requests"].as_object().into_iter().flatten() {
         let extended =
@@ -643,6 +648,19 @@ pub(crate) fn placement(spec: &Value, at: &str, errors: &mut Errors) {
         if !known.iter().any(|k| when == *k) {
             let at = format!("{at}.whenUnsatisfiable");
             errors.push(FieldError::unsupported(at, &when, &known));
+        }
+        if let Some(least) = c.get("minDomains") {
+            let at = format!("{at}.minDomains");
+            if least.as_i64().is_some_and(|n| n <= 0) {
+                errors.push(FieldError::invalid(at.clone(), least, "must be greater than zero"));
+            }
+            if when != "DoNotSchedule" {
+                let why = format!(
+                    "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {}",
+                    text(c, "whenUnsatisfiable")
+                );
+                errors.push(FieldError::invalid(at, least, &why));
+            }
         }
         let later = each(spec, "topologySpreadConstraints").skip(i + 1);
         let same = |o: &Value| {

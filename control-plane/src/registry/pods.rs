@@ -23,6 +23,10 @@ pub(crate) static POD: Strategy = Strategy {
     default: |o| {
         let spec = object(o, "spec");
         default_spec(spec);
+        // In a template it stays as it is.
+        if spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|s| s < 0) {
+            spec["terminationGracePeriodSeconds"] = 1.into();
+        }
         default(spec, "enableServiceLinks", true);
         for field in ["containers", "initContainers"] {
             list(spec, field).for_each(default_requests);
@@ -65,7 +69,7 @@ fn prepare_pod(new: &mut Value, old: Option<&Value>, part: Part) {
             only_status(new, old);
             // The class is decided once.
             if let Some(q) = old.pointer("/status/qosClass") {
-                object(new, "status")["qosClass"] = q.clone();
+                default(object(new, "status"), "qosClass", q.clone());
             }
         }
         (Part::Ephemeral, Some(old)) => only_ephemeral(new, old),
@@ -135,6 +139,10 @@ fn validate_pod(new: &Value, old: Option<&Value>, part: Part, errors: &mut Vec<F
         let (before, after) = (&old["spec"]["nodeName"], &new["spec"]["nodeName"]);
         if before != after {
             errors.push(FieldError::forbidden("status.nodeName", "may not be changed directly"));
+        }
+        let (was, is) = (&old["status"]["qosClass"], &new["status"]["qosClass"]);
+        if was != is {
+            errors.push(FieldError::invalid("status.qosClass", is, "field is immutable"));
         }
         return;
     }

@@ -248,3 +248,145 @@ async fn reviews_and_bindings_are_refused_in_the_same_words() {
     let id = &who["status"]["userInfo"]["extra"]["authentication.kubernetes.io/credential-id"][0];
     assert!(id.as_str().unwrap().starts_with("X509SHA256="), "{who}");
 }
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+
+/// A pod of one container, merged with more of its spec.
+fn pod(name: &str, more: &Value) -> Value {
+    let mut pod =
+        json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    json_patch::merge(&mut pod["spec"], more);
+    pod
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_hardly_meant_so_is_taken_with_a_warning() {
+    let c = Cluster::start().await;
+    let wire = Wire::of(&c);
+    let old = json!({"nodeSelector": {"beta.kubernetes.io/os": "linux"}});
+    let told = "nodeSelector[beta.kubernetes.io/os]: deprecated since v1.14; use \\\"kubernetes.io/os\\\" instead";
+    let dry = format!("{PODS}?dryRun=All");
+    let made = wire.post(&dry, pod("a.b", &old).to_string()).await;
+    assert_eq!(made.code, 201, "{}", made.text);
+    assert_eq!(
+        warnings(&made),
+        [
+            "299 - \"metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended: [must not contain dots]\"".to_owned(),
+            format!("299 - \"spec.{told}\""),
+        ]
+    );
+    let mut template = pod("", &old);
+    template["metadata"] = json!({"labels": {"a": "b"}});
+    let spec = json!({"selector": {"matchLabels": {"a": "b"}}, "template": template});
+    let deployment = json!({"metadata": {"name": "d"}, "spec": spec}).to_string();
+    let made = wire.post(DEPLOYMENTS, deployment).await;
+    assert_eq!(warnings(&made), [format!("299 - \"spec.template.spec.{told}\"")]);
+    // Whoever changes something else is not told of it again.
+    let at = format!("{DEPLOYMENTS}/d");
+    let label = json!({"metadata": {"labels": {"x": "y"}}}).to_string();
+    assert_eq!(warnings(&wire.ask("PATCH", &at, STRATEGIC, label).await), [""; 0]);
+    let image =
+        json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "j"}]}}}});
+    assert_eq!(warnings(&wire.ask("PATCH", &at, STRATEGIC, image.to_string()).await).len(), 1);
+    let volume = json!({"metadata": {"name": "v"}, "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"],
+        "hostPath": {"path": "/x"}, "persistentVolumeReclaimPolicy": "Recycle"}});
+    let made = wire.post("/api/v1/persistentvolumes?dryRun=All", volume.to_string()).await;
+    assert_eq!(
+        warnings(&made),
+        [
+            "299 - \"spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.\""
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_that_asks_for_what_there_is_not_is_refused() {
+    let c = Cluster::start().await;
+    let wire = Wire::of(&c);
+    for (more, code, why) in [
+        // https://kubernetes.io/docs/concepts/containers/runtime-class/
+        (
+            json!({"runtimeClassName": "nosuch"}),
+            403,
+            "pods \"p\" is forbidden: pod rejected: RuntimeClass \"nosuch\" not found",
+        ),
+        (
+            json!({"overhead": {"cpu": "1"}}),
+            403,
+            "pods \"p\" is forbidden: pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead",
+        ),
+        // https://kubernetes.io/docs/concepts/scheduling-eviction/pod-priority-preemption/
+        (
+            json!({"preemptionPolicy": "Never"}),
+            403,
+            "pods \"p\" is forbidden: the string value of PreemptionPolicy (Never) must not be provided in pod spec; priority admission controller computed PreemptLowerPriority from the given PriorityClass name",
+        ),
+        (
+            json!({"priority": 5}),
+            403,
+            "pods \"p\" is forbidden: the integer value of priority (5) must not be provided in pod spec; priority admission controller computed 0 from the given PriorityClass name",
+        ),
+        // https://kubernetes.io/docs/concepts/scheduling-eviction/topology-spread-constraints/
+        (
+            json!({"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "a", "whenUnsatisfiable": "DoNotSchedule", "minDomains": 0}]}),
+            422,
+            "Pod \"p\" is invalid: spec.topologySpreadConstraints[0].minDomains: Invalid value: 0: must be greater than zero",
+        ),
+        // https://kubernetes.io/docs/tasks/manage-hugepages/scheduling-hugepages/
+        (
+            json!({"containers": [{"name": "c", "image": "i", "resources": {"limits": {"hugepages-2Mi": "2Mi"}}}]}),
+            422,
+            "Pod \"p\" is invalid: spec.containers[0].resources: Forbidden: HugePages require cpu or memory",
+        ),
+    ] {
+        let refused = wire.post(PODS, pod("p", &more).to_string()).await.status();
+        assert_eq!((refused.0, refused.2.as_str()), (code, why));
+    }
+    // A number with a fraction or an exponent is no integer, however large it is.
+    let text = pod("p", &json!({}))
+        .to_string()
+        .replace("\"spec\":{", "\"spec\":{\"activeDeadlineSeconds\":3.0,");
+    let refused = wire.post(PODS, text).await.status();
+    assert_eq!(
+        (refused.0, refused.2.as_str()),
+        (
+            400,
+            "Pod in version \"v1\" cannot be handled as a Pod: json: cannot unmarshal number 3.0 into Go struct field PodSpec.spec.activeDeadlineSeconds of type int64"
+        )
+    );
+    assert_eq!(wire.post(PODS, pod("p", &json!({})).to_string()).await.code, 201);
+    let class = json!({"status": {"qosClass": "Guaranteed"}}).to_string();
+    let refused = wire.ask("PATCH", &format!("{PODS}/p/status"), STRATEGIC, class).await.status();
+    assert_eq!(
+        refused.2,
+        "Pod \"p\" is invalid: status.qosClass: Invalid value: \"Guaranteed\": field is immutable"
+    );
+}
+
+// "If a limit is set": kubernetes.io/docs/reference/kubernetes-api/common-parameters/common-parameters/#limit
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_collection_as_many_are_deleted_as_are_asked_for() {
+    let c = Cluster::start().await;
+    let wire = Wire::of(&c);
+    for name in ["a", "b", "c"] {
+        assert_eq!(wire.post(MAPS, map(name)).await.code, 201);
+    }
+    let gone = wire.ask("DELETE", &format!("{MAPS}?limit=2"), "", "").await.value();
+    let names: Vec<&str> = gone["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|i| i["metadata"]["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["a", "b"]);
+    let next = gone["metadata"]["continue"].as_str().expect("where it goes on");
+    assert_eq!(
+        c.ok(&["get", "cm", "-o", "name"]).await,
+        "configmap/c\nconfigmap/kube-root-ca.crt\n"
+    );
+    let more = format!("{MAPS}?limit=1&continue={next}");
+    assert_eq!(
+        wire.ask("DELETE", &more, "", "").await.value()["items"][0]["metadata"]["name"],
+        "c"
+    );
+}

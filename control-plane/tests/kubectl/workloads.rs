@@ -439,3 +439,29 @@ async fn apply_prune_takes_away_what_is_not_in_the_files_any_more() {
     assert_eq!(said.out, "configmap/stays unchanged\nservice/front pruned\n", "{}", said.err);
     c.becomes(&names, "configmap/by-hand\nconfigmap/other\nconfigmap/stays").await;
 }
+
+// kubernetes.io/docs/concepts/services-networking/service/#type-nodeport
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_is_given_a_port_on_nodes_and_gives_it_up_with_its_type() {
+    let c = Cluster::start().await;
+    let port = ["get", "svc", "web", "-o", "jsonpath={.spec.ports[0].nodePort}"];
+    c.ok(&["create", "service", "nodeport", "web", "--tcp=80:8080"]).await;
+    let number: u16 = c.ok(&port).await.parse().expect("a number");
+    assert!((30_000..=32_767).contains(&number), "{number}");
+    let table = c.ok(&["get", "svc", "web"]).await;
+    assert_eq!(row(&table)[4], format!("80:{number}/TCP"));
+    let e = c
+        .fails(
+            &["create", "service", "nodeport", "b", "--tcp=80", &format!("--node-port={number}")],
+            "",
+        )
+        .await;
+    assert!(e.contains("spec.ports[0].nodePort: Invalid value: "), "{e}");
+    assert!(e.contains("provided port is already allocated"), "{e}");
+    c.ok(&["label", "svc", "web", "a=b"]).await;
+    assert_eq!(c.ok(&port).await, number.to_string());
+    c.ok(&["patch", "svc", "web", "-p", "{\"spec\":{\"type\":\"ClusterIP\"}}"]).await;
+    assert_eq!(c.ok(&port).await, "");
+    c.ok(&["create", "service", "nodeport", "b", "--tcp=80", &format!("--node-port={number}")])
+        .await;
+}

@@ -54,12 +54,17 @@ impl Fields {
             Value::Array(a) if !a.is_empty() => {
                 let lists = place.list();
                 let mut children = BTreeMap::new();
+                let mut twice = Vec::new();
                 for item in a {
                     let Some(key) = element_key(&lists, item) else { return Self::leaf() };
                     let mut of = Self::collect(item, place.element(), made.map(|_| true));
                     of.here = true;
-                    children.insert(key, of);
+                    if children.insert(key.clone(), of).is_some() {
+                        twice.push(key);
+                    }
                 }
+                // What stands twice under one key is nobody's: it cannot be told apart.
+                children.retain(|key, _| !twice.contains(key));
                 Self { here: false, children }
             }
             _ => Self::leaf(),

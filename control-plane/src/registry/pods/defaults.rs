@@ -5,8 +5,9 @@
 
 use serde_json::{Value, json};
 
-use super::super::core::{default, list, object};
+use super::super::core::{default, default_text, list, object};
 use super::super::meta;
+use super::super::others::default_claim;
 
 /// Limits without requests are requests too.
 pub(super) fn default_requests(container: &mut Value) {
@@ -22,17 +23,17 @@ pub(super) fn default_requests(container: &mut Value) {
 
 /// The defaults of a pod's spec, in pods and in templates.
 pub(super) fn default_spec(spec: &mut Value) {
-    default(spec, "restartPolicy", "Always");
+    default_text(spec, "restartPolicy", "Always");
     default(spec, "terminationGracePeriodSeconds", 30);
-    if spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|s| s < 0) {
-        spec["terminationGracePeriodSeconds"] = 1.into();
-    }
-    default(spec, "dnsPolicy", "ClusterFirst");
+    default_text(spec, "dnsPolicy", "ClusterFirst");
     default(spec, "securityContext", json!({}));
-    default(spec, "schedulerName", "default-scheduler");
-    if let Some(sa) = spec.get("serviceAccountName").or(spec.get("serviceAccount")).cloned() {
-        default(spec, "serviceAccountName", sa.clone());
-        spec["serviceAccount"] = sa;
+    default_text(spec, "schedulerName", "default-scheduler");
+    let accounts = ["serviceAccountName", "serviceAccount"];
+    let named = accounts.iter().filter_map(|f| spec[*f].as_str()).find(|s| !s.is_empty());
+    if let Some(account) = named.map(str::to_owned) {
+        for field in accounts {
+            spec[field] = account.as_str().into();
+        }
     }
     let host_network = spec["hostNetwork"] == true;
     for field in ["containers", "initContainers", "ephemeralContainers"] {
@@ -46,8 +47,8 @@ pub(super) fn default_spec(spec: &mut Value) {
 }
 
 fn default_container(c: &mut Value, host_network: bool) {
-    default(c, "terminationMessagePath", "/dev/termination-log");
-    default(c, "terminationMessagePolicy", "File");
+    default_text(c, "terminationMessagePath", "/dev/termination-log");
+    default_text(c, "terminationMessagePolicy", "File");
     default(c, "resources", json!({}));
     if c.get("imagePullPolicy").is_none_or(|p| *p == "") {
         let image = c["image"].as_str().unwrap_or_default();
@@ -55,14 +56,14 @@ fn default_container(c: &mut Value, host_network: bool) {
             if image_is_latest(image) { "Always" } else { "IfNotPresent" }.into();
     }
     for p in list(c, "ports") {
-        default(p, "protocol", "TCP");
+        default_text(p, "protocol", "TCP");
         if host_network && let Some(n) = p.get("containerPort").cloned() {
             default(p, "hostPort", n);
         }
     }
     for e in list(c, "env") {
         if let Some(f) = e.pointer_mut("/valueFrom/fieldRef") {
-            default(f, "apiVersion", "v1");
+            default_text(f, "apiVersion", "v1");
         }
         if let Some(of) = e.pointer_mut("/valueFrom/resourceFieldRef") {
             default(of, "divisor", "0");
@@ -91,8 +92,8 @@ fn default_container(c: &mut Value, host_network: bool) {
 
 fn default_handler(p: &mut Value) {
     if let Some(h) = p.get_mut("httpGet") {
-        default(h, "path", "/");
-        default(h, "scheme", "HTTP");
+        default_text(h, "path", "/");
+        default_text(h, "scheme", "HTTP");
     }
     if let Some(g) = p.get_mut("grpc") {
         default(g, "service", "");
@@ -124,6 +125,23 @@ fn default_volume(v: &mut Value) {
     if let Some(h) = v.get_mut("hostPath") {
         default(h, "type", "");
     }
+    for (field, known) in [
+        ("iscsi", json!({"iscsiInterface": "default"})),
+        ("rbd", json!({"pool": "rbd", "user": "admin", "keyring": "/etc/ceph/keyring"})),
+        (
+            "azureDisk",
+            json!({"cachingMode": "ReadWrite", "fsType": "ext4", "kind": "Shared", "readOnly": false}),
+        ),
+        ("scaleIO", json!({"storageMode": "ThinProvisioned", "fsType": "xfs"})),
+    ] {
+        if let (Some(s), Value::Object(known)) = (v.get_mut(field), known) {
+            known.into_iter().for_each(|(k, known)| default(s, &k, known));
+        }
+    }
+    if let Some(t) = v.pointer_mut("/ephemeral/volumeClaimTemplate") {
+        meta::metadata(t).entry("creationTimestamp").or_insert(Value::Null);
+        default_claim(t);
+    }
     for s in v.pointer_mut("/projected/sources").and_then(Value::as_array_mut).into_iter().flatten()
     {
         if let Some(t) = s.get_mut("serviceAccountToken") {
@@ -133,14 +151,14 @@ fn default_volume(v: &mut Value) {
             s.pointer_mut("/downwardAPI/items").and_then(Value::as_array_mut).into_iter().flatten()
         {
             if let Some(f) = i.get_mut("fieldRef") {
-                default(f, "apiVersion", "v1");
+                default_text(f, "apiVersion", "v1");
             }
         }
     }
     for i in v.pointer_mut("/downwardAPI/items").and_then(Value::as_array_mut).into_iter().flatten()
     {
         if let Some(f) = i.get_mut("fieldRef") {
-            default(f, "apiVersion", "v1");
+            default_text(f, "apiVersion", "v1");
         }
     }
 }

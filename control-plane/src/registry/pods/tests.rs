@@ -466,3 +466,23 @@ fn the_addresses_of_a_pod_begin_with_its_address_and_conditions_say_when_they_we
         json!([{"type": "Ready", "status": "True", "lastProbeTime": null, "lastTransitionTime": null}])
     );
 }
+
+// "Default" of each field of https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/:
+// a text without letters is one that was not set.
+#[test]
+fn a_text_that_says_nothing_is_filled_in_like_one_that_is_missing() {
+    let mut said = json!({"spec": {"restartPolicy": "", "dnsPolicy": "", "schedulerName": "", "serviceAccountName": "",
+        "containers": [{"name": "c", "image": "i", "imagePullPolicy": "", "terminationMessagePath": "",
+            "terminationMessagePolicy": "", "ports": [{"containerPort": 80, "protocol": ""}]}]}});
+    let mut unsaid = json!({"spec": {"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80}]}]}});
+    (POD.default)(&mut said);
+    (POD.default)(&mut unsaid);
+    said["spec"].as_object_mut().unwrap().remove("serviceAccountName");
+    assert_eq!(said, unsaid);
+    let mut service = json!({"spec": {"type": "", "sessionAffinity": "", "ports": [{"port": 80, "protocol": ""}]}});
+    let mut plain = json!({"spec": {"ports": [{"port": 80}]}});
+    let default = crate::registry::core::SERVICE.default;
+    default(&mut service);
+    default(&mut plain);
+    assert_eq!(service, plain);
+}
