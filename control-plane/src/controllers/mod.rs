@@ -17,6 +17,7 @@ mod policy;
 pub(crate) mod protection;
 pub(crate) mod roles;
 pub(crate) mod scheduler;
+mod secrets;
 pub(crate) mod workloads;
 
 use std::sync::Arc;
@@ -148,6 +149,7 @@ pub(crate) fn spawn(plane: &Arc<Plane>, svc: &mut Service) {
     start(svc, "garbage-collector", |p| Box::pin(gc::run(p)));
     start(svc, "workload-controllers", |p| Box::pin(workloads::run(p)));
     start(svc, "pod-garbage-collector", |p| Box::pin(podgc::run(p)));
+    start(svc, "token-controller", |p| Box::pin(secrets::run(p)));
     start(svc, "storage-protection", |p| Box::pin(protection::run(p)));
     start(svc, "event-expiry", |p| Box::pin(events::expire(p)));
 }

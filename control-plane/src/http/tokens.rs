@@ -124,6 +124,49 @@ pub(crate) fn issue(
     }))
 }
 
+/// Who issues the tokens that secrets hold.
+const LASTING_ISSUER: &str = "kubernetes/serviceaccount";
+const LASTING: &str = "kubernetes.io/serviceaccount";
+
+/// Makes a token that is good for as long as the secret that holds it is there.
+pub(crate) fn issue_lasting(signer: &Signer, account: &Value, secret: &str) -> Option<String> {
+    let (namespace, name) = (meta::namespace(account), meta::name(account));
+    signer.sign(&json!({
+        "iss": LASTING_ISSUER,
+        "sub": format!("system:serviceaccount:{namespace}:{name}"),
+        format!("{LASTING}/namespace"): namespace,
+        format!("{LASTING}/secret.name"): secret,
+        format!("{LASTING}/service-account.name"): name,
+        format!("{LASTING}/service-account.uid"): meta::uid(account),
+    }))
+}
+
+/// Whom a token of a secret belongs to: the secret has to be there and hold this very token.
+fn lasting(plane: &Plane, token: &str, claims: &Value, audiences: &[String]) -> Option<User> {
+    let of = |f: &str| claims[format!("{LASTING}/{f}")].as_str();
+    if !audiences.is_empty() && !audiences.iter().any(|a| a == ISSUER) {
+        return None;
+    }
+    let namespace = of("namespace")?;
+    let key = Key::new(&"core/secrets".into(), namespace, of("secret.name")?);
+    let secret = plane.store.get(&key)?.value();
+    let held = secret["data"]["token"].as_str()?;
+    let held = base64::engine::general_purpose::STANDARD.decode(held).ok()?;
+    if meta::is_terminating(&secret) || held != token.as_bytes() {
+        return None;
+    }
+    let (name, uid) = (of("service-account.name")?, of("service-account.uid")?);
+    exists(plane, "core/serviceaccounts", namespace, &json!({"name": name, "uid": uid}))?;
+    let mut all = groups(namespace).to_vec();
+    all.push("system:authenticated".to_owned());
+    Some(User {
+        name: format!("system:serviceaccount:{namespace}:{name}"),
+        uid: uid.to_owned(),
+        groups: all,
+        extra: BTreeMap::new(),
+    })
+}
+
 /// Whom a token belongs to, if it is good for one of the audiences (none: for this server).
 pub(crate) fn authenticate(plane: &Plane, token: &str, audiences: &[String]) -> Option<User> {
     if let Some((id, secret)) = bootstrap_parts(token) {
@@ -132,6 +175,9 @@ pub(crate) fn authenticate(plane: &Plane, token: &str, audiences: &[String]) -> 
         return bootstrap(&found.value(), (id, secret), jiff::Timestamp::now());
     }
     let claims = plane.signer.verify(token)?;
+    if claims["iss"] == LASTING_ISSUER {
+        return lasting(plane, token, &claims, audiences);
+    }
     check_times(&claims, jiff::Timestamp::now().as_second())?;
     if claims["iss"] != ISSUER {
         return None;

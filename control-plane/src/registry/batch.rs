@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use super::apps::prepare;
-use super::core::{BASE, default, default_text, object};
+use super::core::{BASE, default, default_text, list, object};
 use super::schedule::Schedule;
 use super::{Part, Strategy, checks, columns, job_checks, job_status, meta, pods};
 use crate::http::status::FieldError;
@@ -25,8 +25,22 @@ fn default_job_spec(spec: &mut Value) {
     default(spec, "completionMode", "NonIndexed");
     default(spec, "suspend", false);
     default(spec, "manualSelector", false);
-    default(spec, "podReplacementPolicy", "TerminatingOrFailed");
+    default_policy(spec);
+    // Who decides by how a pod failed waits until it has.
+    let decides = !spec["podFailurePolicy"].is_null();
+    let replaced = if decides { "Failed" } else { "TerminatingOrFailed" };
+    default(spec, "podReplacementPolicy", replaced);
     pods::default_template(spec);
+}
+
+/// A condition that is named counts when it is true.
+fn default_policy(spec: &mut Value) {
+    let Some(policy) = spec.get_mut("podFailurePolicy") else { return };
+    for rule in list(policy, "rules") {
+        for c in list(rule, "onPodConditions") {
+            default_text(c, "status", "True");
+        }
+    }
 }
 
 fn validate_job_spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
@@ -52,8 +66,10 @@ fn validate_job_spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     let modes = ["NonIndexed", "Indexed"];
     checks::one_of(&spec["completionMode"], &format!("{path}.completionMode"), &modes, errors);
     let replaced = ["Failed", "TerminatingOrFailed"];
+    let decides = !spec["podFailurePolicy"].is_null();
+    let replaced = if decides { &replaced[..1] } else { &replaced[..] };
     let at = format!("{path}.podReplacementPolicy");
-    checks::one_of(&spec["podReplacementPolicy"], &at, &replaced, errors);
+    checks::one_of(&spec["podReplacementPolicy"], &at, replaced, errors);
     if spec["completionMode"] == "Indexed" && !spec["completions"].is_i64() {
         errors.push(FieldError::required(
             format!("{path}.completions"),
@@ -313,9 +329,6 @@ fn validate_schedule(spec: &Value, errors: &mut Vec<FieldError>) {
 pub(crate) static CRON_JOB: Strategy = Strategy {
     default: |o| {
         let spec = object(o, "spec");
-        if spec["concurrencyPolicy"] == "" {
-            spec["concurrencyPolicy"] = "Allow".into();
-        }
         default_text(spec, "concurrencyPolicy", "Allow");
         default(spec, "suspend", false);
         default(spec, "successfulJobsHistoryLimit", 3);
@@ -324,6 +337,7 @@ pub(crate) static CRON_JOB: Strategy = Strategy {
         meta::metadata(template).entry("creationTimestamp").or_insert(Value::Null);
         let job = object(template, "spec");
         // Unlike a job itself, the template is not given counts it does not name.
+        default_policy(job);
         pods::default_template(job);
     },
     prepare,
@@ -545,5 +559,33 @@ mod tests {
         let mut begun = old.clone();
         begun["status"]["startTime"] = "2026-01-01T00:00:00Z".into();
         assert_eq!(told(&begun, node), ["spec.template"]);
+    }
+
+    // https://kubernetes.io/docs/tasks/job/pod-failure-policy/ names a condition without its status, and
+    // https://kubernetes.io/docs/concepts/workloads/controllers/job/#pod-replacement-policy what follows.
+    #[test]
+    fn a_failure_policy_counts_conditions_that_are_true_and_waits_for_failed_pods() {
+        let job = |more: Value| {
+            let mut o = json!({"metadata": {"name": "j", "uid": "u"}, "spec": {"template":
+                {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x"}]}},
+                "podFailurePolicy": {"rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]}}});
+            json_patch::merge(&mut o["spec"], &more);
+            (JOB.default)(&mut o);
+            (JOB.prepare)(&mut o, None, Part::Main);
+            let mut errors = Vec::new();
+            (JOB.validate)(&o, None, Part::Main, &mut errors);
+            (o, errors.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let (o, told) = job(json!({}));
+        assert_eq!(told, [""; 0]);
+        let rule = &o["spec"]["podFailurePolicy"]["rules"][0];
+        assert_eq!(rule["onPodConditions"][0]["status"], "True");
+        assert_eq!(o["spec"]["podReplacementPolicy"], "Failed");
+        assert_eq!(
+            job(json!({"podReplacementPolicy": "TerminatingOrFailed"})).1,
+            [
+                "spec.podReplacementPolicy: Unsupported value: \"TerminatingOrFailed\": supported values: \"Failed\""
+            ]
+        );
     }
 }

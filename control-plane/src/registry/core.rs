@@ -124,6 +124,9 @@ fn immutable(new: &Value, old: Option<&Value>, fields: &[&str], errors: &mut Vec
     }
 }
 
+/// The type of secrets that hold a token of a service account.
+pub(crate) const SERVICE_ACCOUNT_TOKEN: &str = "kubernetes.io/service-account-token";
+
 pub(crate) static SECRET: Strategy = Strategy {
     default: |o| {
         use base64::Engine as _;
@@ -164,7 +167,7 @@ pub(crate) static SECRET: Strategy = Strategy {
             errors.push(FieldError::required(format!("data[{k}]"), ""));
         }
         checks::secret(new, errors);
-        if new["type"] == "kubernetes.io/service-account-token"
+        if new["type"] == SERVICE_ACCOUNT_TOKEN
             && meta::text(new, "/metadata/annotations/kubernetes.io~1service-account.name")
                 .is_empty()
         {

@@ -125,6 +125,17 @@ pub(crate) fn keep_identity(new: &mut Value, old: &Value) {
         };
     }
     m.remove("selfLink");
+    // To Go an empty list or map is one that is not there.
+    for field in ["ownerReferences", "finalizers", "labels", "annotations"] {
+        let empty = match m.get(field) {
+            Some(Value::Array(list)) => list.is_empty(),
+            Some(Value::Object(map)) => map.is_empty(),
+            _ => false,
+        };
+        if empty {
+            m.remove(field);
+        }
+    }
 }
 
 /// Counts the generation up if the spec changed.

@@ -302,3 +302,39 @@ async fn a_token_bound_to_a_pod_ends_with_it() {
     let e = c.fails(&me, "").await;
     assert!(e.contains("Unauthorized") || e.contains("must be logged in"), "{e}");
 }
+
+// https://kubernetes.io/docs/tasks/configure-pod-container/configure-service-account/#manually-create-an-api-token-for-a-serviceaccount
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_holds_a_token_of_its_account_as_long_as_both_are_there() {
+    let c = Cluster::start().await;
+    c.ok(&["create", "serviceaccount", "robot"]).await;
+    let secret = "
+apiVersion: v1
+kind: Secret
+type: kubernetes.io/service-account-token
+metadata: {name: robot-token, annotations: {kubernetes.io/service-account.name: robot}}
+";
+    c.apply(secret).await;
+    c.ok(&["wait", "secret/robot-token", "--for=jsonpath={.data.token}", "--timeout=20s"]).await;
+    let of = |field: &str| format!("go-template={{{{index .data \"{field}\" | base64decode}}}}");
+    let read = ["get", "secret", "robot-token", "-o"];
+    assert_eq!(c.ok(&[&read[..], &[&of("namespace")]].concat()).await, "default");
+    assert_eq!(c.ok(&[&read[..], &[&of("ca.crt")]].concat()).await, c.running.ca_pem());
+    let token = c.ok(&[&read[..], &[&of("token")]].concat()).await;
+    let server = format!("https://{}", c.running.address());
+    let with = [
+        "--kubeconfig=/dev/null",
+        "--insecure-skip-tls-verify",
+        "--server",
+        &server,
+        "--token",
+        &token,
+    ];
+    let who =
+        [&with[..], &["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"]].concat();
+    assert_eq!(c.ok(&who).await, "system:serviceaccount:default:robot");
+    c.ok(&["delete", "serviceaccount", "robot"]).await;
+    c.ok(&["wait", "--for=delete", "secret/robot-token", "--timeout=20s"]).await;
+    let e = c.fails(&who, "").await;
+    assert!(e.contains("Unauthorized"), "{e}");
+}

@@ -208,7 +208,6 @@ fn make(world: &World, look: &Look<'_>, n: i64, plan: &mut Plan) {
     }
     let mut pod = template::pod(Kind::StatefulSet, &source);
     let m = meta::metadata(&mut pod);
-    m.remove("generateName");
     m.insert("name".into(), name.as_str().into());
     template::label(&mut pod, "statefulset.kubernetes.io/pod-name", name.as_str());
     template::label(&mut pod, "apps.kubernetes.io/pod-index", n.to_string());

@@ -65,7 +65,7 @@ impl Call<'_> {
                         "the namespace of the provided object does not match the namespace sent on the request",
                     ));
                 }
-                if name != "token" && said != t.name && !(said.is_empty() && name == "binding") {
+                if name != "token" && said != t.name {
                     let why = format!("name in URL does not match name in {} object", kind.kind);
                     return Err(Status::bad_request(why));
                 }

@@ -93,7 +93,11 @@ pub(super) fn tally(job: &Value, pods: &[&Pod]) -> Tally {
         }
     }
     let completions = number(job, "/spec/completions", i64::MAX);
-    for pod in pods.iter().filter(|p| is_tracked(p) && (p.has_ended() || p.terminating)) {
+    // Who has a policy about failures waits until a pod on its way out has come to its end.
+    let patient = job["spec"]["podReplacementPolicy"] == "Failed"
+        || !job["spec"]["podFailurePolicy"].is_null();
+    let over = |p: &Pod| p.has_ended() || (p.terminating && !patient);
+    for pod in pods.iter().filter(|p| is_tracked(p) && over(p)) {
         if t.recorded.contains(&pod.uid) {
             continue;
         }

@@ -33,8 +33,10 @@ pub(super) fn show(indexes: &BTreeSet<i64>) -> String {
             _ => runs.push((*i, *i)),
         }
     }
-    let one = |(from, to): &(i64, i64)| {
-        if from == to { from.to_string() } else { format!("{from}-{to}") }
+    let one = |(from, to): &(i64, i64)| match to - from {
+        0 => from.to_string(),
+        1 => format!("{from},{to}"),
+        _ => format!("{from}-{to}"),
     };
     runs.iter().map(one).collect::<Vec<_>>().join(",")
 }
@@ -91,7 +93,7 @@ pub(super) fn mark(pod: &mut Value, job: &str, at: i64) {
     meta::metadata(pod).insert("generateName".into(), format!("{job}-{at}-").into());
     let spec = core::object(pod, "spec");
     core::default(spec, "hostname", format!("{job}-{at}"));
-    let path = format!("metadata.annotations['{INDEX}']");
+    let path = format!("metadata.labels['{INDEX}']");
     for field in ["initContainers", "containers"] {
         for container in core::list(spec, field) {
             core::default(container, "env", json!([]));
@@ -112,6 +114,8 @@ mod tests {
         let set: BTreeSet<i64> = [0, 2, 3, 4, 9].into();
         assert_eq!(show(&set), "0,2-4,9");
         assert_eq!(read("0,2-4,9"), set);
+        // Two are no range.
+        assert_eq!(show(&[0, 2, 3].into()), "0,2,3");
         assert_eq!(read(""), BTreeSet::new());
     }
 }

@@ -168,7 +168,11 @@ fn decide(look: &Look<'_>, plan: &mut Plan) {
         release(pod, plan);
     }
     for pod in stop {
-        remove(pod, plan);
+        if failing.is_some() {
+            remove(pod, plan);
+        } else {
+            remove_uncounted(pod, plan);
+        }
     }
     if failing.is_none() && succeeded.is_none() && !look.is_suspended() {
         manage(look, plan);
@@ -178,6 +182,14 @@ fn decide(look: &Look<'_>, plan: &mut Plan) {
 fn remove(pod: &Pod, plan: &mut Plan) {
     let note = Note::normal("SuccessfulDelete", format!("Deleted pod: {}", pod.name));
     plan.push(Action::Delete(Target::pod(pod), None, Some(note)));
+}
+
+/// Stops a pod that is not wanted any more: that is no failure of it.
+fn remove_uncounted(pod: &Pod, plan: &mut Plan) {
+    if is_tracked(pod) {
+        release(pod, plan);
+    }
+    remove(pod, plan);
 }
 
 fn set(
@@ -298,11 +310,11 @@ fn status(look: &Look<'_>, conditions: Vec<Value>, plan: &mut Plan) {
         status["failedIndexes"] = index::show(&look.tally.failed_indexes).into();
     }
     let was_suspended = look.is_true("Suspended");
-    if look.is_suspended() {
-        // The clock starts anew when it is resumed.
-    } else if let Some(t) = old.get("startTime").filter(|t| t.is_string() && !was_suspended) {
+    // The clock starts anew when it is resumed.
+    let kept = old.get("startTime").filter(|t| t.is_string());
+    if let Some(t) = kept.filter(|_| look.is_suspended() || !was_suspended) {
         status["startTime"] = t.clone();
-    } else {
+    } else if !look.is_suspended() {
         status["startTime"] = meta::timestamp(look.cx.now).into();
     }
     if !conditions.is_empty() {
@@ -325,7 +337,7 @@ fn manage(look: &Look<'_>, plan: &mut Plan) {
         None => parallel,
     };
     for pod in surplus(look, &active, wanted) {
-        remove(pod, plan);
+        remove_uncounted(pod, plan);
     }
     // A pod that is on its way out is replaced at once, or only once it has ended.
     let replaced_late = look.job["spec"]["podReplacementPolicy"] == "Failed";

@@ -141,8 +141,50 @@ fn a_deadline_and_a_suspension_stop_everything() {
     let p = plan(&job(json!({"suspend": true})), vec![pod("a", Phase::Running)]);
     let s = status(&p);
     assert_eq!(condition(&s, "Suspended").as_deref(), Some("JobSuspended"));
-    assert_eq!(s.get("startTime"), None);
     assert_eq!(made(&p).len(), 0);
+    // One that has never run has no start, and one that is resumed starts anew.
+    let mut new = job(json!({"suspend": true}));
+    new["status"] = json!({});
+    assert_eq!(status(&plan(&new, vec![])).get("startTime"), None);
+    let mut resumed = job(json!({}));
+    resumed["status"] = s;
+    let again = status(&plan(&resumed, vec![]));
+    assert_eq!(again["startTime"], "2026-01-01T01:00:00Z");
+}
+
+// "Suspending a Job": pods that are ended by it do not count.
+#[test]
+fn pods_that_are_not_wanted_any_more_are_ended_without_being_counted() {
+    let suspended = plan(&job(json!({"suspend": true})), vec![pod("a", Phase::Running)]);
+    assert_eq!(released(&suspended), ["a"]);
+    assert_eq!(status(&suspended)["startTime"], "2026-01-01T00:59:00Z");
+    let fewer = job(json!({"parallelism": 1, "completions": 5}));
+    let p = plan(&fewer, vec![pod("a", Phase::Running), pod("b", Phase::Running)]);
+    assert_eq!(released(&p).len(), 1);
+    let mut leaving = pod("a", Phase::Running);
+    leaving.finalizers.clear();
+    leaving.terminating = true;
+    assert_eq!(status(&plan(&fewer, vec![leaving]))["failed"], Value::Null);
+}
+
+// "Handling Pod disruptions" of kubernetes.io/docs/tasks/job/pod-failure-policy: a pod is judged once
+// it has failed, and not while it is on its way out.
+#[test]
+fn a_pod_on_its_way_out_is_judged_by_the_failure_policy_once_it_has_failed() {
+    let policy = json!({"podReplacementPolicy": "Failed", "backoffLimit": 0, "podFailurePolicy": {"rules": [
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]}});
+    let mut drained = pod("a", Phase::Running);
+    drained.terminating = true;
+    drained.conditions = vec!["DisruptionTarget".into()];
+    let s = status(&plan(&job(policy.clone()), vec![drained.clone()]));
+    assert_eq!((condition(&s, "FailureTarget"), &s["uncountedTerminatedPods"]), (None, &json!({})));
+    drained.phase = Phase::Failed;
+    let p = plan(&job(policy), vec![drained.clone()]);
+    assert_eq!((condition(&status(&p), "FailureTarget"), released(&p)), (None, vec!["a"]));
+    // Without one it counts at once.
+    drained.phase = Phase::Running;
+    let s = status(&plan(&job(json!({})), vec![drained]));
+    assert_eq!(s["uncountedTerminatedPods"], json!({"failed": ["a"]}));
 }
 
 #[test]
@@ -216,7 +258,7 @@ fn a_job_with_failed_indexes_fails_once_all_are_over_or_too_many_have_failed() {
     j["status"] = s;
     let s = status(&plan(&j, vec![]));
     assert_eq!(condition(&s, "Failed").as_deref(), Some("FailedIndexes"));
-    assert_eq!((&s["failedIndexes"], &s["completedIndexes"]), (&json!("0"), &json!("1-2")));
+    assert_eq!((&s["failedIndexes"], &s["completedIndexes"]), (&json!("0"), &json!("1,2")));
 
     let pods = vec![of_index("a", 0, Phase::Failed, 1), of_index("b", 1, Phase::Running, 0)];
     let p = plan(&each(json!({"maxFailedIndexes": 0})), pods);
