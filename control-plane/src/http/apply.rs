@@ -149,14 +149,14 @@ fn typed(resource: &Resource, applied: &Value) -> Result<(), Status> {
     })
 }
 
-/// Whether all that would change is still as `kubectl apply` left it when it applied by itself: it
+/// Whether all that others own and that would change is still as `kubectl apply` left it when it applied by itself: it
 /// then goes on by the server without being told to force.
 ///
 /// <https://kubernetes.io/docs/reference/using-api/server-side-apply/#upgrading-from-client-side-apply-to-server-side-apply>
 fn was_applied_by_kubectl(
     resource: &Resource,
     old: &Value,
-    difference: &Fields,
+    contested: &Fields,
     part: Part,
     options: &WriteOptions,
 ) -> bool {
@@ -172,7 +172,7 @@ fn was_applied_by_kubectl(
     merge(&mut back, &last, at);
     let named = Fields::of(&last, at);
     let unchanged = named.minus(&changed(&now, &back, at));
-    difference.minus(&unchanged).is_empty()
+    contested.minus(&unchanged).is_empty()
 }
 
 /// The object after a configuration was applied. All the judgement, and no I/O.
@@ -200,18 +200,21 @@ pub(crate) fn applied_to(
     let mine = |e: &Entry| {
         e.manager == options.manager && e.operation == "Apply" && e.subresource == subresource
     };
+    let mut contested = Fields::default();
     let conflicts: Vec<(String, Vec<String>)> = entries
         .iter()
         .filter(|e| !mine(e))
         .filter_map(|e| {
             let mut paths = Vec::new();
-            e.fields.both(&difference).paths("", &mut paths);
+            let both = e.fields.both(&difference);
+            both.paths("", &mut paths);
+            contested.union(&both);
             (!paths.is_empty()).then(|| (who(e, options), paths))
         })
         .collect();
     if !conflicts.is_empty()
         && !options.force
-        && !was_applied_by_kubectl(resource, old, &difference, part, options)
+        && !was_applied_by_kubectl(resource, old, &contested, part, options)
     {
         return Err(conflict(&conflicts));
     }

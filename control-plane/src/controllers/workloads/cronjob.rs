@@ -52,8 +52,16 @@ fn note_finished(cron: &Value, jobs: &[&Value], status: &mut Value, plan: &mut P
                 let message = format!("Saw completed job: {}, condition: {how}", meta::name(job));
                 plan.event(Note::normal("SawCompletedJob", message));
             }
-            // Made by hand, or by us just before we stopped.
-            None if !listed => list.push(reference(job)),
+            // Made by us, and not noted yet.
+            None if !listed && is_scheduled(job) => list.push(reference(job)),
+            // What somebody makes by hand stands in nobody's way.
+            None if !listed => plan.event(Note::warning(
+                "UnexpectedJob",
+                format!(
+                    "Saw a job that the controller did not create or forgot: {}",
+                    meta::name(job)
+                ),
+            )),
             _ => {}
         }
     }
@@ -63,6 +71,11 @@ fn note_finished(cron: &Value, jobs: &[&Value], status: &mut Value, plan: &mut P
     } else {
         status["active"] = list.into();
     }
+}
+
+/// Whether a job was made for a time of the schedule.
+fn is_scheduled(job: &Value) -> bool {
+    job["metadata"]["annotations"].get(SCHEDULED).is_some()
 }
 
 fn reference(job: &Value) -> Value {
@@ -144,7 +157,9 @@ fn start(cron: &Value, jobs: &[&Value], status: &mut Value, cx: &Context, plan: 
         status["lastScheduleTime"] = meta::timestamp(at).into();
         return;
     }
-    let running: Vec<&&Value> = jobs.iter().filter(|j| job::finished(j).is_none()).collect();
+    let noted = |j: &Value| active(status).any(|a| a["uid"] == j["metadata"]["uid"]);
+    let running: Vec<&&Value> =
+        jobs.iter().filter(|j| job::finished(j).is_none() && noted(j)).collect();
     match spec["concurrencyPolicy"].as_str() {
         Some("Forbid") if !running.is_empty() => {
             plan.event(Note::normal("JobAlreadyActive", "Not starting job because prior execution is running and concurrency policy is Forbid"));
@@ -195,7 +210,7 @@ mod tests {
 
     fn job(cron: &Value, name: &str, done: Option<&str>) -> Value {
         let mut j = json!({"metadata": {"name": name, "namespace": "d", "uid": name,
-            "ownerReferences": [owner_reference(Kind::CronJob, cron)]}, "status": {"startTime": name}});
+            "annotations": {SCHEDULED: "2026-01-01T00:00:00Z"}, "ownerReferences": [owner_reference(Kind::CronJob, cron)]}, "status": {"startTime": name}});
         if let Some(how) = done {
             j["status"]["conditions"] = json!([{"type": how, "status": "True"}]);
             j["status"]["completionTime"] = "2026-01-01T00:03:00Z".into();
@@ -273,5 +288,17 @@ mod tests {
         assert!(p.actions.iter().any(|a| matches!(a, Action::Delete(t, ..) if t.name == "a")));
         let Some(Action::Status(_, _, status)) = p.actions.last() else { panic!("a status") };
         assert_eq!(*status, json!({"lastSuccessfulTime": "2026-01-01T00:03:00Z"}));
+    }
+
+    // `kubectl create job --from=cronjob/j`: https://kubernetes.io/docs/reference/kubectl/generated/kubectl_create/kubectl_create_job/
+    #[test]
+    fn a_job_that_somebody_makes_of_it_by_hand_does_not_keep_it_from_its_next() {
+        let forbid = cron(json!({"concurrencyPolicy": "Forbid"}));
+        let mut by_hand = job(&forbid, "mine", None);
+        by_hand["metadata"]["annotations"] = json!({"cronjob.kubernetes.io/instantiate": "manual"});
+        let p = plan(&forbid, &[by_hand], "2026-01-01T00:05:00Z");
+        assert_eq!(made_names(&p), ["j-29453765"]);
+        let Some(Action::Status(_, _, status)) = p.actions.last() else { panic!("a status") };
+        assert_eq!(status.get("active"), None);
     }
 }

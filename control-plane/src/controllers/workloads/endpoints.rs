@@ -1,7 +1,7 @@
 //! Services: where their pods can be reached, as EndpointSlices and as Endpoints.
 //!
 //! Owns: the slices and the Endpoints object of each service that has a selector. Called by: the loop
-//! in `mod.rs`. Never: touches what somebody else manages, or services without a selector.
+//! in `mod.rs`; `mirror.rs` has the slices of services without one. Never: touches what somebody else manages.
 //! See kubernetes.io/docs/concepts/services-networking/endpoint-slices.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::pods::Pod;
 use super::world::World;
-use super::{Action, Context, Kind, Plan, Target, owner_reference, template};
+use super::{Action, Context, Kind, Plan, Target, mirror, owner_reference, template};
 use crate::registry::meta;
 
 /// Endpoints in one slice at most, as in Kubernetes.
@@ -32,16 +32,21 @@ pub(crate) fn reconcile(world: &World, key: &str, _: &Context) -> Plan {
         // Slices go by their owner reference; Endpoints have none.
         if let Some(old) = existing.filter(|e| is_ours(e, MANAGER, CONTROLLER)) {
             plan.push(Action::Delete(Target::of(Kind::Endpoints, old), None, None));
+        } else if let Some(by_hand) = existing {
+            mirror::reconcile(world, by_hand, false, &mut plan);
         }
         return plan;
     };
     let selector = service["spec"]["selector"].as_object().filter(|s| !s.is_empty());
-    let Some(selector) = selector.filter(|_| service["spec"]["type"] != "ExternalName") else {
-        return plan;
-    };
     if meta::is_terminating(service) {
         return plan;
     }
+    if let Some(endpoints) = existing {
+        mirror::reconcile(world, endpoints, selector.is_none(), &mut plan);
+    }
+    let Some(selector) = selector.filter(|_| service["spec"]["type"] != "ExternalName") else {
+        return plan;
+    };
     let wanted = |p: &&Pod| {
         !p.has_ended()
             && !p.ips.is_empty()

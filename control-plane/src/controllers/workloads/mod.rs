@@ -13,6 +13,7 @@ mod daemonset;
 mod deployment;
 mod endpoints;
 mod job;
+mod mirror;
 pub(crate) mod pods;
 mod queue;
 mod replicaset;

@@ -201,6 +201,9 @@ fn kubectl_goes_on_by_the_server_where_it_applied_by_itself() {
     let wanted = deployment(json!({"replicas": 2}));
     assert_eq!(run(&old, &wanted, "kubectl", false).unwrap()["spec"]["replicas"], 2);
     assert_eq!(run(&old, &wanted, "other", false).unwrap_err().code, 409);
+    // What is new is nobody's, and in nobody's way.
+    let more = deployment(json!({"replicas": 2, "minReadySeconds": 3}));
+    assert_eq!(run(&old, &more, "kubectl", false).unwrap()["spec"]["minReadySeconds"], 3);
     // Somebody changed it since.
     old["spec"]["replicas"] = 5.into();
     assert_eq!(run(&old, &wanted, "kubectl", false).unwrap_err().code, 409);
