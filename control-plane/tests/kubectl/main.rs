@@ -3,6 +3,7 @@
 
 mod answers;
 mod customs;
+mod details;
 mod hostile;
 mod large;
 mod manifests;

@@ -4,7 +4,7 @@
 //! Called by: the validation of definitions. Never: judges what it does not know for sure.
 
 use kube_cel::cel::IdedExpr;
-use kube_cel::cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, operators};
+use kube_cel::cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, LiteralValue, operators};
 use serde_json::Value;
 
 use super::types::{self, Type};
@@ -102,6 +102,17 @@ impl<'a> Walk<'a> {
                 let args: Vec<Known<'a>> = c.args.iter().map(|a| self.of(a)).collect();
                 match (c.func_name.as_str(), &args[..]) {
                     (operators::INDEX, [of, _]) => element(*of),
+                    (operators::IN, [one, of]) => {
+                        let members = members(&c.args[1], *of);
+                        let wrong = members.and_then(|(m, v)| types::membership(one.kind(), m, v));
+                        match wrong {
+                            Some(why) => self.told(why),
+                            None => Known::Of(Type::Bool),
+                        }
+                    }
+                    ("matches", _) if c.args.last().is_some_and(is_broken_pattern) => {
+                        self.told("invalid matches argument".to_owned())
+                    }
                     _ if of_library => Known::Unknown,
                     (function, args) => {
                         let kinds: Vec<Option<Type>> = args.iter().map(|a| a.kind()).collect();
@@ -194,6 +205,36 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// What a list has, or the keys and values of a map, where that is known.
+fn members(e: &IdedExpr, of: Known<'_>) -> Option<(Type, Option<Type>)> {
+    if let Expr::List(l) = &e.expr {
+        let literal = |e: &IdedExpr| match &e.expr {
+            Expr::Literal(l) => Type::of_literal(l),
+            _ => None,
+        };
+        let first = literal(l.elements.first()?)?;
+        let same = l.elements.iter().all(|e| literal(e) == Some(first));
+        return same.then_some((first, None));
+    }
+    let Known::Schema(schema) = of else { return None };
+    match Type::of_schema(schema)? {
+        Type::List => Some((Type::of_schema(&schema["items"])?, None)),
+        Type::Map => {
+            let values = Type::of_schema(&schema["additionalProperties"])?;
+            Some((Type::Text, Some(values)))
+        }
+        _ => None,
+    }
+}
+
+/// Whether a text is written out that is no regular expression.
+fn is_broken_pattern(e: &IdedExpr) -> bool {
+    match &e.expr {
+        Expr::Literal(LiteralValue::String(s)) => regex::Regex::new(s.inner()).is_err(),
+        _ => false,
+    }
+}
+
 /// What a list or map has.
 fn element(of: Known<'_>) -> Known<'_> {
     let Known::Schema(schema) = of else { return Known::Unknown };
@@ -258,7 +299,8 @@ mod tests {
         let schema = json!({"type": "object", "properties": {
             "a": {"type": "integer"}, "s": {"type": "string"}, "b": {"type": "boolean"}, "n": {"type": "number"},
             "t": {"type": "string", "format": "date-time"}, "m": {"type": "string", "nullable": true},
-            "port": {"x-kubernetes-int-or-string": true}, "l": {"type": "array", "items": {"type": "string"}}}});
+            "port": {"x-kubernetes-int-or-string": true}, "l": {"type": "array", "items": {"type": "string"}},
+            "map": {"type": "object", "additionalProperties": {"type": "string"}}}});
         let told = |e: &str| problem(Program::compile(e).unwrap().expression(), &schema, false);
         for good in [
             "self.a > 1 && self.n > 1.5 && self.a < self.n",
@@ -268,6 +310,8 @@ mod tests {
             "self.s + 'x' == 'yx' && self.s in ['a', 'b'] && size(self.l) + 1 > 2",
             "self.l.all(x, x.startsWith('a')) && self.l.size() > 0 && self.s.lowerAscii() == 'x'",
             "string(self.a) == '1' && int(self.s) > 2 && self.l + ['x'] == ['x']",
+            "self.s in self.l && 'k' in self.map && self.a in [1, 2] && self.n == 1.0",
+            "self.s.matches('^a+$')",
             "self.b",
             "has(self.a)",
         ] {
@@ -301,6 +345,25 @@ mod tests {
             ),
             ("!self.a", "found no matching overload for '!_' applied to '(int)'"),
             ("self.b && self.a", "expected type 'bool' but found 'int'"),
+            ("self.n == 1", "found no matching overload for '_==_' applied to '(double, int)'"),
+            ("self.a == 1u", "found no matching overload for '_==_' applied to '(int, uint)'"),
+            (
+                "self.b ? self.a > 1 : self.s",
+                "found no matching overload for '_?_:_' applied to '(bool, bool, string)'",
+            ),
+            (
+                "self.a in ['a']",
+                "found no matching overload for '@in' applied to '(int, list(string))'",
+            ),
+            (
+                "1 in self.l",
+                "found no matching overload for '@in' applied to '(int, list(string))'",
+            ),
+            (
+                "1 in self.map",
+                "found no matching overload for '@in' applied to '(int, map(string, string))'",
+            ),
+            ("self.s.matches('(')", "invalid matches argument"),
             (
                 "self.a ? true : false",
                 "found no matching overload for '_?_:_' applied to '(int, bool, bool)'",

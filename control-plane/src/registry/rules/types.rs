@@ -56,6 +56,11 @@ impl Type {
         matches!(self, Int | Uint | Double)
     }
 
+    /// Whether a value of it is one and has no parts.
+    fn is_single(self) -> bool {
+        !matches!(self, List | Map)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Bool => "bool",
@@ -68,6 +73,17 @@ impl Type {
             Map => "map",
         }
     }
+}
+
+/// What is wrong with asking whether a list has a value, or a map a key; `values` is what a map has.
+pub(super) fn membership(of: Option<Type>, member: Type, values: Option<Type>) -> Option<String> {
+    let of = of.filter(|t| t.is_single() && *t != member && member.is_single())?;
+    let within = match values {
+        None => format!("list({})", member.name()),
+        Some(v) => format!("map({}, {})", member.name(), v.name()),
+    };
+    let of = of.name();
+    Some(format!("found no matching overload for '@in' applied to '({of}, {within})'"))
 }
 
 /// The type of a call's result, or what is wrong with it.
@@ -92,12 +108,10 @@ pub(super) fn call(
         (operators::LOGICAL_NOT, [Some(t)]) if *t != Bool => no_overload(),
         (operators::LOGICAL_NOT | operators::IN, _) => Ok(Some(Bool)),
         (operators::CONDITIONAL, [Some(t), ..]) if *t != Bool => no_overload(),
+        (operators::CONDITIONAL, [_, Some(a), Some(b)]) if a != b => no_overload(),
         (operators::CONDITIONAL, [_, a, b]) => Ok(a.filter(|_| a == b)),
-        (operators::EQUALS | operators::NOT_EQUALS, [Some(a), Some(b)])
-            if a != b && !(a.is_number() && b.is_number()) =>
-        {
-            no_overload()
-        }
+        // Numbers of two kinds have an order, and yet are not the same.
+        (operators::EQUALS | operators::NOT_EQUALS, [Some(a), Some(b)]) if a != b => no_overload(),
         (
             operators::GREATER
             | operators::GREATER_EQUALS

@@ -1,0 +1,144 @@
+//! Small things that a client notices: what is filled in again, what is left out, what is said.
+//! The answers are those that a kube-apiserver 1.33 gave to the same requests.
+
+use serde_json::{Value, json};
+
+use crate::support::Cluster;
+use crate::wire::Wire;
+
+const DEFAULT: &str = "/api/v1/namespaces/default";
+const MERGE: &str = "application/merge-patch+json";
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+
+async fn merge(wire: &Wire, path: &str, patch: Value) -> crate::wire::Answer {
+    wire.ask("PATCH", path, MERGE, patch.to_string()).await
+}
+
+// https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#defaulttolerationseconds
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_keeps_its_default_tolerations_and_divisors() {
+    let c = Cluster::start().await;
+    let wire = Wire::of(&c);
+    let env = json!([{"name": "A", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}]);
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i", "env": env}]}});
+    let made = wire.post(&format!("{DEFAULT}/pods"), pod.to_string()).await.value();
+    let divisor = "/spec/containers/0/env/0/valueFrom/resourceFieldRef/divisor";
+    assert_eq!(made.pointer(divisor), Some(&json!("0")));
+    let bare = json!({"spec": {"tolerations": null}});
+    let patched = merge(&wire, &format!("{DEFAULT}/pods/p"), bare).await;
+    assert_eq!(patched.code, 200, "{}", patched.text);
+    assert_eq!(patched.value()["spec"]["tolerations"], made["spec"]["tolerations"]);
+    assert_eq!(made["spec"]["tolerations"].as_array().map(Vec::len), Some(2));
+}
+
+// https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions: any state will do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_as_of_any_time_comes_whole() {
+    let c = Cluster::start().await;
+    let wire = Wire::of(&c);
+    for limit in ["limit=1&resourceVersion=0", "limit=1"] {
+        let list = wire.get(&format!("/api/v1/namespaces?{limit}")).await.value();
+        let whole = limit.ends_with('0');
+        assert_eq!(list["items"].as_array().map(Vec::len), Some(if whole { 4 } else { 1 }));
+        assert_eq!(list["metadata"].get("continue").is_none(), whole);
+    }
+}
+
+// https://kubernetes.io/docs/concepts/services-networking/service/#externalname
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_becomes_a_name_gives_up_its_address() {
+    let c = Cluster::start().await;
+    let wire = Wire::of(&c);
+    let service = json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}}).to_string();
+    assert_eq!(wire.post(&format!("{DEFAULT}/services"), service).await.code, 201);
+    let name = json!({"spec": {"type": "ExternalName", "externalName": "a.b"}});
+    let spec = merge(&wire, &format!("{DEFAULT}/services/s"), name).await.value()["spec"].clone();
+    assert_eq!(
+        spec,
+        json!({"externalName": "a.b", "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}],
+            "sessionAffinity": "None", "type": "ExternalName"})
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn definitions_are_deleted_under_conditions_and_finalizers_say_whose_they_are() {
+    let c = Cluster::start().await;
+    let wire = Wire::of(&c);
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let definition = json!({"metadata": {"name": "gads.example.com"}, "spec": {"group": "example.com", "scope": "Namespaced",
+        "names": {"plural": "gads", "kind": "Gad"},
+        "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]}});
+    assert_eq!(wire.post(DEFINITIONS, definition.to_string()).await.code, 201);
+    c.ok(&["wait", "--for=condition=Established", "crd/gads.example.com", "--timeout=20s"]).await;
+    let gad = json!({"apiVersion": "example.com/v1", "kind": "Gad", "metadata": {"name": "g", "finalizers": ["foo"]}});
+    let made =
+        wire.post("/apis/example.com/v1/namespaces/default/gads?dryRun=All", gad.to_string()).await;
+    assert_eq!(
+        made.headers.get("warning").map(|w| w.to_str().unwrap()),
+        Some(
+            "299 - \"metadata.finalizers: \\\"foo\\\": prefer a domain-qualified finalizer name to avoid accidental conflicts with other finalizer writers\""
+        )
+    );
+    let at = format!("{DEFINITIONS}/gads.example.com");
+    let uid = wire.get(&at).await.value()["metadata"]["uid"].clone();
+    let refused = json!({"preconditions": {"uid": "other"}}).to_string();
+    let (code, _, why) = wire.ask("DELETE", &at, "application/json", refused).await.status();
+    let expected = format!(
+        "Operation cannot be fulfilled on customresourcedefinitions.apiextensions.k8s.io \"gads.example.com\": Precondition failed: UID in precondition: other, UID in object meta: {}",
+        uid.as_str().unwrap()
+    );
+    assert_eq!((code, why), (409, expected));
+    let meant = json!({"preconditions": {"uid": uid}}).to_string();
+    assert_eq!(wire.ask("DELETE", &at, "application/json", meant).await.code, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_bound_to_what_there_is_and_to_what_it_may_be() {
+    let c = Cluster::start().await;
+    let wire = Wire::of(&c);
+    let at = format!("{DEFAULT}/serviceaccounts/default/token");
+    for (kind, name, code, why) in [
+        ("Pod", "", 400, "Name parameter required."),
+        ("Foo", "x", 400, "cannot bind token to object of type /v1, Kind=Foo"),
+        ("Secret", "nosuch", 404, "secrets \"nosuch\" not found"),
+    ] {
+        let bound = json!({"kind": kind, "apiVersion": "v1", "name": name});
+        let request = json!({"spec": {"boundObjectRef": bound}}).to_string();
+        let refused = wire.post(&at, request).await.status();
+        assert_eq!((refused.0, refused.2.as_str()), (code, why));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_keeps_its_network_and_provider_and_is_no_way_to_its_ports() {
+    let c = Cluster::start().await;
+    let wire = Wire::of(&c);
+    let node =
+        json!({"metadata": {"name": "n"}, "spec": {"podCIDR": "10.1.0.0/24", "providerID": "a"}});
+    let made = wire.post("/api/v1/nodes", node.to_string()).await.value();
+    assert_eq!(made["spec"]["podCIDRs"], json!(["10.1.0.0/24"]));
+    let at = "/api/v1/nodes/n";
+    for (patch, field, shown) in [
+        (json!({"podCIDR": "10.2.0.0/24", "podCIDRs": ["10.2.0.0/24"]}), "podCIDRs", "podCIDR"),
+        (json!({"providerID": "b"}), "providerID", "providerID"),
+    ] {
+        let refused = merge(&wire, at, json!({"spec": patch})).await.status();
+        let why = format!(
+            "Node \"n\" is invalid: spec.{field}: Forbidden: node updates may not change {shown} except from \"\" to valid"
+        );
+        assert_eq!((refused.0, refused.2), (422, why));
+    }
+    // Who may not is told so; for who may there is no such thing here.
+    let bob = [("impersonate-user", "bob")];
+    let metrics = format!("{at}/proxy/metrics");
+    let refused = wire.ask_with("GET", &metrics, &bob, "").await.status();
+    assert_eq!(
+        (refused.0, refused.2.as_str()),
+        (
+            403,
+            "nodes \"n\" is forbidden: User \"bob\" cannot get resource \"nodes/proxy\" in API group \"\" at the cluster scope"
+        )
+    );
+    let absent = wire.get(&metrics).await.status();
+    assert_eq!((absent.0, absent.1.as_str()), (404, "NotFound"));
+}
