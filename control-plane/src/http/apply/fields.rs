@@ -59,7 +59,7 @@ impl Fields {
                     let Some(key) = element_key(&lists, item) else { return Self::leaf() };
                     let mut of = Self::collect(item, place.element(), made.map(|_| true));
                     of.here = true;
-                    if children.insert(key.clone(), of).is_some() {
+                    if children.insert(key.clone(), of).is_some() && key.starts_with("k:") {
                         twice.push(key);
                     }
                 }

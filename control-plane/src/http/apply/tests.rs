@@ -164,15 +164,17 @@ fn what_is_not_applied_any_more_goes_unless_it_is_shared() {
     assert_eq!(third["spec"]["template"]["spec"]["containers"].as_array().unwrap().len(), 2);
 }
 
+/// The record of who makes an object.
+fn record(plural: &str, sent: Value, new: Value) -> Value {
+    let r = Registry::new().builtin("", plural);
+    let (mut new, options) = (new, options("m", false));
+    record_create(&r, &mut new, &sent, None, &WriteOptions { applying: false, ..options });
+    new["metadata"]["managedFields"][0]["fieldsV1"].clone()
+}
+
 // What a kube-apiserver 1.33 recorded of the same.
 #[test]
 fn who_makes_an_object_owns_what_was_sent_and_no_status() {
-    let record = |plural: &str, sent: Value, new: Value| {
-        let r = Registry::new().builtin("", plural);
-        let (mut new, options) = (new, options("m", false));
-        record_create(&r, &mut new, &sent, None, &WriteOptions { applying: false, ..options });
-        new["metadata"]["managedFields"][0]["fieldsV1"].clone()
-    };
     let sent = json!({"metadata": {"name": "e"}, "involvedObject": {"kind": "Pod"}, "reason": "R",
         "firstTimestamp": null, "eventTime": null, "source": {}, "reportingComponent": ""});
     assert_eq!(
@@ -187,6 +189,19 @@ fn who_makes_an_object_owns_what_was_sent_and_no_status() {
         record("namespaces", sent, new),
         json!({"f:metadata": {"f:labels": {".": {}, "f:kubernetes.io/metadata.name": {}}}})
     );
+}
+
+// A kube-apiserver 1.33 keeps no record of what stands twice under one key.
+#[test]
+fn what_stands_twice_under_one_key_is_nobodys_and_a_member_of_a_set_is_owned_once() {
+    let env = json!([{"name": "A", "value": "1"}, {"name": "A", "value": "2"}, {"name": "B", "value": "3"}]);
+    let pod = json!({"metadata": {"name": "p", "finalizers": ["a/b", "a/b"]},
+        "spec": {"containers": [{"name": "c", "env": env}]}});
+    let fields = record("pods", pod.clone(), pod);
+    let of = &fields["f:spec"]["f:containers"]["k:{\"name\":\"c\"}"]["f:env"];
+    let keys: Vec<&String> = of.as_object().unwrap().keys().collect();
+    assert_eq!(keys, [".", "k:{\"name\":\"B\"}"]);
+    assert!(fields["f:metadata"]["f:finalizers"].get("v:\"a/b\"").is_some());
 }
 
 // https://kubernetes.io/docs/reference/using-api/server-side-apply/#upgrading-from-client-side-apply-to-server-side-apply
