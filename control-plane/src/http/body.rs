@@ -10,7 +10,7 @@ use http::{HeaderMap, Method};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::{Map, Value, json};
 
-use super::json::{Parsed, in_order, parse_typed, parse_yaml, with_integers};
+use super::json::{Parsed, Surplus, in_order, parse_typed, parse_yaml, with_integers};
 use super::protobuf;
 use super::request::Query;
 use super::status::{FieldError, Status};
@@ -416,18 +416,23 @@ pub(crate) fn object_of(
     }
     fields.insert("kind".into(), resource.kind.as_str().into());
     fields.insert("apiVersion".into(), api_version.into());
-    let mut problems = parsed.warnings.clone();
-    problems.extend(parsed.duplicates.iter().map(|d| format!("duplicate field \"{d}\"")));
     // An empty list is not none here: it gives up all records.
     let reset = parsed.value.pointer("/metadata/managedFields").is_some_and(|m| *m == json!([]));
-    let mut unknown = check(resource, &mut parsed.value)?;
+    let unknown = check(resource, &mut parsed.value)?;
     if reset {
         meta::metadata(&mut parsed.value).insert("managedFields".into(), json!([{}]));
     }
+    let twice = parsed.duplicates.iter().map(|d| Surplus { path: d.clone(), twice: true });
+    let unknown = unknown.into_iter().map(|path| Surplus { path, twice: false });
+    let mut surplus: Vec<Surplus> = twice.chain(unknown).collect();
     if resource.custom.is_none() {
-        in_order(&mut unknown, text);
+        in_order(&mut surplus, text);
     }
-    problems.extend(unknown.into_iter().map(|u| format!("unknown field \"{u}\"")));
+    let said = surplus.into_iter().map(|s| match s.twice {
+        true => format!("duplicate field \"{}\"", s.path),
+        false => format!("unknown field \"{}\"", s.path),
+    });
+    let problems: Vec<String> = parsed.warnings.iter().cloned().chain(said).collect();
     let mut owners: Vec<String> = meta::single_owners(&mut parsed.value).into_iter().collect();
     if resource.custom.is_some() {
         owners.extend(meta::unqualified_finalizers(&parsed.value));

@@ -46,21 +46,29 @@ pub(crate) fn parse_typed(text: &[u8]) -> Result<Parsed, serde_json::Error> {
     Ok(Parsed { duplicates, ..value.into() })
 }
 
-/// Puts paths into the order in which they stand in a JSON text; those that are not in it come last.
-pub(crate) fn in_order(paths: &mut [String], text: &[u8]) {
-    if paths.len() < 2 {
+/// What a JSON text has too much: a path, and whether it is of a key that stands there twice.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Surplus {
+    pub(crate) path: String,
+    pub(crate) twice: bool,
+}
+
+/// Puts what a JSON text has too much into the order in which a reader meets it, and what is not in it
+/// last.
+pub(crate) fn in_order(surplus: &mut [Surplus], text: &[u8]) {
+    if surplus.len() < 2 {
         return;
     }
-    let places = paths.iter().map(|p| (p.clone(), usize::MAX)).collect();
+    let places = surplus.iter().map(|s| (s.path.clone(), [usize::MAX; 2])).collect();
     let mut at = Positions { places, found: 0, path: String::new() };
     let mut de = serde_json::Deserializer::from_slice(text);
     let _ = Order(&mut at).deserialize(&mut de);
-    paths.sort_by_key(|p| at.places.get(p).copied());
+    surplus.sort_by_key(|s| at.places.get(&s.path).map(|p| p[usize::from(s.twice)]));
 }
 
-/// When some paths were met for the first time.
+/// When some paths were met for the first and the second time.
 struct Positions {
-    places: HashMap<String, usize>,
+    places: HashMap<String, [usize; 2]>,
     found: usize,
     path: String,
 }
@@ -118,7 +126,8 @@ impl<'de> Visitor<'de> for Order<'_> {
                 self.0.path.push('.');
             }
             self.0.path.push_str(&key);
-            if let Some(place @ &mut usize::MAX) = self.0.places.get_mut(&self.0.path) {
+            let mut places = self.0.places.get_mut(&self.0.path).into_iter().flatten();
+            if let Some(place) = places.find(|p| **p == usize::MAX) {
                 *place = self.0.found;
                 self.0.found += 1;
             }
@@ -302,12 +311,17 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_told_in_the_order_of_the_text() {
-        let text = br#"{"spec":{"b":[{"y":1,"x":2}]},"bogus":1,"metadata":{"boo":2}}"#;
-        let mut paths =
-            ["bogus", "metadata.boo", "not", "spec.b[0].x", "spec.b[0].y"].map(str::to_owned);
-        in_order(&mut paths, text);
-        assert_eq!(paths, ["spec.b[0].y", "spec.b[0].x", "bogus", "metadata.boo", "not"]);
+    fn what_a_text_has_too_much_is_told_as_it_is_met() {
+        let text =
+            br#"{"spec":{"b":[{"y":1,"x":2}],"n":1,"bad":1,"n":2},"bogus":1,"metadata":{"boo":2}}"#;
+        let surplus = |path: &str| Surplus { path: path.to_owned(), twice: path == "spec.n" };
+        let mut all =
+            ["spec.n", "bogus", "metadata.boo", "not", "spec.b[0].x", "spec.bad", "spec.b[0].y"]
+                .map(surplus);
+        in_order(&mut all, text);
+        let expected =
+            ["spec.b[0].y", "spec.b[0].x", "spec.bad", "spec.n", "bogus", "metadata.boo", "not"];
+        assert_eq!(all, expected.map(surplus));
     }
 
     #[test]
