@@ -33,6 +33,7 @@ pub(crate) mod rules;
 pub(crate) mod schedule;
 pub(crate) mod schema;
 pub(crate) mod selectors;
+pub(crate) mod services;
 mod storage;
 pub(crate) mod strategic;
 pub(crate) mod structural;

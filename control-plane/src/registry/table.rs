@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{
     Resource, Strategy, Subresource, api_version, apps, batch, certificates, core, crd, others,
-    pods, policy, schema, storage, webhooks,
+    pods, policy, schema, services, storage, webhooks,
 };
 
 const ALL: &[&str] =
@@ -115,7 +115,7 @@ fn core_rows() -> Vec<Row> {
             .sub(STATUS),
         row("Secret", "secrets", &[], true, &core::SECRET),
         row("ServiceAccount", "serviceaccounts", &["sa"], true, &core::SERVICE_ACCOUNT).sub(token),
-        row("Service", "services", &["svc"], true, &core::SERVICE).in_all().sub(STATUS),
+        row("Service", "services", &["svc"], true, &services::SERVICE).in_all().sub(STATUS),
     ]
 }
 

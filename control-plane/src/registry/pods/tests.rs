@@ -481,7 +481,7 @@ fn a_text_that_says_nothing_is_filled_in_like_one_that_is_missing() {
     assert_eq!(said, unsaid);
     let mut service = json!({"spec": {"type": "", "sessionAffinity": "", "ports": [{"port": 80, "protocol": ""}]}});
     let mut plain = json!({"spec": {"ports": [{"port": 80}]}});
-    let default = crate::registry::core::SERVICE.default;
+    let default = crate::registry::services::SERVICE.default;
     default(&mut service);
     default(&mut plain);
     assert_eq!(service, plain);
