@@ -247,7 +247,7 @@ impl Cloud {
                 let conditions = found.status.and_then(|s| s.conditions).unwrap_or_default();
                 let established =
                     conditions.iter().any(|c| c.type_ == "Established" && c.status == "True");
-                // It is said a moment before it is so, here as at every API server.
+                // An API server may say so a moment before it is so.
                 if established && self.serves(crd).await {
                     break;
                 }
