@@ -10,9 +10,10 @@ mod find;
 mod kubernetes;
 mod stream;
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use api::status::row::{Row, RowKey, RowKind};
+use api::status::row::{Row, RowKey};
 use api::status::stream::{Request, Update};
 use camino::Utf8PathBuf;
 
@@ -232,30 +233,32 @@ pub fn merge(into: &mut Update, later: Update) {
         *into = later;
         return;
     }
-    fn put<T>(all: &mut Vec<T>, new: Vec<T>, same: impl Fn(&T, &T) -> bool) {
-        for row in new {
-            match all.iter_mut().find(|old| same(old, &row)) {
-                Some(old) => *old = row,
-                None => all.push(row),
-            }
-        }
-    }
-    for RowKey { kind, key } in &later.gone {
-        let named = |namespace: &str, name: &str| format!("{namespace}/{name}") == *key;
-        match kind {
-            RowKind::Node => into.nodes.retain(|row| row.name != *key),
-            RowKind::Pod => into.pods.retain(|row| !named(&row.namespace, &row.name)),
-            RowKind::Device => into.devices.retain(|row| !named(&row.namespace, &row.name)),
-        }
-    }
-    put(&mut into.nodes, later.nodes, |a, b| a.name == b.name);
-    put(&mut into.pods, later.pods, |a, b| (&a.namespace, &a.name) == (&b.namespace, &b.name));
-    put(&mut into.devices, later.devices, |a, b| {
-        (&a.namespace, &a.name) == (&b.namespace, &b.name)
-    });
+    let gone: HashSet<RowKey> = later.gone.into_iter().collect();
+    put(&mut into.nodes, later.nodes, &gone, |row| RowKey::node(&row.name));
+    put(&mut into.pods, later.pods, &gone, |row| RowKey::pod(&row.namespace, &row.name));
+    put(&mut into.devices, later.devices, &gone, |row| RowKey::device(&row.namespace, &row.name));
     into.events.extend(later.events);
     into.messages.extend(later.messages);
     (into.now, into.totals, into.more) = (later.now, later.totals, later.more);
+}
+
+/// Takes away the rows that are gone and puts new ones in, each in the place of the one before.
+fn put<T>(all: &mut Vec<T>, new: Vec<T>, gone: &HashSet<RowKey>, key: impl Fn(&T) -> RowKey) {
+    if !gone.is_empty() {
+        all.retain(|row| !gone.contains(&key(row)));
+    }
+    if new.is_empty() {
+        return;
+    }
+    let mut places: HashMap<RowKey, usize> =
+        all.iter().enumerate().map(|(at, row)| (key(row), at)).collect();
+    for row in new {
+        let at = *places.entry(key(&row)).or_insert(all.len());
+        match all.get_mut(at) {
+            Some(old) => *old = row,
+            None => all.push(row),
+        }
+    }
 }
 
 #[cfg(test)]
