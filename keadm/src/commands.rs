@@ -222,7 +222,7 @@ fn log_to(
     })
 }
 
-/// Runs a program in the foreground until SIGINT or SIGTERM; a second signal does not wait for what
+/// Runs a program in the foreground until SIGINT, SIGTERM or SIGHUP; a second signal does not wait for what
 /// is still under way.
 ///
 /// # Errors

@@ -70,6 +70,27 @@ impl Rule {
         }
     }
 
+    /// A rule with optional values, for which the libraries' own reading has no syntax.
+    fn with_optionals(rule: &Value) -> Self {
+        let text = |field: &str| rule[field].as_str().map(str::to_owned);
+        let shown = text("rule").unwrap_or_default();
+        let expression = match parsed(&shown) {
+            Ok(e) => e,
+            Err(why) => return Self::broken(why),
+        };
+        let message_expression = text("messageExpression").and_then(|e| parsed(&e).ok());
+        Self {
+            expression: Ok(priced(&expression)),
+            message: text("message").filter(|m| !m.is_empty()),
+            message_expression: message_expression.as_ref().map(priced),
+            reason: text("reason"),
+            field_path: text("fieldPath"),
+            of_changes: names_old_self(&shown),
+            optional_old: rule["optionalOldSelf"] == true,
+            text: shown,
+        }
+    }
+
     fn broken(why: String) -> Self {
         Self {
             text: String::new(),
@@ -97,11 +118,12 @@ impl Rules {
         own["x-kubernetes-validations"] = rules.clone().into();
         let (schema, read) = with_stack(|| {
             let compiled = kube_cel::compile_schema(&own);
-            let one = |r: &Result<_, kube_cel::CompilationError>| match r {
+            let one = |(r, rule): (&Result<_, kube_cel::CompilationError>, &Value)| match r {
                 Ok(rule) => Rule::read(rule),
+                Err(_) if has_optionals(rule) => Rule::with_optionals(rule),
                 Err(e) => Rule::broken(e.to_string()),
             };
-            let read = compiled.validations.iter().map(one).collect();
+            let read = compiled.validations.iter().zip(rules).map(one).collect();
             (compiled, read)
         })?;
         let expressions = rules.iter().flat_map(|r| [&r["rule"], &r["messageExpression"]]);
@@ -237,7 +259,7 @@ impl Condition {
     /// # Errors
     /// When it does not parse or is too large to be run.
     pub(crate) fn read(expression: &str) -> Result<Self, String> {
-        compile(expression, |program| priced(program.expression()))
+        compile(expression, priced)
             .map(|read| Self { expression: read, large: steps(expression) > SMALL })
     }
 
@@ -269,7 +291,7 @@ impl Condition {
 /// What is wrong with an expression that has to answer yes or no. What it answers is only known
 /// beforehand if it looks at nothing.
 pub(crate) fn condition_problem(expression: &str) -> Option<String> {
-    let read = match compile(expression, |program| priced(program.expression())) {
+    let read = match compile(expression, priced) {
         Err(why) => return Some(why),
         Ok(read) => read,
     };
@@ -291,7 +313,7 @@ pub(crate) fn condition_problem(expression: &str) -> Option<String> {
 
 /// What is wrong with a rule about values of a schema; `root` if these are whole objects.
 pub(crate) fn rule_problem(expression: &str, schema: &Value, root: bool) -> Option<String> {
-    match compile(expression, |p| fields::problem(p.expression(), schema, root)) {
+    match compile(expression, |e| fields::problem(e, schema, root)) {
         Err(why) => Some(why),
         Ok(problem) => problem,
     }
@@ -309,7 +331,7 @@ pub(crate) fn names_old_self(expression: &str) -> bool {
 /// Compiles an expression and makes something of it, both with enough stack.
 fn compile<T: Send>(
     expression: &str,
-    make: impl FnOnce(&cel::Program) -> T + Send,
+    make: impl FnOnce(&IdedExpr) -> T + Send,
 ) -> Result<T, String> {
     if expression.len() > LENGTH {
         return Err(format!("compilation failed: the expression is longer than {LENGTH} bytes"));
@@ -317,13 +339,23 @@ fn compile<T: Send>(
     if steps(expression) > STEPS {
         return Err("compilation failed: the expression is too complex".to_owned());
     }
-    let read = with_stack(|| {
-        cel::Program::compile(expression).map(|p| make(&p)).map_err(|e| e.to_string())
-    });
+    let read = with_stack(|| parsed(expression).map(|e| make(&e)));
     let read = read.unwrap_or_else(|| Err("it cannot be read".to_owned()));
     // What follows repeats the expression.
     let first = |e: String| e.trim().lines().next().unwrap_or_default().to_owned();
     read.map_err(|e| format!("compilation failed: {}", first(e)))
+}
+
+/// Reads an expression, which may have optional values.
+fn parsed(expression: &str) -> Result<IdedExpr, String> {
+    let parser = cel::parser::Parser::new().enable_optional_syntax(true);
+    parser.parse(expression).map_err(|e| e.to_string())
+}
+
+/// Whether a rule or its message asks for what may not be there.
+fn has_optionals(rule: &Value) -> bool {
+    let texts = ["rule", "messageExpression"].into_iter().filter_map(|f| rule[f].as_str());
+    texts.into_iter().any(|t| [".?", "[?", "{?"].iter().any(|sign| t.contains(sign)))
 }
 
 fn steps(expression: &str) -> usize {
@@ -422,6 +454,38 @@ mod tests {
         assert_eq!(holds("has(object.metadata.annotations)"), Ok(false));
         assert_eq!(holds("object.metadata.none == 1"), Err("no such key: none".to_owned()));
         assert!(holds("1 + 1").is_err());
+    }
+
+    // "Optional types" of <https://kubernetes.io/docs/reference/using-api/cel/#cel-options-language-features-and-libraries>
+    #[test]
+    fn a_rule_asks_for_what_may_not_be_there() {
+        let schema = |rule: &str| {
+            json!({"type": "object", "x-kubernetes-validations": [{"rule": rule, "message": "no"}],
+                "properties": {"a": {"type": "integer"}, "b": {"type": "object", "properties":
+                    {"c": {"type": "string"}}}, "l": {"type": "array", "items": {"type": "integer"}}}})
+        };
+        let told = |rule: &str, value: Value| {
+            let (mut budget, mut errors) = (OBJECT, Vec::new());
+            assert_eq!(rule_problem(rule, &schema(rule), false), None, "{rule}");
+            let rules = Rules::read(&schema(rule)).unwrap();
+            rules.check(&value, None, "spec", &mut budget, &mut errors);
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let refused = ["spec: Invalid value: \"object\": no"];
+        for (rule, good, bad) in [
+            ("self.?a.orValue(3) > 2", json!({}), json!({"a": 1})),
+            ("self.?b.c.orValue('x') == 'x'", json!({"b": {}}), json!({"b": {"c": "y"}})),
+            ("self.?b.?c.hasValue()", json!({"b": {"c": ""}}), json!({"a": 1})),
+            ("!has(self.?b.c)", json!({"a": 1}), json!({"b": {"c": ""}})),
+            ("self[?'a'].orValue(0) == 1", json!({"a": 1}), json!({"a": 2})),
+            ("self.?l[0].orValue(7) == 7", json!({"l": []}), json!({"l": [1]})),
+        ] {
+            assert_eq!(told(rule, good), Vec::<String>::new(), "{rule}");
+            assert_eq!(told(rule, bad), refused, "{rule}");
+        }
+        let wrong = |rule: &str| rule_problem(rule, &schema(rule), false).unwrap();
+        assert_eq!(wrong("self.?z.orValue(1) == 1"), "compilation failed: undefined field 'z'");
+        assert!(wrong("self.?a.optMap(v, v > 1).orValue(true)").contains("'optMap'"));
     }
 
     #[test]

@@ -35,6 +35,20 @@ fn a_new_user_sees_a_ready_node_and_a_running_pod_and_ctrl_c_leaves_nothing_behi
 }
 
 #[test]
+fn a_terminal_that_vanishes_stops_everything_as_ctrl_c_does() {
+    let (host, folder) = (Host::new(), tempfile::tempdir().unwrap());
+    let up = Up::start(&host, folder.path(), &[]);
+    let mark = up.data.to_str().unwrap().to_owned();
+    assert!(!host.left_behind(&mark).is_empty(), "the pod is no real container");
+    up.keadm.signal(Signal::SIGHUP);
+    // A shell tells its jobs again.
+    up.keadm.signal(Signal::SIGHUP);
+    let Up { mut keadm, .. } = up;
+    assert_eq!(keadm.until_ended(Duration::from_secs(20)).code(), Some(0));
+    assert_eq!(host.left_behind(&mark), [] as [String; 0]);
+}
+
+#[test]
 fn starting_again_picks_up_where_it_left_off() {
     let (host, folder) = (Host::new(), tempfile::tempdir().unwrap());
     let up = Up::start(&host, folder.path(), &["--no-sample"]);

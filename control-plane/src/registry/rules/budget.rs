@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use kube_cel::KubeCelExt as _;
-use kube_cel::cel::common::ast::{CallExpr, EntryExpr, Expr, operators};
+use kube_cel::cel::common::ast::{CallExpr, EntryExpr, Expr, LiteralValue, operators};
 use kube_cel::cel::common::types::CelList;
 use kube_cel::cel::{Context, ExecutionError, FunctionContext, IdedExpr, ResolveResult, Value};
 use tokio::time::Instant;
@@ -130,6 +130,9 @@ pub(super) fn priced(e: &IdedExpr) -> IdedExpr {
             let mut c = c.clone();
             c.target = c.target.map(|t| Box::new(priced(&t)));
             c.args = c.args.iter().map(priced).collect();
+            if c.func_name == operators::OPT_SELECT {
+                c.func_name = operators::OPT_INDEX.to_owned();
+            }
             let grows = match c.func_name.as_str() {
                 // The turns of a loop pay for what it collects.
                 operators::ADD => !is_named(c.args.first(), COLLECTED),
@@ -143,6 +146,10 @@ pub(super) fn priced(e: &IdedExpr) -> IdedExpr {
         Expr::Select(s) => {
             let mut s = s.clone();
             s.operand = Box::new(priced(&s.operand));
+            // What comes after something optional is optional, too.
+            if is_optional(&s.operand) {
+                return optional_part(e.id, *s.operand, s.field, s.test);
+            }
             Expr::Select(s)
         }
         Expr::List(l) => {
@@ -163,6 +170,32 @@ pub(super) fn priced(e: &IdedExpr) -> IdedExpr {
         other => other.clone(),
     };
     IdedExpr { id: e.id, expr }
+}
+
+/// Whether an expression is of something that may not be there, as far as it says so.
+fn is_optional(e: &IdedExpr) -> bool {
+    let Expr::Call(c) = &e.expr else { return false };
+    match c.func_name.as_str() {
+        operators::OPT_INDEX => true,
+        operators::INDEX => c.args.first().is_some_and(is_optional),
+        "none" | "of" | "ofNonZeroValue" => is_named(c.target.as_deref(), "optional"),
+        "or" => c.target.as_deref().is_some_and(is_optional),
+        _ => false,
+    }
+}
+
+/// A part of something optional, or whether it is there.
+fn optional_part(id: u64, of: IdedExpr, field: String, test: bool) -> IdedExpr {
+    let literal = Expr::Literal(LiteralValue::String(field.into()));
+    let args = vec![of, IdedExpr { id, expr: literal }];
+    let part = CallExpr { func_name: operators::OPT_INDEX.to_owned(), target: None, args };
+    let part = IdedExpr { id, expr: Expr::Call(part) };
+    if !test {
+        return part;
+    }
+    let func_name = "hasValue".to_owned();
+    let asked = CallExpr { func_name, target: Some(Box::new(part)), args: Vec::new() };
+    IdedExpr { id, expr: Expr::Call(asked) }
 }
 
 fn call(function: &str, argument: IdedExpr) -> IdedExpr {

@@ -93,6 +93,10 @@ impl<'a> Walk<'a> {
                 // `has(self.x)` asks whether it is there.
                 if s.test { Known::Of(Type::Bool) } else { found }
             }
+            // Its first argument is a name that would be unknown, too.
+            Expr::Call(c) if matches!(c.func_name.as_str(), "optMap" | "optFlatMap") => {
+                self.told(format!("undeclared reference to '{}' (in container '')", c.func_name))
+            }
             Expr::Call(c) => {
                 // `math.greatest(..)` names a library.
                 let library =
@@ -102,6 +106,13 @@ impl<'a> Walk<'a> {
                 let args: Vec<Known<'a>> = c.args.iter().map(|a| self.of(a)).collect();
                 match (c.func_name.as_str(), &args[..]) {
                     (operators::INDEX, [of, _]) => element(*of),
+                    // What it is of is no longer known where it may not be there.
+                    (operators::OPT_SELECT, [of, _]) => {
+                        if let Some(name) = c.args.get(1).and_then(text) {
+                            self.field(*of, name);
+                        }
+                        Known::Unknown
+                    }
                     (operators::IN, [one, of]) => {
                         let members = members(&c.args[1], *of);
                         let wrong = members.and_then(|(m, v)| types::membership(one.kind(), m, v));
@@ -227,12 +238,17 @@ fn members(e: &IdedExpr, of: Known<'_>) -> Option<(Type, Option<Type>)> {
     }
 }
 
+/// A text that is written out.
+fn text(e: &IdedExpr) -> Option<&str> {
+    match &e.expr {
+        Expr::Literal(LiteralValue::String(s)) => Some(s.inner()),
+        _ => None,
+    }
+}
+
 /// Whether a text is written out that is no regular expression.
 fn is_broken_pattern(e: &IdedExpr) -> bool {
-    match &e.expr {
-        Expr::Literal(LiteralValue::String(s)) => regex::Regex::new(s.inner()).is_err(),
-        _ => false,
-    }
+    text(e).is_some_and(|s| regex::Regex::new(s).is_err())
 }
 
 /// What a list or map has.

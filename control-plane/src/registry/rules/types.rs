@@ -170,7 +170,7 @@ fn is_known(name: &str) -> bool {
         getSeconds has hasValue indexOf int ip isCIDR isCanonical isGlobalUnicast isGreaterThan \
         isInteger isIP isLessThan isLinkLocalMulticast isLinkLocalUnicast isLoopback isQuantity \
         isSemver isSorted isURL isUnspecified join lastIndexOf lowerAscii major map masked matches max \
-        min minor optFlatMap optMap or orValue patch prefixLength quantity quote replace reverse \
+        min minor or orValue patch prefixLength quantity quote replace reverse \
         semver sign slice sort sortBy split startsWith string sub substring sum timestamp \
         transformList transformMap transformMapEntry trim type uint upperAscii url validate value \
         distinct range first last";
