@@ -6,13 +6,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::defaults::ensure_object;
 use super::{Change, Followed, Follower};
+use crate::http::auth::User;
+use crate::http::body::WriteOptions;
 use crate::http::status::Status;
+use crate::http::update::modify;
 use crate::plane::Plane;
-use crate::registry::meta;
+use crate::registry::{Part, meta};
 
 /// The config map with the CA's certificate.
 pub(crate) const ROOT_CA: &str = "kube-root-ca.crt";
@@ -24,17 +27,9 @@ const REPAIR: Duration = Duration::from_secs(60);
 /// # Errors
 /// When the namespace does not live or the store refuses.
 pub(crate) async fn ensure(plane: &Plane, namespace: &str) -> Result<(), Status> {
-    ensure_object(
-        plane,
-        "",
-        "serviceaccounts",
-        namespace,
-        json!({"metadata": {"name": "default"}}),
-    )
-    .await?;
     let map = json!({
         "metadata": {"name": ROOT_CA, "annotations": {"kubernetes.io/description": "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes clusters."}},
-        "data": {"ca.crt": plane.ca_pem},
+        "data": ca(plane),
     });
     let account = ensure_object(
         plane,
@@ -43,9 +38,27 @@ pub(crate) async fn ensure(plane: &Plane, namespace: &str) -> Result<(), Status>
         namespace,
         json!({"metadata": {"name": "default"}}),
     );
-    futures::future::try_join(account, ensure_object(plane, "", "configmaps", namespace, map))
-        .await?;
+    let map = ensure_object(plane, "", "configmaps", namespace, map);
+    let (_, made) = futures::future::try_join(account, map).await?;
+    if made {
+        return Ok(());
+    }
+    let resource = plane.registry.builtin("", "configmaps");
+    let user = User::internal("serviceaccount:kube-system:root-ca-cert-publisher");
+    let options =
+        WriteOptions { manager: "kube-controller-manager".into(), ..WriteOptions::default() };
+    let restore = |old: &Value| {
+        let mut new = old.clone();
+        new["data"] = ca(plane);
+        Ok(new)
+    };
+    modify(plane, &user, &resource, (namespace, ROOT_CA), Part::Main, &options, restore).await?;
     Ok(())
+}
+
+/// What the config map says.
+fn ca(plane: &Plane) -> Value {
+    json!({"ca.crt": plane.ca_pem})
 }
 
 /// Follows namespaces, and the objects that must not go.
@@ -74,7 +87,10 @@ pub(crate) async fn run(plane: Arc<Plane>) {
                 due.extend(active.iter().cloned());
             },
             changes = accounts.next() => due.extend(lost(&changes, "default")),
-            changes = maps.next() => due.extend(lost(&changes, ROOT_CA)),
+            changes = maps.next() => {
+                due.extend(lost(&changes, ROOT_CA));
+                due.extend(changed(&changes, &ca(&plane)));
+            }
             () = tokio::time::sleep(REPAIR) => due.extend(active.iter().cloned()),
         }
         for namespace in due.iter().filter(|n| active.contains(*n)) {
@@ -99,4 +115,15 @@ fn lost(changes: &[Change], name: &str) -> Vec<String> {
         _ => None,
     };
     changes.iter().filter_map(gone).collect()
+}
+
+/// The namespaces in which somebody has written something else into the config map.
+fn changed(changes: &[Change], data: &Value) -> Vec<String> {
+    let now = changes.iter().flat_map(|c| match c {
+        Change::Reset(all) => &all[..],
+        Change::Put(one) => std::slice::from_ref(one),
+        Change::Gone(_) => &[],
+    });
+    let other = now.filter(|o| o.name() == ROOT_CA && o.value()["data"] != *data);
+    other.map(|o| o.namespace().to_owned()).collect()
 }

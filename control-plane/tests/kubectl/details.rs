@@ -142,3 +142,20 @@ async fn a_node_keeps_its_network_and_provider_and_is_no_way_to_its_ports() {
     let absent = wire.get(&metrics).await.status();
     assert_eq!((absent.0, absent.1.as_str()), (404, "NotFound"));
 }
+
+// "The control plane .. publishes a .. ConfigMap named kube-root-ca.crt to every namespace":
+// <https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/>
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ca_of_a_namespace_is_put_back_when_somebody_writes_over_it_or_deletes_it() {
+    let c = Cluster::start().await;
+    let map = ["get", "cm", "kube-root-ca.crt", "-o", "jsonpath={.data}"];
+    c.until(&map).await;
+    let said = c.ok(&map).await;
+    assert!(said.contains("BEGIN CERTIFICATE"), "{said}");
+    let empty = "{\"data\":{\"ca.crt\":\"\",\"more\":\"x\"}}";
+    c.ok(&["patch", "cm", "kube-root-ca.crt", "--type=merge", "-p", empty]).await;
+    c.becomes(&map, &said).await;
+    c.ok(&["delete", "cm", "kube-root-ca.crt"]).await;
+    c.until(&map).await;
+    assert_eq!(c.ok(&map).await, said);
+}
