@@ -130,7 +130,9 @@ pub(super) fn priced(e: &IdedExpr) -> IdedExpr {
             let mut c = c.clone();
             c.target = c.target.map(|t| Box::new(priced(&t)));
             c.args = c.args.iter().map(priced).collect();
-            if c.func_name == operators::OPT_SELECT {
+            // A field that may not be there is asked for as a key: so it is also answered.
+            let selects = c.func_name == operators::OPT_SELECT;
+            if selects {
                 c.func_name = operators::OPT_INDEX.to_owned();
             }
             let grows = match c.func_name.as_str() {
