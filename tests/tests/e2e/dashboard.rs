@@ -189,7 +189,7 @@ fn a_cloudcore_that_is_killed_is_lost_with_the_reason_until_it_is_back() {
     let pid = |pid: u32| Pid::from_raw(pid.cast_signed());
     let supervisor = pid(supervisor_pid(&pair.cloud, "cloudcore").unwrap());
     let cloudcore = pid(service_pid(&pair.cloud, "cloudcore").unwrap());
-    // Nobody starts it again for now.
+    // It is down until it is started again below.
     nix::sys::signal::kill(supervisor, Signal::SIGSTOP).unwrap();
     nix::sys::signal::kill(cloudcore, Signal::SIGKILL).unwrap();
     screen.until("since when and why, and what was known", PATIENCE, |text| {
