@@ -39,6 +39,26 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
+/// As much of a text as fits into so many cells, with `more` if that is not all; `more` is one cell wide.
+pub fn fitted(text: &str, width: usize, more: &str) -> String {
+    use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut left = width.saturating_sub(1);
+    let fits = |c: &char| {
+        let cells = c.width().unwrap_or(0);
+        let fits = cells <= left;
+        left = left.saturating_sub(cells);
+        fits
+    };
+    let mut part: String = text.chars().take_while(fits).collect();
+    if width > 0 {
+        part.push_str(more);
+    }
+    part
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

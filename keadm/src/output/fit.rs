@@ -4,7 +4,7 @@
 //! Called by: `print.rs`.
 //! Never: shortens anything in a pipe.
 
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_width::UnicodeWidthStr;
 
 use crate::printer::Manner;
 
@@ -85,20 +85,7 @@ pub fn fit(widths: &[u16], columns: u16) -> Vec<u16> {
 
 /// As much of a text as fits, with a sign if that is not all.
 pub fn shortened(text: &str, width: u16, ascii: bool) -> String {
-    let width = usize::from(width);
-    if text.width() <= width {
-        return text.to_owned();
-    }
-    let mut left = width.saturating_sub(1);
-    let fits = |c: &char| {
-        let cells = c.width().unwrap_or(0);
-        let fits = cells <= left;
-        left = left.saturating_sub(cells);
-        fits
-    };
-    let mut part: String = text.chars().take_while(fits).collect();
-    part.push(if ascii { '~' } else { '…' });
-    part
+    api::printable::fitted(text, usize::from(width), if ascii { "~" } else { "…" })
 }
 
 #[cfg(test)]

@@ -167,22 +167,7 @@ pub(super) fn events(state: &State, look: &Look, frame: &mut Frame<'_>, area: Re
 
 /// As much of a text as fits, with a sign if that is not all.
 pub(super) fn fitted(look: &Look, text: &str, width: usize) -> String {
-    use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
-    if text.width() <= width {
-        return text.to_owned();
-    }
-    let mut left = width.saturating_sub(1);
-    let fits = |c: &char| {
-        let cells = c.width().unwrap_or(0);
-        let fits = cells <= left;
-        left = left.saturating_sub(cells);
-        fits
-    };
-    let mut part: String = text.chars().take_while(fits).collect();
-    if width > 0 {
-        part.push_str(look.more());
-    }
-    part
+    api::printable::fitted(text, width, look.more())
 }
 
 /// The same with the end of it: of a path, the end says which.
