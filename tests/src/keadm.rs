@@ -15,8 +15,8 @@ use crate::wait;
 /// For `--set`: settings of an edge with which a disk that is filling up, because programs are built
 /// on it, say, evicts no pod and removes no image.
 pub const ANY_DISK: &str = "modules.edged.tailoredKubeletConfig.imageGCHighThresholdPercent=100,\
-    modules.edged.tailoredKubeletConfig.evictionHard.imagefs\\.available=1%,\
-    modules.edged.tailoredKubeletConfig.evictionHard.nodefs\\.available=1%";
+    modules.edged.tailoredKubeletConfig.evictionHard.imagefs\\.available=100Mi,\
+    modules.edged.tailoredKubeletConfig.evictionHard.nodefs\\.available=100Mi";
 
 /// The binary under test: `$KEADM_BIN`, or what `cargo build --release` made.
 ///

@@ -43,6 +43,8 @@ impl Screen {
                 None => builder.env_remove(name),
             }
         }
+        // Else it would be the home of whom the program runs as, which need not exist.
+        builder.cwd(std::env::current_dir().unwrap());
         let child = pty.slave.spawn_command(builder).unwrap();
         drop(pty.slave);
         let parser = Parser::new(nonzero(lines), nonzero(columns), 0);

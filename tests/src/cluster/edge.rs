@@ -162,6 +162,9 @@ fn edge_config(name: &str, folder: &Path, link: &Link) -> EdgeCoreConfig {
     let kubelet = &mut edged.tailored_kubelet_config;
     kubelet.static_pod_path = folder.join("manifests");
     kubelet.pod_logs_dir = folder.join("logs");
+    // However full this machine's disk is.
+    kubelet.eviction_hard.clear();
+    kubelet.image_gc_high_threshold_percent = 100;
     // Several nodes share this machine's ports.
     kubelet.read_only_port = 0;
     config.modules.event_bus.enable = false;

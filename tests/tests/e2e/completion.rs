@@ -8,12 +8,14 @@ use tests::keadm::binary;
 fn run(shell: &str, arguments: &[&str], program: &str) -> Option<String> {
     let path = binary();
     let folder = path.parent().unwrap();
+    // Shells write down there what was typed.
+    let home = tempfile::tempdir().unwrap();
     let output = Command::new(shell)
         .args(arguments)
         .arg(program)
         .env("PATH", format!("{}:{}", folder.display(), std::env::var("PATH").unwrap()))
         .env("KEADM_ROOT", "/nonexistent")
-        .env("HOME", "/nonexistent")
+        .env("HOME", home.path())
         .env_remove("KUBECONFIG")
         .env_remove("XDG_STATE_HOME")
         .stdin(Stdio::null())

@@ -442,6 +442,9 @@ pub(crate) fn config(cloud: &Cloud, folder: &Path) -> EdgeCoreConfig {
     let kubelet = &mut edged.tailored_kubelet_config;
     kubelet.static_pod_path = folder.join("manifests");
     kubelet.pod_logs_dir = folder.join("logs");
+    // However full this machine's disk is.
+    kubelet.eviction_hard.clear();
+    kubelet.image_gc_high_threshold_percent = 100;
     config.modules.event_bus.enable = false;
     config.modules.device_twin.dmi_sock_path = folder.join("dmi.sock");
     config

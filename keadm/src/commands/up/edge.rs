@@ -90,9 +90,10 @@ fn yaml(up: &Up) -> Result<Document<EdgeCoreConfig>, CommandError> {
         let kubelet = |key: &str| format!("modules.edged.tailoredKubeletConfig.{key}");
         document.set_value(&kubelet("containerRuntimeEndpoint"), EMBEDDED_RUNTIME)?;
         document.set_value(&kubelet("imageServiceEndpoint"), EMBEDDED_RUNTIME)?;
-        // Machines on which something is tried out are fuller than a node's: as k3s has it.
-        document.set_value(&kubelet(r"evictionHard.nodefs\.available"), "5%")?;
-        document.set_value(&kubelet(r"evictionHard.imagefs\.available"), "5%")?;
+        // Machines on which something is tried out are fuller than a node's, and a share of a large
+        // disk is much: 5% of 256 GB is more than many laptops have left.
+        document.set_value(&kubelet(r"evictionHard.nodefs\.available"), "50Mi")?;
+        document.set_value(&kubelet(r"evictionHard.imagefs\.available"), "50Mi")?;
         document.set_value(&kubelet("staticPodPath"), at("manifests"))?;
         document.set_value(&kubelet("podLogsDir"), at("pod-logs"))
     };
