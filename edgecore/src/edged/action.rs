@@ -15,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::dial;
 use super::runtime::ContainerRuntime;
 
 /// How much of an HTTP answer is read.
@@ -22,15 +23,44 @@ const BODY: usize = 10 << 10;
 
 /// Which container an action is for.
 pub(crate) struct Target<'a> {
+    pub(crate) runtime: &'a dyn ContainerRuntime,
     pub(crate) container: &'a Container,
     pub(crate) id: &'a str,
+    /// The sandbox that it is in.
+    pub(crate) sandbox: Option<&'a str>,
+    /// The pod's addresses. A pod that has none is reached in its sandbox's own network.
     pub(crate) ips: &'a [String],
 }
 
+/// Where an action goes.
+#[derive(Debug, Clone, Copy)]
+struct Place<'a> {
+    host: &'a str,
+    port: u16,
+    /// The sandbox on whose loopback the port is.
+    inside: Option<&'a str>,
+}
+
 impl Target<'_> {
-    fn host<'h>(&'h self, own: Option<&'h str>) -> &'h str {
-        let own = own.filter(|h| !h.is_empty());
-        own.or(self.ips.first().map(String::as_str)).unwrap_or("127.0.0.1")
+    /// What the action names, else the pod's address, else the pod from within.
+    fn place<'h>(&'h self, named: Option<&'h str>, port: u16) -> Place<'h> {
+        let named = named.filter(|h| !h.is_empty());
+        match named.or(self.ips.first().map(String::as_str)) {
+            Some(host) => Place { host, port, inside: None },
+            None => Place { host: "127.0.0.1", port, inside: self.sandbox },
+        }
+    }
+
+    async fn dial(&self, place: Place<'_>) -> Result<TcpStream, String> {
+        let Place { host, port, inside } = place;
+        let connected = match inside {
+            Some(sandbox) => {
+                let network = self.runtime.network(sandbox).await.map_err(|e| e.to_string())?;
+                dial::connect(network, port).await
+            }
+            None => TcpStream::connect((host.trim_matches(['[', ']']), port)).await,
+        };
+        connected.map_err(|e| format!("dial tcp {host}:{port}: {}", go_words(&e)))
     }
 
     fn port(&self, port: &IntOrString) -> Result<u16, String> {
@@ -50,7 +80,6 @@ impl Target<'_> {
 
 /// Runs a probe once; the error is what went wrong.
 pub(crate) async fn probe(
-    runtime: &dyn ContainerRuntime,
     probe: &Probe,
     target: &Target<'_>,
     limit: Duration,
@@ -58,7 +87,7 @@ pub(crate) async fn probe(
     let action = async {
         if let Some(exec) = &probe.exec {
             let command = exec.command.as_deref().unwrap_or_default();
-            return self::exec(runtime, target.id, command, limit).await;
+            return self::exec(target, command, limit).await;
         }
         if let Some(get) = &probe.http_get {
             return http_get(get, target).await;
@@ -81,12 +110,11 @@ pub(crate) async fn probe(
 
 /// Runs a command in the container.
 pub(crate) async fn exec(
-    runtime: &dyn ContainerRuntime,
-    id: &str,
+    target: &Target<'_>,
     command: &[String],
     limit: Duration,
 ) -> Result<(), String> {
-    match runtime.exec_sync(id, command, limit).await {
+    match target.runtime.exec_sync(target.id, command, limit).await {
         Ok(output) if output.exit_code == 0 => Ok(()),
         Ok(output) => {
             let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -107,14 +135,8 @@ pub(crate) async fn exec(
 
 /// Connects and closes again.
 pub(crate) async fn tcp(action: &TCPSocketAction, target: &Target<'_>) -> Result<(), String> {
-    let host = target.host(action.host.as_deref());
-    dial(host, target.port(&action.port)?).await.map(drop)
-}
-
-async fn dial(host: &str, port: u16) -> Result<TcpStream, String> {
-    TcpStream::connect((host.trim_matches(['[', ']']), port))
-        .await
-        .map_err(|e| format!("dial tcp {host}:{port}: {}", go_words(&e)))
+    let place = target.place(action.host.as_deref(), target.port(&action.port)?);
+    target.dial(place).await.map(drop)
 }
 
 fn go_words(e: &std::io::Error) -> String {
@@ -127,8 +149,8 @@ fn go_words(e: &std::io::Error) -> String {
 
 /// Asks for a path; anything from 200 to 399 is well.
 pub(crate) async fn http_get(get: &HTTPGetAction, target: &Target<'_>) -> Result<(), String> {
-    let host = target.host(get.host.as_deref());
-    let port = target.port(&get.port)?;
+    let place = target.place(get.host.as_deref(), target.port(&get.port)?);
+    let Place { host, port, .. } = place;
     let path = match get.path.as_deref() {
         Some(path) if path.starts_with('/') => path.to_owned(),
         Some(path) => format!("/{path}"),
@@ -155,7 +177,7 @@ pub(crate) async fn http_get(get: &HTTPGetAction, target: &Target<'_>) -> Result
     let request = request.body(Empty::<bytes::Bytes>::new()).map_err(|e| e.to_string())?;
     let url = format!("{}://{host}:{port}{path}", if https { "https" } else { "http" });
     let named = |why: String| format!("Get \"{url}\": {why}");
-    let tcp = dial(host, port).await.map_err(named)?;
+    let tcp = target.dial(place).await.map_err(named)?;
     let status = if https {
         let name = rustls_pki_types::ServerName::try_from(host.to_owned())
             .map_err(|e| named(e.to_string()))?;
@@ -260,16 +282,24 @@ struct HealthCheckResponse {
 }
 
 async fn grpc(check: &GRPCAction, target: &Target<'_>) -> Result<(), String> {
-    let host = target.host(None);
+    let place = target.place(None, target.port(&IntOrString::Int(check.port))?);
+    let Place { host, port, .. } = place;
     let url = match host.contains(':') {
-        true => format!("http://[{host}]:{}", check.port),
-        false => format!("http://{host}:{}", check.port),
+        true => format!("http://[{host}]:{port}"),
+        false => format!("http://{host}:{port}"),
     };
-    let refused = |e: &dyn std::fmt::Display| {
-        format!("failed to connect service \"{host}:{}\": {e}", check.port)
-    };
+    let refused =
+        |e: &dyn std::fmt::Display| format!("failed to connect service \"{host}:{port}\": {e}");
     let endpoint = tonic::transport::Endpoint::from_shared(url).map_err(|e| refused(&e))?;
-    let channel = endpoint.connect().await.map_err(|e| refused(&e))?;
+    let tcp = target.dial(place).await.map_err(|e| refused(&e))?;
+    // The one connection there is; a probe makes a new one each time.
+    let mut tcp = Some(TokioIo::new(tcp));
+    let only = tower::service_fn(move |_| {
+        std::future::ready(
+            tcp.take().ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotConnected)),
+        )
+    });
+    let channel = endpoint.connect_with_connector(only).await.map_err(|e| refused(&e))?;
     let mut client = tonic::client::Grpc::new(channel).max_decoding_message_size(BODY);
     client.ready().await.map_err(|e| refused(&e))?;
     let request = HealthCheckRequest { service: check.service.clone().unwrap_or_default() };

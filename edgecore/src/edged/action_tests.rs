@@ -10,9 +10,9 @@ const LIMIT: Duration = Duration::from_secs(1);
 async fn run(spec: serde_json::Value) -> Result<(), String> {
     let probe: Probe = serde_json::from_value(spec).unwrap();
     let c = Container::default();
-    let ips = ["127.0.0.1".to_owned()];
-    let target = Target { container: &c, id: "c1", ips: &ips };
-    super::probe(&FakeRuntime::new(), &probe, &target, LIMIT).await
+    let (runtime, ips) = (FakeRuntime::new(), ["127.0.0.1".to_owned()]);
+    let target = Target { runtime: &runtime, container: &c, id: "c1", sandbox: None, ips: &ips };
+    super::probe(&probe, &target, LIMIT).await
 }
 
 /// A server that answers every connection with these bytes.
@@ -66,9 +66,57 @@ fn ports_have_names() {
         json!({"name": "c", "ports": [{"name": "web", "containerPort": 8080}]}),
     )
     .unwrap();
-    let target = Target { container: &c, id: "", ips: &[] };
+    let runtime = FakeRuntime::new();
+    let target = Target { runtime: &runtime, container: &c, id: "", sandbox: None, ips: &[] };
     assert_eq!(target.port(&IntOrString::String("web".into())), Ok(8080));
     assert_eq!(target.port(&IntOrString::String("81".into())), Ok(81));
     assert!(target.port(&IntOrString::String("ftp".into())).is_err());
     assert!(target.port(&IntOrString::Int(70_000)).is_err());
+}
+
+/// A server of `grpc.health.v1` that answers every check with this status.
+async fn health_server(status: i32) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answer = move |_: tonic::Request<HealthCheckRequest>| async move {
+        Ok::<_, tonic::Status>(tonic::Response::new(HealthCheckResponse { status }))
+    };
+    let service = hyper::service::service_fn(move |request| async move {
+        let codec = tonic_prost::ProstCodec::<HealthCheckResponse, HealthCheckRequest>::default();
+        let mut server = tonic::server::Grpc::new(codec);
+        Ok::<_, std::convert::Infallible>(server.unary(tower::service_fn(answer), request).await)
+    });
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let executor = hyper_util::rt::TokioExecutor::new();
+            let connection = hyper::server::conn::http2::Builder::new(executor)
+                .serve_connection(TokioIo::new(stream), service);
+            tokio::spawn(connection);
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_grpc_probe_passes_if_the_server_says_that_it_is_serving() {
+    let serving = health_server(1).await;
+    run(json!({"grpc": {"port": serving}})).await.unwrap();
+    let not = health_server(2).await;
+    let err = run(json!({"grpc": {"port": not}})).await.unwrap_err();
+    assert_eq!(err, "service unhealthy (responded with status 2)");
+}
+
+#[test]
+fn a_pod_without_an_address_is_reached_from_within_unless_a_host_is_named() {
+    let (c, runtime, ips) = (Container::default(), FakeRuntime::new(), ["10.0.0.7".to_owned()]);
+    let of = |ips| Target { runtime: &runtime, container: &c, id: "", sandbox: Some("s1"), ips };
+    let place = |ips, named| {
+        let target = of(ips);
+        let place = target.place(named, 80);
+        (place.host.to_owned(), place.inside.map(str::to_owned))
+    };
+    assert_eq!(place(&ips, None), ("10.0.0.7".to_owned(), None));
+    assert_eq!(place(&[], None), ("127.0.0.1".to_owned(), Some("s1".to_owned())));
+    assert_eq!(place(&[], Some("")), ("127.0.0.1".to_owned(), Some("s1".to_owned())));
+    assert_eq!(place(&[], Some("192.0.2.9")), ("192.0.2.9".to_owned(), None));
 }

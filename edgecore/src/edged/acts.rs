@@ -265,14 +265,23 @@ impl Worker {
         }
     }
 
+    fn target<'a>(
+        &'a self,
+        container: &'a Container,
+        id: &'a str,
+        ips: &'a [String],
+    ) -> Target<'a> {
+        let sandbox = plan::active_sandbox(&self.seen).map(|s| s.id.as_str());
+        Target { runtime: self.shared.runtime.as_ref(), container, id, sandbox, ips }
+    }
+
     async fn post_start(&self, c: &Container, id: &str) -> Result<(), (&'static str, String)> {
         let Some(hook) = c.lifecycle.as_ref().and_then(|l| l.post_start.as_ref()) else {
             return Ok(());
         };
         let runtime = self.shared.runtime.as_ref();
         let ips = self.ips();
-        let target = Target { container: c, id, ips: &ips };
-        if let Err(why) = hooks::run(runtime, hook, &target, POST_START).await {
+        if let Err(why) = hooks::run(hook, &self.target(c, id, &ips), POST_START).await {
             let message = format!("PostStartHook failed: {why}");
             self.shared.recorder.container(
                 &self.pod,
@@ -304,9 +313,7 @@ impl Worker {
             && !self.hooked.contains(id)
         {
             let ips = self.ips();
-            let target = Target { container: c, id, ips: &ips };
-            let runtime = self.shared.runtime.as_ref();
-            if let Err(why) = hooks::run(runtime, hook, &target, *grace).await {
+            if let Err(why) = hooks::run(hook, &self.target(c, id, &ips), *grace).await {
                 let message = format!("PreStopHook failed: {why}");
                 self.shared.recorder.container(
                     &self.pod,

@@ -5,7 +5,7 @@
 //! outside.
 //!
 //! Owns: that thread; which addresses are tried.
-//! Called by: `mod.rs`.
+//! Called by: port-forward, and `action.rs` for a pod that has no address.
 //! Never: lets a thread that others use enter a namespace.
 
 use std::io;
@@ -19,7 +19,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::super::super::runtime::PodNetwork;
+use super::runtime::PodNetwork;
 
 /// A port on this machine answers at once, or the queue of its listener is full.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -58,7 +58,7 @@ async fn sockets_in(network: PodNetwork) -> io::Result<Sockets> {
 }
 
 /// Connects to a port on the pod's loopback, as a kubelet does: 127.0.0.1, else `::1`.
-pub(super) async fn connect(network: PodNetwork, port: u16) -> io::Result<TcpStream> {
+pub(crate) async fn connect(network: PodNetwork, port: u16) -> io::Result<TcpStream> {
     let Sockets { v4, v6 } = sockets_in(network).await?;
     let refused = match to(v4, (Ipv4Addr::LOCALHOST, port).into()).await {
         Err(e) => e,

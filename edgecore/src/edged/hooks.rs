@@ -8,11 +8,9 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::LifecycleHandler;
 
 use super::action::{self, Target};
-use super::runtime::ContainerRuntime;
 
 /// Runs a hook; the error is what went wrong.
 pub(crate) async fn run(
-    runtime: &dyn ContainerRuntime,
     hook: &LifecycleHandler,
     target: &Target<'_>,
     limit: Duration,
@@ -20,7 +18,7 @@ pub(crate) async fn run(
     let action = async {
         if let Some(exec) = &hook.exec {
             let command = exec.command.as_deref().unwrap_or_default();
-            return action::exec(runtime, target.id, command, limit).await;
+            return action::exec(target, command, limit).await;
         }
         if let Some(get) = &hook.http_get {
             return action::http_get(get, target).await;

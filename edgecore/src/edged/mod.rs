@@ -15,6 +15,7 @@ mod acts;
 mod cgroups;
 mod clock;
 pub mod cluster;
+mod dial;
 mod env;
 mod eviction;
 mod held;
@@ -216,13 +217,14 @@ async fn shared(
         host_ips: host_ips.clone(),
         secrets_in_memory: config.secrets_in_memory,
     };
+    let pod_network = runtime.network_limit().is_none();
     let recorder = recorder::Recorder::new(cluster.clone(), &config.node, config.clock);
     Shared {
         runtime,
         cluster,
         recorder: Arc::new(recorder),
         site,
-        host: status::Host { ips: host_ips, runtime: name },
+        host: status::Host { ips: host_ips, runtime: name, pod_network },
         clock: config.clock,
         puller: images::Puller::default(),
         starts: Semaphore::new(STARTS),

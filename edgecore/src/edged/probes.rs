@@ -78,6 +78,7 @@ pub(crate) struct Bench {
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) inbox: Inbox,
     pub(crate) pod: Arc<Pod>,
+    pub(crate) sandbox: Option<String>,
     pub(crate) ips: Vec<String>,
 }
 
@@ -138,8 +139,14 @@ async fn run(bench: Bench, c: Container, kind: &'static str, probe: Probe, id: S
     let (mut counter, mut said) = (Counter::default(), None);
     loop {
         ticks.tick().await;
-        let target = Target { container: &c, id: &id, ips: &bench.ips };
-        let result = action::probe(bench.runtime.as_ref(), &probe, &target, limit).await;
+        let target = Target {
+            runtime: bench.runtime.as_ref(),
+            container: &c,
+            id: &id,
+            sandbox: bench.sandbox.as_deref(),
+            ips: &bench.ips,
+        };
+        let result = action::probe(&probe, &target, limit).await;
         if let Err(why) = &result {
             let mut name = kind.to_owned();
             name[..1].make_ascii_uppercase();

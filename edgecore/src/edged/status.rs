@@ -23,6 +23,8 @@ pub(crate) struct Host {
     pub(crate) ips: Vec<String>,
     /// The runtime's name, as in `containerd://<id>`.
     pub(crate) runtime: String,
+    /// Whether the runtime gives pods addresses of their own.
+    pub(crate) pod_network: bool,
 }
 
 /// The status of a pod. `old` is the last one known, here or in the cloud.
@@ -448,7 +450,9 @@ type Says = (bool, Option<&'static str>, Option<String>);
 impl Conditions<'_> {
     fn all(&self) -> Vec<PodCondition> {
         let sandbox = active_sandbox(self.view.seen).is_some()
-            && (podspec::host_network(self.view.want.pod) || !self.view.seen.ips.is_empty());
+            && (podspec::host_network(self.view.want.pod)
+                || !self.view.host.pod_network
+                || !self.view.seen.ips.is_empty());
         let containers_ready = self.containers_ready();
         let mut all = vec![
             self.condition("PodReadyToStartContainers", (sandbox, None, None)),

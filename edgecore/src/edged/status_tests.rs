@@ -11,6 +11,7 @@ struct Story {
     old: PodStatus,
     fate: Fate,
     now: i64,
+    pod_network: bool,
 }
 
 fn story(spec: Value, scene: Scene) -> Story {
@@ -21,6 +22,7 @@ fn story(spec: Value, scene: Scene) -> Story {
         old: PodStatus::default(),
         fate: Fate::Run,
         now: 1000,
+        pod_network: true,
     }
 }
 
@@ -28,7 +30,11 @@ impl Story {
     fn status(&self) -> PodStatus {
         let want =
             Want { pod: &self.pod, fate: self.fate, grace: std::time::Duration::from_secs(30) };
-        let host = Host { ips: vec!["192.0.2.1".to_owned()], runtime: "containerd".to_owned() };
+        let host = Host {
+            ips: vec!["192.0.2.1".to_owned()],
+            runtime: "containerd".to_owned(),
+            pod_network: self.pod_network,
+        };
         pod_status(&want, &self.scene.seen, &self.memory, &self.old, &host, at(self.now))
     }
 
@@ -164,6 +170,16 @@ fn failures_to_start_have_their_reasons() {
     ] {
         assert_eq!(with(reason, 1005), pair(reason, "the cause"));
     }
+}
+
+#[test]
+fn a_pod_waits_for_an_address_only_where_the_runtime_gives_one() {
+    let mut scene = Scene::up();
+    scene.seen.ips.clear();
+    let mut s = story(json!({}), scene);
+    assert_eq!(s.condition("PodReadyToStartContainers"), "False");
+    s.pod_network = false;
+    assert_eq!(s.condition("PodReadyToStartContainers"), "True");
 }
 
 #[test]

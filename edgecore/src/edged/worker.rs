@@ -291,6 +291,7 @@ impl Worker {
                 recorder: self.shared.recorder.clone(),
                 inbox: self.inbox.clone(),
                 pod: self.pod.clone(),
+                sandbox: plan::active_sandbox(&self.seen).map(|s| s.id.clone()),
                 ips: self.ips(),
             };
             self.probes.sync(&bench, &self.seen, started);

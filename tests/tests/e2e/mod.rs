@@ -73,6 +73,14 @@ pub(crate) fn sample_image(kubectl: &Kubectl<'_>) -> String {
     pods.pointer("/items/0/spec/containers/0/image").unwrap().as_str().unwrap().to_owned()
 }
 
+/// The machine's busybox, lent to pods of the sample image, which has no program that listens.
+#[track_caller]
+pub(crate) fn busybox() -> &'static str {
+    let mut paths = ["/usr/bin/busybox", "/bin/busybox"].into_iter();
+    let path = paths.find(|p| std::path::Path::new(p).exists());
+    path.expect("busybox (package busybox-static) is installed")
+}
+
 /// A pod with one container of the sample image on `edge-1`.
 pub(crate) fn pod(name: &str, image: &str, more: &str) -> String {
     format!(

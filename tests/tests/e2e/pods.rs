@@ -6,7 +6,7 @@ use tests::host::Host;
 use tests::kubectl::Kubectl;
 use tests::wait;
 
-use super::{PATIENCE, Up, pod, sample_image};
+use super::{PATIENCE, Up, busybox, pod, sample_image};
 
 /// A `keadm up` of its own; what is made last goes first.
 struct Edge {
@@ -118,6 +118,48 @@ fn a_container_that_ends_is_restarted_as_its_policy_says_and_the_cloud_hears_of_
         .replace(r#""spec":{"#, r#""spec":{"restartPolicy":"Never","#);
     kubectl.apply(&once);
     kubectl.until(&["pod", "once"], "/status/phase", "Failed", PATIENCE);
+}
+
+/// A pod of its own network that serves HTTP on port 8080, with a part of its container's spec.
+fn server(name: &str, image: &str, more: &str) -> String {
+    let busybox = busybox();
+    format!(
+        r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{name}"}},
+"spec":{{"terminationGracePeriodSeconds":1,"containers":[{{"name":"main","image":"{image}",
+"command":["/busybox","httpd","-f","-p","8080","-h","/etc"],{more},
+"volumeMounts":[{{"name":"b","mountPath":"/busybox","readOnly":true}}]}}],
+"volumes":[{{"name":"b","hostPath":{{"path":"{busybox}","type":"File"}}}}]}}}}"#
+    )
+}
+
+// https://kubernetes.io/docs/tasks/configure-pod-container/configure-liveness-readiness-startup-probes
+#[test]
+fn probes_reach_a_pod_that_has_a_network_of_its_own() {
+    let edge = Edge::start();
+    let (kubectl, image) = edge.hands();
+    let probe = |port: u16| {
+        format!(
+            r#"{{"httpGet":{{"path":"/hosts","port":{port}}},"periodSeconds":1,"failureThreshold":1}}"#
+        )
+    };
+    let (open, closed) = (probe(8080), probe(8081));
+    let connects = r#"{"tcpSocket":{"port":8080},"periodSeconds":1}"#;
+    let well = format!(
+        r#""startupProbe":{{"tcpSocket":{{"port":8080}}}},"livenessProbe":{open},"readinessProbe":{connects}"#
+    );
+    kubectl.apply(&server("well", &image, &well));
+    kubectl.apply(&server("ill", &image, &format!(r#""livenessProbe":{closed}"#)));
+    kubectl.run(&["wait", "--for=condition=Ready", "pod/well", "--timeout=30s"]);
+    let restarts = "/status/containerStatuses/0/restartCount";
+    wait::until("the pod whose port is closed to be restarted", PATIENCE, || {
+        let object = kubectl.get(&["pod", "ill"])?;
+        match object.pointer(restarts).and_then(serde_json::Value::as_i64) {
+            Some(n) if n > 0 => Ok(()),
+            n => Err(format!("{n:?}")),
+        }
+    });
+    let object = kubectl.get(&["pod", "well"]).unwrap();
+    assert_eq!(object.pointer(restarts).unwrap(), 0, "{object}");
 }
 
 // https://kubernetes.io/docs/tasks/debug/debug-application/debug-running-pod/#ephemeral-container

@@ -14,7 +14,7 @@ use tests::wait;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::join::{cloud, join, keadm_ok, kubectl};
-use super::{PATIENCE, pod};
+use super::{PATIENCE, busybox, pod};
 
 /// The port of the pods' echo.
 pub(crate) const ECHO: u16 = 7000;
@@ -196,10 +196,7 @@ fn a_port_of_a_pod_of_the_embedded_runtime_is_forwarded_until_the_line_is_cut() 
     let token = cloud(&pair);
     join(&pair, &token);
     let kubectl = kubectl(&pair);
-    // The sample image has no program that listens: busybox is lent from the machine.
-    let program =
-        ["/usr/bin/busybox", "/bin/busybox"].into_iter().find(|p| std::path::Path::new(p).exists());
-    let program = program.expect("busybox (package busybox-static) is installed");
+    let program = busybox();
     let manifest = |name: &str, network: &str, port: u16| {
         format!(
             r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{name}"}},

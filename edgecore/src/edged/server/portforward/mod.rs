@@ -5,7 +5,7 @@
 //! a WebSocket, `SPDY/3.1+portforward.k8s.io` (kubectl since 1.31); and a WebSocket with
 //! `v4.channel.k8s.io`, on which each port of the query `port` has one connection (kube-rs).
 //!
-//! [`dial`] reaches the port in the pod's own network, [`connection`] moves the bytes of one
+//! [`dial`](super::super::dial) reaches the port in the pod's own network, [`connection`] moves the bytes of one
 //! connection, [`spdy`] and [`channels`] those of all that a client has.
 //!
 //! Owns: the switch of protocols, how many connections there are in all.
@@ -15,7 +15,6 @@
 
 mod channels;
 mod connection;
-mod dial;
 mod spdy;
 
 use std::pin::Pin;
@@ -37,7 +36,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_util::io::{CopyToBytes, SinkWriter, StreamReader};
 
-use super::super::{logread, podspec};
+use super::super::{dial, logread, podspec};
 use super::exec::{STREAM_PROTOCOL, UPGRADE_LIMIT, accept_websocket, has, switching};
 use super::{Api, Body, Refusal, refuse};
 
