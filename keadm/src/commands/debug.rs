@@ -35,7 +35,7 @@ pub enum DebugAction {
 /// Where the database is.
 #[derive(clap::Args, Debug, Clone)]
 pub struct DatabaseArg {
-    /// The edge's database [default: as edgecore.yaml says]
+    /// The edge's database [default: as edgecore.yaml says, else that of a `keadm up` here]
     #[arg(short = 'p', long = "edgedb-path", value_name = "FILE")]
     path: Option<Utf8PathBuf>,
 }
@@ -46,9 +46,16 @@ impl DatabaseArg {
             return path.clone();
         }
         let configured = super::config::read_edgecore(cx, &cx.paths.edgecore_yaml()).ok();
-        configured
-            .and_then(|(config, _)| Utf8PathBuf::from_path_buf(config.database.data_source).ok())
-            .unwrap_or_else(|| cx.paths.lib().join("edgecore.db"))
+        let configured = configured
+            .and_then(|(config, _)| Utf8PathBuf::from_path_buf(config.database.data_source).ok());
+        // Where an installed edge keeps it, and where `keadm up` does.
+        let usual = cx.paths.lib().join("edgecore.db");
+        let up = cx.paths.at("/var/lib/keadm/edgecore/edgecore.db");
+        configured.unwrap_or(if cx.host.exists(&up) && !cx.host.exists(&usual) {
+            up
+        } else {
+            usual
+        })
     }
 
     /// What it holds.
@@ -76,5 +83,26 @@ pub fn debug(args: &DebugArgs, cx: &Context) -> Result<(), CommandError> {
         DebugAction::Check(args) => check::check(args, cx),
         DebugAction::Diagnose(args) => diagnose::diagnose(args, cx),
         DebugAction::Collect(args) => collect::collect(args, cx),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::Fake;
+
+    #[test]
+    fn the_database_is_the_installed_edges_or_else_that_of_keadm_up() {
+        let of_up = "/var/lib/keadm/edgecore/edgecore.db";
+        let usual = "/var/lib/kubeedge/edgecore.db";
+        let found = |there: &[&str]| {
+            let fake = Fake::new(|state| {
+                state.files.extend(there.iter().map(|path| ((*path).into(), (0o600, Vec::new()))));
+            });
+            DatabaseArg { path: None }.file(&crate::testing::context(&fake))
+        };
+        assert_eq!(found(&[]), usual);
+        assert_eq!(found(&[of_up]), of_up);
+        assert_eq!(found(&[of_up, usual]), usual);
     }
 }
