@@ -17,8 +17,7 @@ use super::text::fitted;
 fn fitting(all: &'static [Column], width: u16, wide: bool, sorted: usize) -> Vec<usize> {
     let wanted = |i: &usize| !all[*i].wide || wide || *i == sorted;
     let mut chosen: Vec<usize> = (0..all.len()).filter(wanted).collect();
-    let total = |c: &[usize]| c.iter().map(|i| all[*i].width + 1).sum::<u16>() + 2;
-    while total(&chosen) > width && chosen.len() > 2 {
+    while taken(all, &chosen) > width && chosen.len() > 2 {
         // The rightmost but the last goes first: the last is the age, which people look for. How
         // a row is stays to the end.
         let stays = |i: usize| matches!(all[i].title, "STATUS" | "STATE") || i == sorted;
@@ -32,7 +31,7 @@ fn fitting(all: &'static [Column], width: u16, wide: bool, sorted: usize) -> Vec
     }
     if !wide {
         for (i, column) in all.iter().enumerate() {
-            if column.wide && !chosen.contains(&i) && total(&chosen) + column.width < width {
+            if column.wide && !chosen.contains(&i) && taken(all, &chosen) + column.width < width {
                 chosen.push(i);
                 chosen.sort_unstable();
             }
@@ -41,18 +40,28 @@ fn fitting(all: &'static [Column], width: u16, wide: bool, sorted: usize) -> Vec
     chosen
 }
 
-/// How wide the signs and each column may be.
+/// What the columns take at least, with the signs before them.
+fn taken(all: &'static [Column], columns: &[usize]) -> u16 {
+    columns.iter().map(|i| all[*i].width + 1).sum::<u16>() + 2
+}
+
+/// How wide the signs and each column may be. `status` is how wide the longest status is: it takes of
+/// the room that is left what it needs, before the names do.
 fn widths<'f>(
     fitting: &'f [usize],
     all: &'static [Column],
     width: u16,
+    status: u16,
 ) -> impl Iterator<Item = Constraint> + use<'f> {
     let values = all.iter().any(|c| c.title == "VALUES");
+    let left = width.saturating_sub(taken(all, fitting));
     let one = move |(n, i): (usize, &usize)| {
         let least = all[*i].width;
         if n == 0 && values {
             // What a device says takes more room than its name.
             Constraint::Length((width / 5).max(least))
+        } else if all[*i].title == "STATUS" {
+            Constraint::Length(status.clamp(least, least + left))
         } else if n == 0 || all[*i].title == "VALUES" || all[*i].title == "IMAGES" {
             Constraint::Min(least)
         } else {
@@ -89,11 +98,6 @@ pub fn draw(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
     let fitting = fitting(all, area.width, state.wide, sort.column);
     let order = &state.order;
     let stale = matches!(state.link, Link::Lost { .. });
-    let widths: Vec<Constraint> = widths(&fitting, all, area.width).collect();
-    let places = Layout::horizontal(&widths).spacing(1).split(area);
-    let room = |n: usize| places.get(n + 1).map_or(0, |place| usize::from(place.width));
-    let header = fitting.iter().enumerate().map(|(n, i)| heading(all, *i, sort, room(n), look));
-    let header = Row::new(std::iter::once(Cell::from("  ")).chain(header)).style(look.heading());
     let position = state.table().position(order);
     let page = usize::from(area.height.saturating_sub(1)).max(1);
     // The page is as high as the state thinks, but for the moment in which the terminal changes.
@@ -102,7 +106,17 @@ pub fn draw(state: &State, look: &Look, frame: &mut Frame<'_>, area: Rect) {
     let shown = (first..order.len())
         .take(page)
         .filter_map(|i| order.key(i).and_then(|key| columns::line(state, state.screen, key)));
-    let rows = shown.map(|line| {
+    let shown: Vec<_> = shown.collect();
+    let status = all.iter().position(|c| c.title == "STATUS").map_or(0, |i| {
+        shown.iter().map(|line| line.cells[i].chars().count()).max().unwrap_or_default()
+    });
+    let status = u16::try_from(status).unwrap_or(u16::MAX);
+    let widths: Vec<Constraint> = widths(&fitting, all, area.width, status).collect();
+    let places = Layout::horizontal(&widths).spacing(1).split(area);
+    let room = |n: usize| places.get(n + 1).map_or(0, |place| usize::from(place.width));
+    let header = fitting.iter().enumerate().map(|(n, i)| heading(all, *i, sort, room(n), look));
+    let header = Row::new(std::iter::once(Cell::from("  ")).chain(header)).style(look.heading());
+    let rows = shown.into_iter().map(|line| {
         let sign = format!("{}{}", look.mark(line.mark), look.sign(line.health));
         let style =
             if stale || line.mark == Some(Mark::Gone) { look.faint() } else { Style::new() };
