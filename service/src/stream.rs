@@ -5,6 +5,7 @@
 //! Never: keeps anything for a reader but its [`Feed`], which has a cursor. One that reads slowly is
 //! told less often, and then all at once; one that reads nothing for [`WRITE_LIMIT`] is let go.
 
+pub mod pour;
 #[cfg(test)]
 mod tests;
 mod unix;

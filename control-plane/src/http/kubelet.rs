@@ -26,10 +26,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
-use super::get;
 use super::request::{Query, Target};
 use super::response::{self, Body, Response};
 use super::status::{FieldError, Status};
+use super::{get, logsocket};
 use crate::plane::Plane;
 use crate::registry::{decode, meta};
 
@@ -248,8 +248,9 @@ pub(crate) async fn relay(
     let endpoint = endpoint(&found.value()).ok_or_else(|| {
         Status::internal(&format!("node `{node}` does not say where its kubelet is"))
     })?;
-    let switches = parts.headers.contains_key(UPGRADE);
-    if target.subresource != "log" && !switches {
+    let log = target.subresource == "log";
+    let switches = !log && parts.headers.contains_key(UPGRADE);
+    if !log && !switches {
         return Err(Status::bad_request("Upgrade request required"));
     }
     let mut response = ask(plane, &endpoint, parts, &path, switches).await.map_err(|why| {
@@ -271,8 +272,11 @@ pub(crate) async fn relay(
     if !response.status().is_success() {
         return Err(refusal(response).await);
     }
-    let mut answer =
-        http::Response::new(Body::Stream(pieces(response.into_body(), plane.stopping.clone())));
+    let pieces = pieces(response.into_body(), plane.stopping.clone());
+    if logsocket::is_wanted(&parts.headers) {
+        return logsocket::answer(parts, pieces);
+    }
+    let mut answer = http::Response::new(Body::Stream(pieces));
     let plain = http::HeaderValue::from_static("text/plain");
     answer.headers_mut().insert(http::header::CONTENT_TYPE, plain);
     Ok(answer)

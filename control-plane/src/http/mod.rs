@@ -18,6 +18,7 @@ pub(crate) mod get;
 pub(crate) mod json;
 mod kubelet;
 pub(crate) mod list;
+mod logsocket;
 pub(crate) mod nodes;
 pub(crate) mod openapi;
 pub(crate) mod patch;

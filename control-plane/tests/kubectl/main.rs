@@ -10,6 +10,7 @@ mod manifests;
 mod rules;
 mod security;
 mod storage;
+mod streams;
 mod support;
 mod webhooks;
 mod wire;
