@@ -210,6 +210,7 @@ impl ControlPlane {
             signer,
             authorizer: http::rbac::Authorizer::default(),
             webhooks: http::webhooks::Webhooks::default(),
+            reserved: http::services::Reserved::default(),
             kubelets,
             address,
             data_dir: config.data_dir,

@@ -13,6 +13,7 @@ use crate::ClientLimits;
 use crate::bootstrap::Authority;
 use crate::http::rbac::Authorizer;
 use crate::http::seats::Seats;
+use crate::http::services::Reserved;
 use crate::http::tokens::Signer;
 use crate::http::webhooks::Webhooks;
 use crate::registry::{Registry, Snapshot, crd};
@@ -25,6 +26,8 @@ pub(crate) struct Plane {
     pub(crate) signer: Signer,
     pub(crate) authorizer: Authorizer,
     pub(crate) webhooks: Webhooks,
+    /// What services under way have been given.
+    pub(crate) reserved: Reserved,
     /// The CA, for those who ask for certificates.
     pub(crate) authority: Authority,
     /// How kubelets are asked: with a client certificate of the CA.

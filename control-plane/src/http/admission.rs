@@ -15,9 +15,9 @@ use crate::controllers::protection;
 use crate::plane::Plane;
 use crate::registry::core::{default, object};
 use crate::registry::{Part, Resource, meta};
-use crate::store::Key;
+use crate::store::{Held, Key};
 
-/// Checks and completes a new object.
+/// Checks and completes a new object. Returns what is held until it is written.
 ///
 /// # Errors
 /// When the namespace does not live, or an account is missing.
@@ -27,7 +27,8 @@ pub(crate) fn on_create(
     resource: &Resource,
     namespace: &str,
     new: &mut Value,
-) -> Result<(), Status> {
+    dry_run: bool,
+) -> Result<Option<Held>, Status> {
     if resource.namespaced {
         living_namespace(plane, resource, namespace, meta::name(new))?;
     }
@@ -72,7 +73,7 @@ pub(crate) fn on_create(
         }
         "core/nodes" => not_ready(new),
         "core/persistentvolumeclaims" => default_class(plane, new),
-        "core/services" => services::allocate(plane, namespace, new, None)?,
+        "core/services" => return services::allocate(plane, namespace, new, None, dry_run),
         "certificates.k8s.io/certificatesigningrequests" => {
             signing::check_new(resource, new)?;
             let who = user.to_value();
@@ -88,10 +89,10 @@ pub(crate) fn on_create(
         }
         _ => {}
     }
-    Ok(())
+    Ok(None)
 }
 
-/// Checks a changed object.
+/// Checks a changed object. Returns what is held until it is written.
 ///
 /// # Errors
 /// When a node oversteps, a role grants too much, or a certificate is not the caller's to give.
@@ -102,7 +103,8 @@ pub(crate) fn on_update(
     new: &mut Value,
     old: &Value,
     part: Part,
-) -> Result<(), Status> {
+    dry_run: bool,
+) -> Result<Option<Held>, Status> {
     let at = (meta::namespace(old), meta::name(old));
     restriction::check(plane, user, resource, at, Write::Update(new, old, part))?;
     escalation::check(plane, user, resource, at.0, new, Some(old))?;
@@ -117,9 +119,9 @@ pub(crate) fn on_update(
         tolerations(object(new, "spec"));
     }
     if resource.table.as_ref() == "core/services" && part == Part::Main {
-        services::allocate(plane, at.0, new, Some(old))?;
+        return services::allocate(plane, at.0, new, Some(old), dry_run);
     }
-    Ok(())
+    Ok(None)
 }
 
 /// There are no runtime classes here, so a pod has none and none of their overhead.

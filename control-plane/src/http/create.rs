@@ -13,7 +13,7 @@ use super::webhooks::{self, Operation, Write};
 use super::{admission, apply, get};
 use crate::plane::Plane;
 use crate::registry::{Part, Resource, meta, warnings};
-use crate::store::{Draft, Expect, Stored, WriteError};
+use crate::store::{Draft, Expect, Held, Stored, WriteError};
 
 /// What a write left behind.
 pub(crate) enum Outcome {
@@ -56,7 +56,8 @@ pub(crate) async fn create(
     }
     let generated = meta::name(&object).is_empty();
     for _ in 0..NAME_ATTEMPTS {
-        let new = prepare(plane, user, resource, namespace, object.clone(), options).await?;
+        let (new, held) =
+            prepare(plane, user, resource, namespace, object.clone(), options).await?;
         let name = meta::name(&new).to_owned();
         let revision = meta::text(&object, "/metadata/resourceVersion").parse::<u64>();
         if !options.dry_run && revision.is_ok_and(|r| r != 0) {
@@ -71,7 +72,11 @@ pub(crate) async fn create(
         }
         match plane
             .store
-            .put(get::key(resource, namespace, &name), Expect::Absent, Draft::of(&new))
+            .put(
+                get::key(resource, namespace, &name),
+                Expect::Absent,
+                Draft::of(&new).holding(held),
+            )
             .await
         {
             Ok(s) => return Ok(Outcome::Stored(s)),
@@ -100,7 +105,7 @@ fn taken(plane: &Plane, resource: &Resource, object: &Value, at: (&str, &str)) -
     status
 }
 
-/// Everything up to the write.
+/// Everything up to the write, and what is held until it is done.
 async fn prepare(
     plane: &Plane,
     user: &User,
@@ -108,7 +113,7 @@ async fn prepare(
     namespace: &str,
     mut new: Value,
     options: &WriteOptions,
-) -> Result<Value, Status> {
+) -> Result<(Value, Option<Held>), Status> {
     let applied = options.applying.then(|| new.clone());
     body::defaults(resource, &mut new);
     // What the server adds from here on belongs to nobody.
@@ -118,7 +123,7 @@ async fn prepare(
         new.as_object_mut().and_then(|m| m.remove("status"));
     }
     (resource.strategy.prepare)(&mut new, None, Part::Main);
-    admission::on_create(plane, user, resource, namespace, &mut new)?;
+    let held = admission::on_create(plane, user, resource, namespace, &mut new, options.dry_run)?;
     let name = meta::name(&new).to_owned();
     let write = Write {
         user,
@@ -146,7 +151,7 @@ async fn prepare(
         custom.store(&mut new);
     }
     apply::record_create(resource, &mut new, &sent, applied.as_ref(), options);
-    Ok(new)
+    Ok((new, held))
 }
 
 /// The name that error texts give: the generated one counts as unknown.

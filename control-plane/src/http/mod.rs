@@ -31,7 +31,7 @@ pub(crate) mod reviews;
 mod router;
 pub(crate) mod seats;
 pub(crate) mod server;
-mod services;
+pub(crate) mod services;
 pub(crate) mod signing;
 mod stalled;
 pub(crate) mod status;

@@ -1,20 +1,23 @@
 //! The addresses and ports that services are given.
 //!
 //! Owns: which are free, in Kubernetes' ranges, and what is said of those that are not.
-//! Called by: admission, when a service is made or changed. Never: keeps anything; the services are
-//! the record. Two made in the same instant may draw the same with a chance of one in some thousands.
+//! Called by: admission, when a service is made or changed. Never: keeps anything but what writes under
+//! way have been given; the services are the record.
 //!
 //! <https://kubernetes.io/docs/reference/networking/virtual-ips/>
 
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::status::{FieldError, Status};
 use crate::plane::Plane;
 use crate::registry::core::{default, list, object};
 use crate::registry::meta::{self, text};
+use crate::store::Held;
 
 /// 10.96.0.0/12, as kubeadm uses it.
 const NETWORK: u32 = 0x0a60_0000;
@@ -24,14 +27,43 @@ const SIZE: u32 = 1 << 20;
 /// The ports that nodes open for services.
 const PORTS: std::ops::RangeInclusive<i64> = 30_000..=32_767;
 
-/// What other services have.
-#[derive(Debug, Default)]
-struct Taken {
+/// Addresses and ports.
+#[derive(Debug, Default, Clone)]
+struct Given {
     addresses: HashSet<String>,
     ports: HashSet<i64>,
 }
 
-/// Gives a service an address, the ports on nodes that its type has, and what goes with them.
+/// What services under way have been given, which no list of services shows yet.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Reserved(Arc<Mutex<Given>>);
+
+/// One service's part of it, until its write is published or refused.
+struct Reservation {
+    of: Reserved,
+    own: Given,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut all = self.of.0.lock();
+        all.addresses.retain(|a| !self.own.addresses.contains(a));
+        all.ports.retain(|p| !self.own.ports.contains(p));
+    }
+}
+
+/// What other services have, and what this one takes.
+#[derive(Debug, Default)]
+struct Taken {
+    others: Given,
+    own: Given,
+    /// Nothing is taken: as in Kubernetes, ports are then out of its range, so that whoever sees one
+    /// does not count on it, and ports that are asked for may be so, too.
+    dry_run: bool,
+}
+
+/// Gives a service an address, the ports on nodes that its type has, and what goes with them. Nobody
+/// else gets them as long as what is returned is held.
 ///
 /// # Errors
 /// When it asks for one that another service has, or that is out of range.
@@ -40,21 +72,30 @@ pub(crate) fn allocate(
     namespace: &str,
     new: &mut Value,
     old: Option<&Value>,
-) -> Result<(), Status> {
+    dry_run: bool,
+) -> Result<Option<Held>, Status> {
     let kind = text(new, "/spec/type").to_owned();
-    let mut taken = Taken::default();
+    // Listed while nothing can be let go of: what is not in the one is in the other.
+    let mut reserved = plane.reserved.0.lock();
+    let mut taken = Taken { others: reserved.clone(), dry_run, ..Taken::default() };
     let all = plane.store.list("core/services", "", None).objects;
     let own = format!("{namespace}/{}", meta::name(new));
     for (_, other) in all.iter().filter(|(key, _)| **key != *own) {
-        taken.add(&other.value());
+        taken.others.add(&other.value());
     }
     let (spec, old) = (object(new, "spec"), old.map(|o| &o["spec"]));
-    let addressed = if kind == "ExternalName" { Ok(()) } else { address(spec, old, &taken) };
+    let addressed = if kind == "ExternalName" { Ok(()) } else { address(spec, old, &mut taken) };
     let allocated = addressed.and_then(|()| ports(spec, old, &mut taken));
-    allocated.map_err(|e| Status::invalid("", "Service", meta::name(new), &[e]))
+    allocated.map_err(|e| Status::invalid("", "Service", meta::name(new), &[e]))?;
+    if dry_run {
+        return Ok(None);
+    }
+    reserved.addresses.extend(taken.own.addresses.iter().cloned());
+    reserved.ports.extend(&taken.own.ports);
+    Ok(Some(Box::new(Reservation { of: plane.reserved.clone(), own: taken.own })))
 }
 
-impl Taken {
+impl Given {
     fn add(&mut self, service: &Value) {
         let ip = text(service, "/spec/clusterIP");
         if !matches!(ip, "" | "None") {
@@ -63,25 +104,39 @@ impl Taken {
         self.ports.extend(numbers(&service["spec"]));
         self.ports.extend(service["spec"]["healthCheckNodePort"].as_i64());
     }
+}
 
+impl Taken {
     /// A port that nobody has, which then is taken.
     fn draw(&mut self) -> Option<i64> {
         use rand::Rng as _;
-        let start = rand::rng().random_range(PORTS);
-        let around = (start..=*PORTS.end()).chain(*PORTS.start()..start);
-        let free = around.into_iter().find(|n| !self.ports.contains(n))?;
-        self.ports.insert(free);
+        let free = if self.dry_run {
+            self.own.ports.iter().max().map_or(PORTS.end() + 2, |n| n + 1)
+        } else {
+            let start = rand::rng().random_range(PORTS);
+            let mut around = (start..=*PORTS.end()).chain(*PORTS.start()..start);
+            around.find(|n| !self.has(*n))?
+        };
+        self.own.ports.insert(free);
         Some(free)
+    }
+
+    fn has(&self, port: i64) -> bool {
+        self.others.ports.contains(&port) || self.own.ports.contains(&port)
     }
 
     /// Takes a port that somebody asks for.
     fn take(&mut self, port: i64) -> Result<(), &'static str> {
-        if !PORTS.contains(&port) {
+        if !self.dry_run && !PORTS.contains(&port) {
             return Err(
                 "provided port is not in the valid range. The range of valid ports is 30000-32767",
             );
         }
-        if self.ports.insert(port) { Ok(()) } else { Err("provided port is already allocated") }
+        if self.has(port) {
+            return Err("provided port is already allocated");
+        }
+        self.own.ports.insert(port);
+        Ok(())
     }
 }
 
@@ -91,7 +146,7 @@ fn numbers(spec: &Value) -> impl Iterator<Item = i64> + '_ {
     ports.filter_map(|p| p["nodePort"].as_i64()).filter(|n| *n != 0)
 }
 
-fn address(spec: &mut Value, old: Option<&Value>, taken: &Taken) -> Result<(), FieldError> {
+fn address(spec: &mut Value, old: Option<&Value>, taken: &mut Taken) -> Result<(), FieldError> {
     let at = "spec.clusterIPs";
     let ip = spec["clusterIP"].as_str().unwrap_or_default().to_owned();
     let listed = spec["clusterIPs"].clone();
@@ -105,7 +160,9 @@ fn address(spec: &mut Value, old: Option<&Value>, taken: &Taken) -> Result<(), F
         return Err(FieldError::invalid_shown(at, &super::status::shown_list(&listed), why));
     }
     if ip.is_empty() {
-        spec["clusterIP"] = free_address(taken).into();
+        let free = free_address(taken);
+        taken.own.addresses.insert(free.clone());
+        spec["clusterIP"] = free.into();
     } else if ip != "None" && old.is_none_or(|o| o["clusterIP"].is_null()) {
         // What is no address, or another than before, is told with the other fields.
         if let Ok(parsed) = ip.parse::<std::net::IpAddr>() {
@@ -113,7 +170,7 @@ fn address(spec: &mut Value, old: Option<&Value>, taken: &Taken) -> Result<(), F
                 matches!(parsed, std::net::IpAddr::V4(a) if u32::from(a) & !(SIZE - 1) == NETWORK);
             let why = if !within {
                 Some("the provided network does not match the current range")
-            } else if taken.addresses.contains(&ip) {
+            } else if taken.others.addresses.contains(&ip) {
                 Some("provided IP is already allocated")
             } else {
                 None
@@ -123,6 +180,7 @@ fn address(spec: &mut Value, old: Option<&Value>, taken: &Taken) -> Result<(), F
                 let shown = super::status::shown_list(&json!([ip]));
                 return Err(FieldError::invalid_shown(at, &shown, &why));
             }
+            taken.own.addresses.insert(ip);
         }
     }
     let ip = spec["clusterIP"].clone();
@@ -138,7 +196,7 @@ fn free_address(taken: &Taken) -> String {
     loop {
         let n: u32 = rand::rng().random_range(DRAWN);
         let ip = Ipv4Addr::from(NETWORK + n).to_string();
-        if !taken.addresses.contains(&ip) {
+        if !taken.others.addresses.contains(&ip) {
             return ip;
         }
     }
@@ -240,7 +298,8 @@ mod tests {
     use super::*;
 
     fn given(mut spec: Value, old: Option<&Value>, others: &[i64]) -> Result<Value, String> {
-        let mut taken = Taken { ports: others.iter().copied().collect(), ..Taken::default() };
+        let mut taken = Taken::default();
+        taken.others.ports.extend(others);
         ports(&mut spec, old, &mut taken).map_err(|e| e.to_string())?;
         Ok(spec)
     }
@@ -267,6 +326,29 @@ mod tests {
         assert_eq!(given(inside.clone(), None, &[]).unwrap(), inside);
     }
 
+    // `PortAllocationOperation` with `dryRun` of Kubernetes (pkg/registry/core/service/portallocator).
+    #[test]
+    fn a_dry_run_takes_any_port_that_nobody_has_and_draws_none_of_the_range() {
+        let given = |asked: Value| {
+            let mut taken = Taken { dry_run: true, ..Taken::default() };
+            taken.others.ports.insert(30080);
+            let mut spec = json!({"type": "NodePort", "ports": asked});
+            ports(&mut spec, None, &mut taken).map_err(|e| e.to_string())?;
+            let all: Vec<i64> = numbers(&spec).collect();
+            Ok::<_, String>(all)
+        };
+        assert_eq!(given(json!([{"port": 80, "nodePort": 80}])), Ok(vec![80]));
+        assert_eq!(given(json!([{"port": 80}, {"port": 81}])), Ok(vec![32769, 32770]));
+        assert_eq!(
+            given(json!([{"port": 80, "nodePort": 31000}, {"port": 81}])),
+            Ok(vec![31000, 31001])
+        );
+        assert_eq!(
+            given(json!([{"port": 80, "nodePort": 30080}])).unwrap_err(),
+            "spec.ports[0].nodePort: Invalid value: 30080: provided port is already allocated"
+        );
+    }
+
     #[test]
     fn two_protocols_of_one_port_share_a_number_and_two_ports_do_not() {
         let ports = json!([{"port": 53, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}, {"port": 54, "protocol": "TCP"}]);
@@ -286,10 +368,11 @@ mod tests {
 
     #[test]
     fn an_address_of_another_service_or_network_is_refused() {
-        let taken = Taken { addresses: ["10.96.7.7".to_owned()].into(), ..Taken::default() };
         let given = |spec: Value| {
+            let mut taken = Taken::default();
+            taken.others.addresses.insert("10.96.7.7".to_owned());
             let mut spec = spec;
-            address(&mut spec, None, &taken).map(|()| spec).map_err(|e| e.to_string())
+            address(&mut spec, None, &mut taken).map(|()| spec).map_err(|e| e.to_string())
         };
         assert!(given(json!({})).unwrap()["clusterIP"].as_str().unwrap().starts_with("10."));
         assert_eq!(given(json!({"clusterIP": "None"})).unwrap()["clusterIPs"], json!(["None"]));

@@ -13,7 +13,7 @@ use super::webhooks::{self, Operation, Write};
 use super::{admission, apply, get};
 use crate::plane::Plane;
 use crate::registry::{Part, Resource, meta, warnings};
-use crate::store::{Draft, Expect, Stored, WriteError};
+use crate::store::{Draft, Expect, Held, Stored, WriteError};
 
 /// How often a change that names no revision is tried against newer ones.
 const ATTEMPTS: usize = 16;
@@ -194,11 +194,11 @@ pub(crate) async fn modify(
             return Err(Status::modified(resource.group_resource(), name));
         }
         check_identity(resource, &sent, &old)?;
-        let new = prepare(plane, user, resource, part, &sent, &old, options).await?;
+        let (new, held) = prepare(plane, user, resource, part, &sent, &old, options).await?;
         if options.dry_run {
             return Ok(Outcome::Dry(new));
         }
-        match store(plane, resource, (namespace, name), &current, &new).await {
+        match store(plane, resource, (namespace, name), &current, &new, held).await {
             Err(WriteError::Conflict) => {}
             Err(WriteError::Missing) => {
                 return Err(Status::not_found(resource.group_resource(), name));
@@ -217,9 +217,10 @@ async fn store(
     (namespace, name): (&str, &str),
     current: &std::sync::Arc<Stored>,
     new: &Value,
+    held: Option<Held>,
 ) -> Result<Outcome, WriteError> {
     let key = get::key(resource, namespace, name);
-    let draft = Draft::of(new);
+    let draft = Draft::of(new).holding(held);
     if is_finished(resource, new) {
         plane.store.delete(key, current.revision).await?;
         return Ok(Outcome::Dry(new.clone()));
@@ -251,7 +252,7 @@ fn check_identity(resource: &Resource, sent: &Value, old: &Value) -> Result<(), 
     Err(Status::invalid(&resource.group, &resource.kind, meta::name(old), &[e]))
 }
 
-/// Everything up to the write.
+/// Everything up to the write, and what is held until it is done.
 async fn prepare(
     plane: &Plane,
     user: &User,
@@ -260,7 +261,7 @@ async fn prepare(
     sent: &Value,
     old: &Value,
     options: &WriteOptions,
-) -> Result<Value, Status> {
+) -> Result<(Value, Option<Held>), Status> {
     let mut new = sent.clone();
     body::defaults(resource, &mut new);
     meta::keep_identity(&mut new, old);
@@ -278,7 +279,7 @@ async fn prepare(
     new["kind"] = resource.kind.as_str().into();
     new["apiVersion"] = resource.api_version().into();
     meta::count_generation(&mut new, old, resource, part);
-    admission::on_update(plane, user, resource, &mut new, old, part)?;
+    let held = admission::on_update(plane, user, resource, &mut new, old, part, options.dry_run)?;
     let write = Write {
         user,
         resource,
@@ -313,5 +314,5 @@ async fn prepare(
     meta::metadata(&mut new)
         .insert("resourceVersion".into(), old["metadata"]["resourceVersion"].clone());
     apply::record_update(resource, &mut new, old, part, options);
-    Ok(new)
+    Ok((new, held))
 }

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::compact::{History, Limits, forget};
-use super::{Draft, Event, Expect, Key, Shared, State, Stored, WriteError};
+use super::{Draft, Event, Expect, Held, Key, Shared, State, Stored, WriteError};
 
 /// `PRAGMA application_id`: the letters "keCP".
 const APPLICATION_ID: i32 = 0x6b65_4350;
@@ -302,6 +302,7 @@ struct Accepted {
     key: Key,
     revision: u64,
     stored: Option<Arc<Stored>>,
+    held: Option<Held>,
     reply: oneshot::Sender<Result<Arc<Stored>, WriteError>>,
 }
 
@@ -358,6 +359,7 @@ impl Writer {
             Ok(()) => self.publish(accepted),
             Err(e) => {
                 for a in accepted {
+                    drop(a.held);
                     let full = e.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
                     let why = if full { WriteError::Full } else { WriteError::Disk(e.to_string()) };
                     let _ = a.reply.send(Err(why));
@@ -387,13 +389,15 @@ impl Writer {
                 _ => None,
             };
             if let Some(e) = refused {
+                drop(draft);
                 let _ = reply.send(Err(e));
                 continue;
             }
             revision += 1;
-            let stored = draft.map(|d| Arc::new(Stored::new(revision, &d)));
+            let stored = draft.as_ref().map(|d| Arc::new(Stored::new(revision, d)));
             pending.insert(key.clone(), stored.as_ref().map(|s| s.revision));
-            accepted.push(Accepted { key, revision, stored, reply });
+            let held = draft.and_then(|d| d.held);
+            accepted.push(Accepted { key, revision, stored, held, reply });
         }
         accepted
     }
@@ -437,9 +441,9 @@ impl Writer {
         {
             let mut state = self.shared.state.write();
             let mut touched: Vec<Arc<str>> = Vec::new();
-            for Accepted { key, revision, stored, reply } in accepted {
+            for Accepted { key, revision, stored, held, reply } in accepted {
                 let object = publish(&mut state, &key.table, &key.name, revision, stored, now);
-                answers.push((reply, object));
+                answers.push((reply, object, held));
                 if !touched.contains(&key.table) {
                     touched.push(key.table);
                 }
@@ -455,7 +459,8 @@ impl Writer {
                 }
             }
         }
-        for (reply, object) in answers {
+        for (reply, object, held) in answers {
+            drop(held);
             let _ = reply.send(object.ok_or(WriteError::Missing));
         }
     }
@@ -646,5 +651,38 @@ mod tests {
             Store::open(&path, Limits::default()),
             Err(OpenError::TooNew { found: 99, .. })
         ));
+    }
+
+    /// Says when it is let go of whether its object could be read then.
+    struct Look(Arc<Shared>, &'static str, std::sync::mpsc::Sender<bool>);
+
+    impl Drop for Look {
+        fn drop(&mut self) {
+            let tables = &self.0.state.read().tables;
+            let objects = tables.get("core/configmaps").map(|t| &t.objects);
+            let there = objects.is_some_and(|o| o.contains_key(&*key(self.1).name));
+            let _ = self.2.send(there);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_write_holds_is_let_go_of_once_it_can_be_read_and_before_its_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let store =
+            Store::open(&dir.path().join("db").join("state.db"), Limits::default()).unwrap();
+        let (tell, seen) = std::sync::mpsc::channel();
+        let holding = |name: &'static str| {
+            let look = Look(Arc::clone(&store.shared), name, tell.clone());
+            draft(name, 1).holding(Some(Box::new(look)))
+        };
+        store.put(key("a"), Expect::Absent, holding("a")).await.unwrap();
+        assert_eq!(seen.try_recv(), Ok(true));
+        assert!(store.put(key("a"), Expect::Absent, holding("a")).await.is_err());
+        assert_eq!(seen.try_recv(), Ok(true));
+        // Whoever asked for it is gone, and it is written all the same.
+        let left = store.put(key("b"), Expect::Absent, holding("b"));
+        let _ = tokio::time::timeout(Duration::ZERO, left).await;
+        store.put(key("c"), Expect::Absent, draft("c", 1)).await.unwrap();
+        assert_eq!(seen.try_recv(), Ok(true));
     }
 }

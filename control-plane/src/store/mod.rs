@@ -16,6 +16,7 @@ pub(crate) mod log;
 mod model;
 pub(crate) mod watch;
 
+use std::any::Any;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::path::Path;
@@ -67,7 +68,7 @@ impl Stored {
         let end = at + self.revision.to_string().len();
         let mut text = self.text[..at].to_vec();
         text.extend_from_slice(&self.text[end..]);
-        Self::new(revision, &Draft { text, revision_at: self.revision_at })
+        Self::new(revision, &Draft { text, revision_at: self.revision_at, held: None })
     }
 
     /// The object as a value, without `apiVersion` and `kind`.
@@ -77,11 +78,15 @@ impl Stored {
     }
 }
 
+/// Let go of once a write is published or refused, before the writer hears of it.
+pub(crate) type Held = Box<dyn Any + Send>;
+
 /// An object's text with a gap where the revision goes.
 #[derive(Debug)]
 pub(crate) struct Draft {
     text: Vec<u8>,
     revision_at: u32,
+    held: Option<Held>,
 }
 
 impl Draft {
@@ -109,7 +114,12 @@ impl Draft {
         }
         text.push(b'}');
         // A body is at most a few MiB, so the offset fits.
-        Self { text, revision_at: u32::try_from(revision_at).unwrap_or(u32::MAX) }
+        Self { text, revision_at: u32::try_from(revision_at).unwrap_or(u32::MAX), held: None }
+    }
+
+    /// Keeps something as long as the write is under way, whether or not its caller waits for it.
+    pub(crate) fn holding(self, held: Option<Held>) -> Self {
+        Self { held, ..self }
     }
 
     /// Whether `stored` is this draft but for its revision: a write would change nothing.

@@ -9,6 +9,7 @@ mod large;
 mod manifests;
 mod rules;
 mod security;
+mod services;
 mod storage;
 mod streams;
 mod support;
