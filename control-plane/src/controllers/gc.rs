@@ -1,7 +1,9 @@
 //! Objects whose owner is gone, and owners that wait for their dependents.
 //!
 //! Owns: background, foreground and orphaning deletion. Called by: `controllers::spawn`.
-//! Never: deletes an object that has an owner left, or whose owner is of a kind that is not served.
+//! Never: deletes an object that has an owner left, or whose owner is of a kind that is not served. An owner
+//! is what is found where the reference says, as in Kubernetes: one of another kind, name or namespace is
+//! none, whatever its uid.
 //!
 //! The graph remembers which of its objects are touched by a change: the object itself, its owners and
 //! its dependents. Only these are looked at, so that the cost of a change does not grow with the
@@ -12,8 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::events;
 use crate::http::auth::User;
 use crate::http::body::WriteOptions;
 use crate::http::delete::{DeleteOptions, Propagation, delete};
@@ -33,11 +36,12 @@ const TOGETHER: usize = 64;
 const SKIPPED: &str = "core/events";
 
 /// An owner as a dependent names it.
-#[derive(Debug, Clone, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 struct Owner {
     api_version: String,
     kind: String,
+    name: String,
     uid: String,
     block_owner_deletion: Option<bool>,
 }
@@ -85,6 +89,26 @@ struct Graph {
     dependents: HashMap<String, BTreeSet<String>>,
     /// To be looked at.
     touched: HashSet<String>,
+    /// Of which objects it was told already that an owner is in another namespace.
+    told: HashSet<String>,
+}
+
+/// Where objects of an owner's kind are.
+#[derive(Debug, Clone)]
+struct Place {
+    table: Arc<str>,
+    namespaced: bool,
+}
+
+/// What becomes of an object through one of its owners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tie {
+    /// It stays.
+    Holds,
+    /// There is no such owner.
+    Gone,
+    /// The owner takes its dependents along.
+    Leaves,
 }
 
 /// What is to be done.
@@ -96,11 +120,16 @@ enum Step {
     Disown(String, String),
     /// Take a finalizer away from it.
     Release(String, &'static str),
+    /// Say that its owner is in another namespace.
+    Tell(String, Owner),
 }
 
 impl Step {
     fn uid(&self) -> &str {
-        let (Self::Delete(uid, _) | Self::Disown(uid, _) | Self::Release(uid, _)) = self;
+        let (Self::Delete(uid, _)
+        | Self::Disown(uid, _)
+        | Self::Release(uid, _)
+        | Self::Tell(uid, _)) = self;
         uid
     }
 }
@@ -135,6 +164,7 @@ impl Graph {
     }
 
     fn forget(&mut self, uid: &str) {
+        self.told.remove(uid);
         self.unlink(uid);
         self.touch_dependents(uid);
     }
@@ -161,27 +191,55 @@ impl Graph {
         Some(old)
     }
 
-    /// All the judgement: what must happen to an object in this state of the graph. `served` says
-    /// whether a kind is known: of another one nobody can say that its object is gone.
-    fn steps(&self, uid: &str, served: &dyn Fn(&Owner) -> bool) -> Vec<Step> {
+    /// All the judgement: what must happen to an object in this state of the graph. `place` says where
+    /// objects of an owner's kind are, if the kind is known.
+    fn steps(&self, uid: &str, place: &dyn Fn(&Owner) -> Option<Place>) -> Vec<Step> {
         let mut steps = Vec::new();
         let Some(node) = self.nodes.get(uid) else { return steps };
         self.owner_steps(uid, node, &mut steps);
         if node.owners.is_empty() || node.terminating {
             return steps;
         }
-        let is_gone = |o: &&Owner| !self.nodes.contains_key(&o.uid) && served(o);
-        // An owner that deletes in the foreground takes its dependents along.
-        let leaves =
-            |o: &Owner| self.nodes.get(&o.uid).is_some_and(|n| n.terminating && n.foreground);
-        if node.owners.iter().any(|o| !is_gone(&o) && !leaves(o)) {
-            let gone = node.owners.iter().filter(is_gone);
-            steps.extend(gone.map(|o| Step::Disown(uid.to_owned(), o.uid.clone())));
+        if !self.told.contains(uid) {
+            let strange = node.owners.iter().find(|o| self.is_elsewhere(node, o));
+            steps.extend(strange.map(|o| Step::Tell(uid.to_owned(), o.clone())));
+        }
+        let ties = node.owners.iter().map(|o| Some((o, self.tie(node, o, &place(o)?)?)));
+        // Of another kind, nobody can say that its object is gone.
+        let Some(ties) = ties.collect::<Option<Vec<_>>>() else { return steps };
+        if ties.iter().any(|(_, t)| *t == Tie::Holds) {
+            // One that leaves would wait for this object for ever.
+            let others = ties.iter().filter(|(_, t)| *t != Tie::Holds);
+            steps.extend(others.map(|(o, _)| Step::Disown(uid.to_owned(), o.uid.clone())));
             return steps;
         }
-        let foreground = node.owners.iter().any(leaves);
+        let foreground = ties.iter().any(|(_, t)| *t == Tie::Leaves);
         steps.push(Step::Delete(uid.to_owned(), foreground.then_some(Propagation::Foreground)));
         steps
+    }
+
+    /// An owner is what is found where the reference says, if that has the reference's uid. None if the
+    /// reference makes no sense: nothing in a namespace owns what is in none.
+    fn tie(&self, node: &Node, owner: &Owner, place: &Place) -> Option<Tie> {
+        if place.namespaced && node.namespace.is_empty() {
+            return None;
+        }
+        let namespace = if place.namespaced { &*node.namespace } else { "" };
+        let found = self
+            .nodes
+            .get(&owner.uid)
+            .filter(|n| n.table == place.table && n.name == owner.name && n.namespace == namespace);
+        Some(match found {
+            None => Tie::Gone,
+            Some(n) if n.terminating && n.foreground => Tie::Leaves,
+            Some(_) => Tie::Holds,
+        })
+    }
+
+    /// Whether an owner is there, but in another namespace.
+    fn is_elsewhere(&self, node: &Node, owner: &Owner) -> bool {
+        let found = self.nodes.get(&owner.uid).map_or("", |n| &n.namespace);
+        !found.is_empty() && found != node.namespace
     }
 
     fn owner_steps(&self, uid: &str, node: &Node, steps: &mut Vec<Step>) {
@@ -271,10 +329,12 @@ fn relist(plane: &Plane, table: &Arc<str>, graph: &mut Graph) -> u64 {
     all.revision
 }
 
-/// Whether objects of an owner's kind are in the graph.
-fn is_served(snapshot: &Snapshot, owner: &Owner) -> bool {
+/// Where objects of an owner's kind are in the graph.
+fn place(snapshot: &Snapshot, owner: &Owner) -> Option<Place> {
     let (group, version) = owner.api_version.split_once('/').unwrap_or(("", &owner.api_version));
-    snapshot.by_kind(group, version, &owner.kind).is_some_and(|r| *r.table != *SKIPPED)
+    let resource =
+        snapshot.by_kind(group, version, &owner.kind).filter(|r| *r.table != *SKIPPED)?;
+    Some(Place { table: Arc::clone(&resource.table), namespaced: resource.namespaced })
 }
 
 /// Follows all tables.
@@ -288,8 +348,10 @@ pub(crate) async fn run(plane: Arc<Plane>) {
         // A second reading has every owner that was there before the first one ended.
         watched.refresh(&plane, &mut graph);
         let snapshot = plane.kinds();
-        let served = |o: &Owner| is_served(&snapshot, o);
-        let steps: Vec<Step> = touched.iter().flat_map(|u| graph.steps(u, &served)).collect();
+        let place = |o: &Owner| place(&snapshot, o);
+        let steps: Vec<Step> = touched.iter().flat_map(|u| graph.steps(u, &place)).collect();
+        let told = steps.iter().filter(|s| matches!(s, Step::Tell(..)));
+        graph.told.extend(told.map(|s| s.uid().to_owned()));
         for chunk in steps.chunks(TOGETHER) {
             let taken = chunk.iter().map(|s| take(&plane, &snapshot, &graph, s));
             let taken = futures::future::join_all(taken).await;
@@ -318,7 +380,7 @@ pub(crate) async fn run(plane: Arc<Plane>) {
 }
 
 async fn take(
-    plane: &Plane,
+    plane: &Arc<Plane>,
     snapshot: &Snapshot,
     graph: &Graph,
     step: &Step,
@@ -356,6 +418,20 @@ async fn take(
             };
             modify(plane, &user, resource, at, Part::Main, &options, change).await.map(|_| ())
         }
+        Step::Tell(_, owner) => {
+            let Owner { api_version, kind, name, uid, .. } = owner;
+            let namespace = &node.namespace;
+            let message = format!(
+                "ownerRef [{api_version}/{kind}, namespace: {namespace}, name: {name}, uid: {uid}] does not exist in namespace {namespace:?}"
+            );
+            let about = json!({"apiVersion": resource.api_version(), "metadata": {
+                "namespace": namespace, "name": node.name, "uid": step.uid()}});
+            let component = "garbage-collector-controller";
+            let reason = "OwnerRefInvalidNamespace";
+            events::record(plane, component, &about, &resource.kind, "Warning", reason, &message)
+                .await;
+            Ok(())
+        }
         Step::Release(_, finalizer) => {
             let change = |old: &Value| {
                 let mut new = old.clone();
@@ -374,10 +450,20 @@ async fn take(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn put(g: &mut Graph, object: &Value) {
         g.put(&"core/x".into(), metadata(object.to_string().as_bytes()).unwrap());
+    }
+
+    /// `X` and `Y` are in no namespace, `N` is in one, and nobody knows `Unknown`.
+    fn placed(o: &Owner) -> Option<Place> {
+        let (table, namespaced) = match o.kind.as_str() {
+            "X" => ("core/x", false),
+            "Y" => ("core/y", false),
+            "N" => ("core/x", true),
+            _ => return None,
+        };
+        Some(Place { table: table.into(), namespaced })
     }
 
     fn graph(objects: &[Value]) -> Graph {
@@ -390,13 +476,13 @@ mod tests {
     fn steps(g: &mut Graph) -> Vec<Step> {
         let mut touched: Vec<String> = std::mem::take(&mut g.touched).into_iter().collect();
         touched.sort();
-        touched.iter().flat_map(|u| g.steps(u, &|o| o.kind != "Unknown")).collect()
+        touched.iter().flat_map(|u| g.steps(u, &placed)).collect()
     }
 
     fn object(uid: &str, owners: &[&str], more: Value) -> Value {
         let refs: Vec<Value> = owners
             .iter()
-            .map(|o| json!({"uid": o, "apiVersion": "v1", "kind": "X", "blockOwnerDeletion": true}))
+            .map(|o| json!({"uid": o, "apiVersion": "v1", "kind": "X", "name": o, "blockOwnerDeletion": true}))
             .collect();
         let mut v = json!({"metadata": {"uid": uid, "name": uid, "ownerReferences": refs}});
         for (k, x) in more.as_object().into_iter().flatten() {
@@ -422,6 +508,49 @@ mod tests {
         let mut a = object("a", &["somebody"], json!({}));
         a["metadata"]["ownerReferences"][0]["kind"] = "Unknown".into();
         assert_eq!(steps(&mut graph(&[a])), []);
+    }
+
+    // "Cross-namespace owner references are disallowed by design":
+    // https://kubernetes.io/docs/concepts/overview/working-with-objects/owners-dependents/ and
+    // `isDangling` of Kubernetes' garbage collector.
+    #[test]
+    fn an_owner_is_what_is_found_where_the_reference_says() {
+        let owned = |field: &str, is: &str, namespace: &str| {
+            let mut a = object("a", &["o"], json!({"namespace": namespace}));
+            a["metadata"]["ownerReferences"][0][field] = is.into();
+            a
+        };
+        let with = |a: Value, namespace: &str| {
+            let mut g = graph(&[object("o", &[], json!({"namespace": namespace})), a]);
+            steps(&mut g)
+        };
+        let gone = [Step::Delete("a".into(), None)];
+        assert_eq!(with(owned("kind", "X", "n"), ""), []);
+        assert_eq!(with(owned("kind", "N", "n"), "n"), []);
+        // Of another kind or name, which there is not.
+        assert_eq!(with(owned("kind", "Y", "n"), ""), gone);
+        assert_eq!(with(owned("name", "p", "n"), ""), gone);
+        // In another namespace, which is told once; in none there can be no owner from a namespace.
+        let told = |steps: &[Step]| {
+            let [Step::Tell(uid, owner), rest @ ..] = steps else { panic!("{steps:?}") };
+            assert_eq!((uid.as_str(), owner.name.as_str()), ("a", "o"));
+            rest.len()
+        };
+        assert_eq!(told(&with(owned("kind", "N", "n"), "m")), 1);
+        assert_eq!(told(&with(owned("kind", "N", ""), "m")), 0);
+        // An owner that can be told from nothing else holds up what is said of the others.
+        let mut both = object("a", &["o", "gone", "p"], json!({}));
+        both["metadata"]["ownerReferences"][2]["kind"] = "Unknown".into();
+        assert_eq!(with(both, ""), []);
+    }
+
+    // "waitingForDependentsDeletion" there: the owner would never get rid of its finalizer.
+    #[test]
+    fn an_owner_that_leaves_before_its_dependents_lets_go_of_what_has_another() {
+        let going = json!({"deletionTimestamp": "x", "finalizers": ["foregroundDeletion"]});
+        let a = object("a", &["o", "p"], json!({}));
+        let mut g = graph(&[object("o", &[], going), object("p", &[], json!({})), a]);
+        assert_eq!(steps(&mut g), [Step::Disown("a".into(), "o".into())]);
     }
 
     #[test]

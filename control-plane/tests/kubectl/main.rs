@@ -295,6 +295,33 @@ async fn what_is_owned_goes_with_its_owner() {
     c.ok(&["wait", "cm/owned", "--for=delete", "--timeout=10s"]).await;
 }
 
+// https://kubernetes.io/docs/concepts/overview/working-with-objects/owners-dependents/: "treated as having an
+// absent owner", and a warning "with a reason of OwnerRefInvalidNamespace".
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_names_its_owner_by_another_kind_or_from_another_namespace_has_none() {
+    let c = Cluster::start().await;
+    c.ok(&["create", "ns", "other"]).await;
+    c.ok(&["create", "cm", "owner"]).await;
+    let uid = c.ok(&["get", "cm", "owner", "-o", "jsonpath={.metadata.uid}"]).await;
+    let owned = |name: &str, namespace: &str, kind: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: {namespace}, ownerReferences: [{{apiVersion: v1, kind: {kind}, name: owner, uid: {uid}}}]}}\n"
+        )
+    };
+    c.apply(&owned("right", "default", "ConfigMap")).await;
+    c.apply(&owned("kind", "default", "Secret")).await;
+    c.apply(&owned("namespace", "other", "ConfigMap")).await;
+    c.ok(&["wait", "cm/kind", "--for=delete", "--timeout=20s"]).await;
+    c.ok(&["wait", "-n", "other", "cm/namespace", "--for=delete", "--timeout=20s"]).await;
+    c.ok(&["get", "cm", "right"]).await;
+    let told = "-o=jsonpath={range .items[?(@.reason==\"OwnerRefInvalidNamespace\")]}{.type} {.involvedObject.name}: {.message}{end}";
+    let why = format!(
+        "Warning namespace: ownerRef [v1/ConfigMap, namespace: other, name: owner, uid: {uid}] does not exist in namespace \"other\""
+    );
+    c.becomes(&["get", "events", "-n", "other", told], &why).await;
+    assert_eq!(c.ok(&["get", "events", told]).await, "");
+}
+
 const MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\ndata: {a: '1', b: '2'}\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
