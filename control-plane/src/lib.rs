@@ -213,6 +213,7 @@ impl ControlPlane {
             reserved: http::services::Reserved::default(),
             kubelets,
             address,
+            reached_at: controllers::apiserver::address(bind, &config.extra_sans),
             data_dir: config.data_dir,
             limits: config.limits,
             seats: http::seats::Seats::new(&config.limits),

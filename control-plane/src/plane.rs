@@ -2,7 +2,7 @@
 //!
 //! Owns: the store, the table of kinds, the keys in use. Made by: `lib.rs`, once.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,6 +34,8 @@ pub(crate) struct Plane {
     pub(crate) kubelets: Arc<rustls::ClientConfig>,
     /// Where the API is served.
     pub(crate) address: SocketAddr,
+    /// By which address others reach it, if any do.
+    pub(crate) reached_at: Option<IpAddr>,
     /// The folder of the database and the keys.
     pub(crate) data_dir: PathBuf,
     /// The certificate of the CA, as clients get it.

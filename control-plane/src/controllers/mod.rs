@@ -4,6 +4,7 @@
 //! Never: goes over the network; controllers call the verbs directly.
 
 pub(crate) mod accounts;
+pub(crate) mod apiserver;
 pub(crate) mod certificates;
 pub(crate) mod crd;
 pub(crate) mod defaults;
@@ -152,4 +153,5 @@ pub(crate) fn spawn(plane: &Arc<Plane>, svc: &mut Service) {
     start(svc, "token-controller", |p| Box::pin(secrets::run(p)));
     start(svc, "storage-protection", |p| Box::pin(protection::run(p)));
     start(svc, "event-expiry", |p| Box::pin(events::expire(p)));
+    start(svc, "apiserver-endpoints", |p| Box::pin(apiserver::run(p)));
 }

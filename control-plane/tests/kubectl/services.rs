@@ -97,3 +97,61 @@ async fn a_dry_run_of_a_service_takes_any_port_that_is_free_and_keeps_none() {
     taken["metadata"]["name"] = "t".into();
     assert_eq!(wire.post(&dry, taken.to_string()).await.code, 422);
 }
+
+// What a kube-apiserver keeps of itself: pkg/controlplane/reconcilers of Kubernetes (`EndpointsAdapter`), and
+// `kubectl get endpoints,endpointslices kubernetes -o yaml` of any cluster.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_says_by_which_address_others_reach_it_and_nothing_if_none_do() {
+    let c = Cluster::reached_at("192.0.2.10").await;
+    let wire = Wire::of(&c);
+    let port = c.running.address().port();
+    let ports = json!([{"name": "https", "port": port, "protocol": "TCP"}]);
+    c.ok(&["wait", "--for=create", "endpoints/kubernetes", "--timeout=20s"]).await;
+    c.ok(&["wait", "--for=create", "endpointslice/kubernetes", "--timeout=20s"]).await;
+    let endpoints = wire.get("/api/v1/namespaces/default/endpoints/kubernetes").await.value();
+    assert_eq!(
+        endpoints["subsets"],
+        json!([{"addresses": [{"ip": "192.0.2.10"}], "ports": ports}])
+    );
+    assert_eq!(
+        endpoints["metadata"]["labels"],
+        json!({"endpointslice.kubernetes.io/skip-mirror": "true"})
+    );
+    let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    let slice = wire.get(&format!("{slices}/kubernetes")).await.value();
+    assert_eq!(
+        (&slice["addressType"], &slice["ports"], &slice["endpoints"]),
+        (
+            &json!("IPv4"),
+            &ports,
+            &json!([{"addresses": ["192.0.2.10"], "conditions": {"ready": true}}])
+        )
+    );
+    assert_eq!(slice["metadata"]["labels"], json!({"kubernetes.io/service-name": "kubernetes"}));
+    // Who deletes or changes them has them back, and there is no mirror of them.
+    c.ok(&["delete", "endpointslice", "kubernetes"]).await;
+    let other =
+        json!([{"op": "replace", "path": "/subsets/0/addresses/0/ip", "value": "192.0.2.11"}]);
+    c.ok(&["patch", "endpoints", "kubernetes", "--type=json", "-p", &other.to_string()]).await;
+    c.becomes(
+        &["get", "endpoints", "kubernetes", "-o", "jsonpath={.subsets[0].addresses[0].ip}"],
+        "192.0.2.10",
+    )
+    .await;
+    c.becomes(
+        &["get", "endpointslices", "-o", "name"],
+        "endpointslice.discovery.k8s.io/kubernetes",
+    )
+    .await;
+    // On loopback, where only this machine reaches it, they go.
+    let c = c.restart().await;
+    let gone = [
+        "wait",
+        "--for=delete",
+        "endpoints/kubernetes",
+        "endpointslice/kubernetes",
+        "--timeout=20s",
+    ];
+    c.ok(&gone).await;
+    c.ok(&["get", "service", "kubernetes"]).await;
+}

@@ -38,13 +38,26 @@ impl Cluster {
         Self::start_with(dir, limits).await
     }
 
+    /// A control plane that others reach by this address.
+    pub(crate) async fn reached_at(address: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut config = Config::new(dir.path().join("cp"));
+        config.bind.set_ip(std::net::Ipv4Addr::UNSPECIFIED.into());
+        config.extra_sans.push(address.to_owned());
+        Self::start_as(dir, config).await
+    }
+
     async fn start_in(dir: tempfile::TempDir) -> Self {
         Self::start_with(dir, ClientLimits::default()).await
     }
 
     async fn start_with(dir: tempfile::TempDir, limits: ClientLimits) -> Self {
+        let config = Config { limits, ..Config::new(dir.path().join("cp")) };
+        Self::start_as(dir, config).await
+    }
+
+    async fn start_as(dir: tempfile::TempDir, mut config: Config) -> Self {
         let mut svc = Service::new("control-plane");
-        let mut config = Config { limits, ..Config::new(dir.path().join("cp")) };
         config.bind.set_port(0);
         let built = ControlPlane::build(config, &svc).await.expect("the control plane starts");
         let running = built.spawn(&mut svc);
