@@ -7,6 +7,8 @@
 
 mod budget;
 mod fields;
+mod optionals;
+mod places;
 mod types;
 mod values;
 
@@ -119,8 +121,9 @@ impl Rules {
         let (schema, read) = with_stack(|| {
             let compiled = kube_cel::compile_schema(&own);
             let one = |(r, rule): (&Result<_, kube_cel::CompilationError>, &Value)| match r {
-                Ok(rule) => Rule::read(rule),
-                Err(_) if has_optionals(rule) => Rule::with_optionals(rule),
+                Ok(compiled) if !has_macros(rule) => Rule::read(compiled),
+                Ok(_) => Rule::with_optionals(rule),
+                Err(_) if has_optionals(rule) || has_macros(rule) => Rule::with_optionals(rule),
                 Err(e) => Rule::broken(e.to_string()),
             };
             let read = compiled.validations.iter().zip(rules).map(one).collect();
@@ -313,10 +316,14 @@ pub(crate) fn condition_problem(expression: &str) -> Option<String> {
 
 /// What is wrong with a rule about values of a schema; `root` if these are whole objects.
 pub(crate) fn rule_problem(expression: &str, schema: &Value, root: bool) -> Option<String> {
-    match compile(expression, |e| fields::problem(e, schema, root)) {
-        Err(why) => Some(why),
-        Ok(problem) => problem,
-    }
+    let found = |e: &IdedExpr| {
+        let problem = fields::problem(e, schema, root)?;
+        Some(match problem.at {
+            Some(_) => format!("compilation failed: {}", places::told(expression, &problem)),
+            None => problem.what,
+        })
+    };
+    compile(expression, found).unwrap_or_else(Some)
 }
 
 /// Whether an expression is about a change.
@@ -341,21 +348,30 @@ fn compile<T: Send>(
     }
     let read = with_stack(|| parsed(expression).map(|e| make(&e)));
     let read = read.unwrap_or_else(|| Err("it cannot be read".to_owned()));
-    // What follows repeats the expression.
-    let first = |e: String| e.trim().lines().next().unwrap_or_default().to_owned();
-    read.map_err(|e| format!("compilation failed: {}", first(e)))
+    read.map_err(|e| format!("compilation failed: {e}"))
 }
 
 /// Reads an expression, which may have optional values.
 fn parsed(expression: &str) -> Result<IdedExpr, String> {
     let parser = cel::parser::Parser::new().enable_optional_syntax(true);
-    parser.parse(expression).map_err(|e| e.to_string())
+    let mut read = parser.parse(expression).map_err(|e| places::unread(expression, &e))?;
+    optionals::expand(&mut read).map_err(|m| places::told(expression, &m))?;
+    Ok(read)
 }
 
 /// Whether a rule or its message asks for what may not be there.
 fn has_optionals(rule: &Value) -> bool {
-    let texts = ["rule", "messageExpression"].into_iter().filter_map(|f| rule[f].as_str());
-    texts.into_iter().any(|t| [".?", "[?", "{?"].iter().any(|sign| t.contains(sign)))
+    has_any(rule, &[".?", "[?", "{?"])
+}
+
+/// Whether a rule or its message may have a macro that the libraries do not know.
+fn has_macros(rule: &Value) -> bool {
+    has_any(rule, &["optMap", "optFlatMap"])
+}
+
+fn has_any(rule: &Value, signs: &[&str]) -> bool {
+    let mut texts = ["rule", "messageExpression"].into_iter().filter_map(|f| rule[f].as_str());
+    texts.any(|t| signs.iter().any(|sign| t.contains(sign)))
 }
 
 fn steps(expression: &str) -> usize {
@@ -479,13 +495,30 @@ mod tests {
             ("!has(self.?b.c)", json!({"a": 1}), json!({"b": {"c": ""}})),
             ("self[?'a'].orValue(0) == 1", json!({"a": 1}), json!({"a": 2})),
             ("self.?l[0].orValue(7) == 7", json!({"l": []}), json!({"l": [1]})),
+            ("self.?a.optMap(v, v > 1).orValue(true)", json!({}), json!({"a": 1})),
+            (
+                "self.?b.optFlatMap(b, b.?c).orValue('x') == 'x'",
+                json!({"b": {}}),
+                json!({"b": {"c": "y"}}),
+            ),
+            ("self.?a == optional.of(2)", json!({"a": 2}), json!({})),
+            (
+                "optional.of(self.l).optMap(l, l[0]) != optional.of(1)",
+                json!({"l": [2]}),
+                json!({"l": [1]}),
+            ),
         ] {
             assert_eq!(told(rule, good), Vec::<String>::new(), "{rule}");
             assert_eq!(told(rule, bad), refused, "{rule}");
         }
         let wrong = |rule: &str| rule_problem(rule, &schema(rule), false).unwrap();
-        assert_eq!(wrong("self.?z.orValue(1) == 1"), "compilation failed: undefined field 'z'");
-        assert!(wrong("self.?a.optMap(v, v > 1).orValue(true)").contains("'optMap'"));
+        assert_eq!(
+            wrong("self.?z.orValue(1) == 1"),
+            "compilation failed: ERROR: <input>:1:5: undefined field 'z'\n | self.?z.orValue(1) == 1\n | ....^"
+        );
+        assert!(
+            wrong("self.?a.optMap(v).orValue(true)").contains("undeclared reference to 'optMap'")
+        );
     }
 
     #[test]

@@ -159,3 +159,39 @@ async fn the_ca_of_a_namespace_is_put_back_when_somebody_writes_over_it_or_delet
     c.until(&map).await;
     assert_eq!(c.ok(&map).await, said);
 }
+
+// "Validation rules" of the page on custom resource definitions has this form of what is wrong with a rule;
+// https://kubernetes.io/docs/reference/using-api/cel/ has the optional types.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_maps_what_may_not_be_there_and_a_wrong_one_is_shown_with_its_place() {
+    let c = Cluster::start().await;
+    let wire = Wire::of(&c);
+    let definition = |rule: &str| {
+        let spec = json!({"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+            "x-kubernetes-validations": [{"rule": rule, "message": "no"}]});
+        json!({"metadata": {"name": "gads.example.com"}, "spec": {"group": "example.com", "scope": "Namespaced",
+            "names": {"plural": "gads", "kind": "Gad"}, "versions": [{"name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}}]}})
+        .to_string()
+    };
+    let (code, _, why) = wire.post(DEFINITIONS, definition("self.nope > 0")).await.status();
+    assert_eq!(code, 422);
+    let shown = "compilation failed: ERROR: <input>:1:5: undefined field 'nope'\n | self.nope > 0\n | ....^";
+    assert!(why.contains(shown), "{why}");
+    let rule = "self.?a.optMap(a, a * 2) == self.?b || self.?a == optional.none()";
+    let made = wire.post(DEFINITIONS, definition(rule)).await;
+    assert_eq!(made.code, 201, "{}", made.text);
+    c.ok(&["wait", "--for=condition=Established", "crd/gads.example.com", "--timeout=20s"]).await;
+    for (spec, code) in [
+        (json!({}), 201),
+        (json!({"b": 1}), 201),
+        (json!({"a": 2, "b": 4}), 201),
+        (json!({"a": 2, "b": 5}), 422),
+        (json!({"a": 2}), 422),
+    ] {
+        let gad = json!({"apiVersion": "example.com/v1", "kind": "Gad", "metadata": {"generateName": "g-"}, "spec": spec});
+        let path = "/apis/example.com/v1/namespaces/default/gads";
+        let made = wire.post(path, gad.to_string()).await;
+        assert_eq!(made.code.as_u16(), code, "{spec}: {}", made.text);
+    }
+}

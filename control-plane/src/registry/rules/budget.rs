@@ -16,6 +16,8 @@ use kube_cel::cel::common::types::CelList;
 use kube_cel::cel::{Context, ExecutionError, FunctionContext, IdedExpr, ResolveResult, Value};
 use tokio::time::Instant;
 
+use super::optionals::{self, is_optional};
+
 /// What one call may spend, and all rules of one object: as many turns of loops.
 const CALL: u64 = 1_000_000;
 pub(crate) const OBJECT: u64 = 10_000_000;
@@ -60,6 +62,7 @@ fn functions() -> Context<'static> {
     });
     context.add_function(TURN, turn);
     context.add_function(MADE, made);
+    optionals::add_functions(&mut context);
     context
 }
 
@@ -135,6 +138,9 @@ pub(super) fn priced(e: &IdedExpr) -> IdedExpr {
             if selects {
                 c.func_name = operators::OPT_INDEX.to_owned();
             }
+            if let Some(compared) = optionals::compared(e.id, &c) {
+                return compared;
+            }
             let grows = match c.func_name.as_str() {
                 // The turns of a loop pay for what it collects.
                 operators::ADD => !is_named(c.args.first(), COLLECTED),
@@ -172,18 +178,6 @@ pub(super) fn priced(e: &IdedExpr) -> IdedExpr {
         other => other.clone(),
     };
     IdedExpr { id: e.id, expr }
-}
-
-/// Whether an expression is of something that may not be there, as far as it says so.
-fn is_optional(e: &IdedExpr) -> bool {
-    let Expr::Call(c) = &e.expr else { return false };
-    match c.func_name.as_str() {
-        operators::OPT_INDEX => true,
-        operators::INDEX => c.args.first().is_some_and(is_optional),
-        "none" | "of" | "ofNonZeroValue" => is_named(c.target.as_deref(), "optional"),
-        "or" => c.target.as_deref().is_some_and(is_optional),
-        _ => false,
-    }
 }
 
 /// A part of something optional, or whether it is there.

@@ -4,9 +4,12 @@
 //! Called by: the validation of definitions. Never: judges what it does not know for sure.
 
 use kube_cel::cel::IdedExpr;
-use kube_cel::cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, LiteralValue, operators};
+use kube_cel::cel::common::ast::{
+    CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, operators,
+};
 use serde_json::Value;
 
+use super::places::Mistake;
 use super::types::{self, Type};
 use super::values::escaped;
 
@@ -46,22 +49,20 @@ const NAMES: [&str; 20] = [
 ];
 
 /// What is wrong with a rule about a value of `schema`, as far as that is known before it runs.
-pub(super) fn problem(expression: &IdedExpr, schema: &Value, root: bool) -> Option<String> {
+pub(super) fn problem(expression: &IdedExpr, schema: &Value, root: bool) -> Option<Mistake> {
     let of = if root { Known::Root(schema) } else { Known::Schema(schema) };
     let mut walk = Walk { scope: vec![("self", of), ("oldSelf", of)], found: None };
     let kind = walk.of(expression).kind();
-    match walk.found {
-        Some(what) => Some(format!("compilation failed: {what}")),
-        None => {
-            let other = kind.is_some_and(|k| k != Type::Bool);
-            other.then(|| "cel expression must evaluate to a bool".to_owned())
-        }
-    }
+    walk.found.or_else(|| {
+        let other = kind.is_some_and(|k| k != Type::Bool);
+        let what = || "cel expression must evaluate to a bool".to_owned();
+        other.then(|| Mistake { at: None, what: what() })
+    })
 }
 
 struct Walk<'a> {
     scope: Vec<(&'a str, Known<'a>)>,
-    found: Option<String>,
+    found: Option<Mistake>,
 }
 
 impl Known<'_> {
@@ -75,8 +76,8 @@ impl Known<'_> {
 }
 
 impl<'a> Walk<'a> {
-    fn told(&mut self, what: String) -> Known<'a> {
-        self.found.get_or_insert(what);
+    fn told(&mut self, at: u64, what: String) -> Known<'a> {
+        self.found.get_or_insert(Mistake { at: Some(at), what });
         Known::Unknown
     }
 
@@ -85,17 +86,21 @@ impl<'a> Walk<'a> {
             Expr::Ident(name) => match self.scope.iter().rev().find(|(n, _)| n == name) {
                 Some((_, known)) => *known,
                 None if NAMES.contains(&name.as_str()) || name.starts_with('@') => Known::Unknown,
-                None => self.told(format!("undeclared reference to '{name}' (in container '')")),
+                None => {
+                    let what = format!("undeclared reference to '{name}' (in container '')");
+                    self.told(e.id, what)
+                }
             },
             Expr::Select(s) => {
                 let operand = self.of(&s.operand);
-                let found = self.field(operand, &s.field);
+                let found = self.field(e.id, operand, &s.field);
                 // `has(self.x)` asks whether it is there.
                 if s.test { Known::Of(Type::Bool) } else { found }
             }
             // Its first argument is a name that would be unknown, too.
             Expr::Call(c) if matches!(c.func_name.as_str(), "optMap" | "optFlatMap") => {
-                self.told(format!("undeclared reference to '{}' (in container '')", c.func_name))
+                let what = format!("undeclared reference to '{}' (in container '')", c.func_name);
+                self.told(e.id, what)
             }
             Expr::Call(c) => {
                 // `math.greatest(..)` names a library.
@@ -109,7 +114,7 @@ impl<'a> Walk<'a> {
                     // What it is of is no longer known where it may not be there.
                     (operators::OPT_SELECT, [of, _]) => {
                         if let Some(name) = c.args.get(1).and_then(text) {
-                            self.field(*of, name);
+                            self.field(e.id, *of, name);
                         }
                         Known::Unknown
                     }
@@ -117,19 +122,20 @@ impl<'a> Walk<'a> {
                         let members = members(&c.args[1], *of);
                         let wrong = members.and_then(|(m, v)| types::membership(one.kind(), m, v));
                         match wrong {
-                            Some(why) => self.told(why),
+                            Some(why) => self.told(e.id, why),
                             None => Known::Of(Type::Bool),
                         }
                     }
                     ("matches", _) if c.args.last().is_some_and(is_broken_pattern) => {
-                        self.told("invalid matches argument".to_owned())
+                        let at = c.args.last().map_or(e.id, |a| a.id);
+                        self.told(at, "invalid matches argument".to_owned())
                     }
                     _ if of_library => Known::Unknown,
                     (function, args) => {
                         let kinds: Vec<Option<Type>> = args.iter().map(|a| a.kind()).collect();
                         match types::call(function, target, &kinds) {
                             Ok(kind) => kind.map_or(Known::Unknown, Known::Of),
-                            Err(why) => self.told(why),
+                            Err(why) => self.told(wrong_part(e.id, c, &kinds), why),
                         }
                     }
                 }
@@ -176,7 +182,7 @@ impl<'a> Walk<'a> {
         Known::Unknown
     }
 
-    fn field(&mut self, of: Known<'a>, name: &str) -> Known<'a> {
+    fn field(&mut self, at: u64, of: Known<'a>, name: &str) -> Known<'a> {
         let (schema, root) = match of {
             Known::Unknown | Known::Of(_) => return Known::Unknown,
             Known::Schema(s) => (s, false),
@@ -199,7 +205,7 @@ impl<'a> Walk<'a> {
                 Known::Schema(&schema["additionalProperties"])
             }
             _ if open || schema["additionalProperties"] == true => Known::Unknown,
-            Some("object") => self.told(format!("undefined field '{name}'")),
+            Some("object") => self.told(at, format!("undefined field '{name}'")),
             Some(kind) => {
                 let kind = match kind {
                     "integer" => "int",
@@ -209,7 +215,7 @@ impl<'a> Walk<'a> {
                     // What a format makes of a text is not looked at.
                     other => other,
                 };
-                self.told(format!("type '{kind}' does not support field selection"))
+                self.told(at, format!("type '{kind}' does not support field selection"))
             }
             None => Known::Unknown,
         }
@@ -236,6 +242,15 @@ fn members(e: &IdedExpr, of: Known<'_>) -> Option<(Type, Option<Type>)> {
         }
         _ => None,
     }
+}
+
+/// Which part of a call is wrong: of `&&` and `||` the one that is no bool, else the call.
+fn wrong_part(id: u64, c: &CallExpr, kinds: &[Option<Type>]) -> u64 {
+    if !matches!(c.func_name.as_str(), operators::LOGICAL_AND | operators::LOGICAL_OR) {
+        return id;
+    }
+    let wrong = kinds.iter().position(|k| k.is_some_and(|k| k != Type::Bool));
+    wrong.and_then(|i| c.args.get(i)).map_or(id, |a| a.id)
 }
 
 /// A text that is written out.
@@ -266,6 +281,12 @@ mod tests {
 
     use super::*;
 
+    /// What is told, but for its place, which `places.rs` finds.
+    fn said(found: Option<Mistake>) -> Option<String> {
+        let prefix = |m: &Mistake| if m.at.is_some() { "compilation failed: " } else { "" };
+        found.map(|m| format!("{}{}", prefix(&m), m.what))
+    }
+
     // "Validation rules" of the page on custom resource definitions: its own examples are good.
     #[test]
     fn a_field_that_the_schema_does_not_have_is_told() {
@@ -276,8 +297,9 @@ mod tests {
             "port": {"x-kubernetes-int-or-string": true},
             "map": {"type": "object", "additionalProperties": {"type": "object", "properties": {"a": {"type": "string"}}}},
             "set": {"type": "array", "items": {"type": "object", "properties": {"name": {"type": "string"}, "l": {"type": "array", "items": {"type": "string"}}}}}}});
-        let told =
-            |e: &str, root: bool| problem(Program::compile(e).unwrap().expression(), &schema, root);
+        let told = |e: &str, root: bool| {
+            said(problem(Program::compile(e).unwrap().expression(), &schema, root))
+        };
         for good in [
             "self.minReplicas <= self.replicas && self.__namespace__ != '' && self.x__dash__prop > 0",
             "'Available' in self.map && self.map['x'].a == 'b' && self.map.x.a != ''",
@@ -317,7 +339,8 @@ mod tests {
             "t": {"type": "string", "format": "date-time"}, "m": {"type": "string", "nullable": true},
             "port": {"x-kubernetes-int-or-string": true}, "l": {"type": "array", "items": {"type": "string"}},
             "map": {"type": "object", "additionalProperties": {"type": "string"}}}});
-        let told = |e: &str| problem(Program::compile(e).unwrap().expression(), &schema, false);
+        let told =
+            |e: &str| said(problem(Program::compile(e).unwrap().expression(), &schema, false));
         for good in [
             "self.a > 1 && self.n > 1.5 && self.a < self.n",
             "self.b ? self.a > 1 : self.s == 'x'",
