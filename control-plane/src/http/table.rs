@@ -9,10 +9,9 @@ use super::list::Page;
 use super::request::Query;
 use super::status::{FieldError, Status};
 use crate::registry::Resource;
+use crate::registry::column_help;
 use crate::registry::columns::{self, Column};
 use crate::registry::meta::text;
-
-const NAME_HELP: &str = "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a client to request the generation of an appropriate name automatically. Name is primarily intended for creation idempotence and configuration definition. Cannot be updated. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names";
 
 /// What rows carry beside their cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,10 +49,10 @@ impl Include {
 pub(crate) fn definitions(resource: &Resource) -> Value {
     if let Some(custom) = &resource.custom {
         let mut out = vec![
-            json!({"name": "Name", "type": "string", "format": "name", "description": NAME_HELP, "priority": 0}),
+            json!({"name": "Name", "type": "string", "format": "name", "description": column_help::metadata("name"), "priority": 0}),
         ];
         if custom.columns.is_empty() {
-            out.push(json!({"name": "Age", "type": "date", "format": "", "description": "CreationTimestamp is a timestamp representing the server time when this object was created.", "priority": 0}));
+            out.push(json!({"name": "Age", "type": "date", "format": "", "description": column_help::metadata("creationTimestamp"), "priority": 0}));
         }
         for c in &custom.columns {
             let of = |f: &str| c[f].as_str().unwrap_or_default();
@@ -72,7 +71,7 @@ pub(crate) fn definitions(resource: &Resource) -> Value {
     let one = |c: &Column| {
         let named = c.name == "Name" || c.name == "Attacher";
         let format = if named { "name" } else { "" };
-        let help = if c.name == "Name" { NAME_HELP } else { "" };
+        let help = column_help::of(&resource.kind, c.name);
         json!({"name": c.name, "type": c.kind, "format": format, "description": help, "priority": c.priority})
     };
     resource.strategy.columns.columns.iter().map(one).collect()

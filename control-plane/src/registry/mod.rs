@@ -8,6 +8,7 @@ pub(crate) mod apps;
 pub(crate) mod batch;
 pub(crate) mod certificates;
 mod checks;
+pub(crate) mod column_help;
 pub(crate) mod columns;
 pub(crate) mod core;
 pub(crate) mod crd;

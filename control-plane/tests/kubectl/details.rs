@@ -160,6 +160,24 @@ async fn the_ca_of_a_namespace_is_put_back_when_somebody_writes_over_it_or_delet
     assert_eq!(c.ok(&map).await, said);
 }
 
+// `kubectl get pods -v=8` of a Kubernetes, and "Receiving resources as Tables" of the API concepts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_columns_of_a_table_say_what_they_are() {
+    let c = Cluster::start().await;
+    let wire = Wire::of(&c);
+    let accept = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+    let table = wire.ask_with("GET", &format!("{DEFAULT}/pods"), &accept, "").await.value();
+    let columns = table["columnDefinitions"].as_array().unwrap();
+    let of = |name: &str| {
+        let column = columns.iter().find(|c| c["name"] == name).unwrap();
+        column["description"].as_str().unwrap().to_owned()
+    };
+    assert!(of("Name").starts_with("Name must be unique within a namespace."));
+    assert_eq!(of("Ready"), "The aggregate readiness state of this pod for accepting traffic.");
+    assert!(of("Age").starts_with("CreationTimestamp is a timestamp representing the server time"));
+    assert!(of("IP").starts_with("podIP address allocated to the pod."));
+}
+
 // "Validation rules" of the page on custom resource definitions has this form of what is wrong with a rule;
 // https://kubernetes.io/docs/reference/using-api/cel/ has the optional types.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
