@@ -528,4 +528,20 @@ mod tests {
         }
         assert!(problems(spec(json!({"rule": "self.a == 'x'", "fieldPath": ".a"}))).is_empty());
     }
+
+    // `ValidateDefaults` of k8s.io/apiextensions-apiserver (structural/defaulting): a default of whole objects
+    // says which objects, as in "Defaulting" of the page named above no other default can.
+    #[test]
+    fn a_default_of_whole_objects_says_their_kind() {
+        let told = |default: Value| {
+            let schema = json!({"type": "object", "default": default, "properties": {"spec": {"type": "object"}}});
+            let mut errors = Vec::new();
+            validate(&schema, "s", &mut errors);
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let required = |f: &str| format!("s.default.{f}: Required value: must not be empty");
+        assert_eq!(told(json!({"spec": {}})), [required("apiVersion"), required("kind")]);
+        assert_eq!(told(json!({"apiVersion": "", "kind": "K"})), [required("apiVersion")]);
+        assert_eq!(told(json!({"apiVersion": "a/v1", "kind": "K", "spec": {}})), [""; 0]);
+    }
 }

@@ -10,6 +10,8 @@ use super::{Part, Resource, names};
 use crate::http::status::{FieldError, shown_list};
 
 const SUFFIX: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+/// So much of `generateName` stands in a name.
+pub(crate) const GENERATED: usize = 58;
 const ANNOTATIONS_LIMIT: usize = 256 * 1024;
 
 /// Random letters as Kubernetes puts behind `generateName`.
@@ -91,7 +93,7 @@ pub(crate) fn stamp_new(object: &mut Value, resource: &Resource, namespace: &str
         && let Some(base) =
             m.get("generateName").and_then(Value::as_str).filter(|base| !base.is_empty())
     {
-        let base = &base[..base.floor_char_boundary(58)];
+        let base = &base[..base.floor_char_boundary(GENERATED)];
         let made = format!("{base}{}", suffix(5));
         m.insert("name".into(), made.into());
     }

@@ -242,6 +242,75 @@ async fn a_person_gets_a_certificate_that_somebody_approved_and_logs_in_with_it(
     assert!(e.contains("use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed"), "{e}");
 }
 
+// "Field management" of https://kubernetes.io/docs/reference/using-api/server-side-apply/. What the strategies
+// of requests reset is nobody's (`GetResetFields` in pkg/registry/certificates/certificates): the request itself
+// always, and its status but through the path that has it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_approves_and_who_signs_a_request_own_their_parts_of_its_status() {
+    let c = Cluster::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let text = request(dir.path(), "/CN=jane");
+    let made = ["create", "--field-manager=asks", "-f", "-"];
+    let labelled =
+        csr("jane", "example.com/own", &text).replace("name: jane}", "name: jane, labels: {a: b}}");
+    for body in [&labelled, &csr("bare", "example.com/own", &text)] {
+        let said = c.kubectl_in(&made, body).await;
+        assert!(said.ok, "{}", said.err);
+    }
+    let owned = async |name: &str| {
+        let text = c.ok(&["get", "csr", name, "-o", "json", "--show-managed-fields"]).await;
+        let object: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let one = |e: &serde_json::Value| {
+            let text = |f: &str| e[f].as_str().unwrap_or_default().to_owned();
+            (text("manager"), text("operation"), text("subresource"), e["fieldsV1"].clone())
+        };
+        let entries = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+        entries.iter().map(one).collect::<Vec<_>>()
+    };
+    // Of an object that nobody owned a part of, nobody does later.
+    c.ok(&["certificate", "approve", "bare"]).await;
+    assert_eq!(owned("bare").await, []);
+    let before = owned("jane").await;
+    let label = serde_json::json!({"f:metadata": {"f:labels": {".": {}, "f:a": {}}}});
+    assert_eq!(before, [("asks".to_owned(), "Update".to_owned(), String::new(), label)]);
+
+    c.ok(&["certificate", "approve", "jane"]).await;
+    let after = owned("jane").await;
+    assert_eq!(after[0], before[0]);
+    let (_, operation, subresource, fields) = &after[1];
+    assert_eq!((operation.as_str(), subresource.as_str()), ("Update", "approval"));
+    let condition = &fields["f:status"]["f:conditions"]["k:{\"type\":\"Approved\"}"];
+    for field in ["f:type", "f:status", "f:reason", "f:message"] {
+        assert!(condition[field].is_object(), "{fields}");
+    }
+    assert_eq!(fields.as_object().unwrap().len(), 1, "{fields}");
+
+    // The signer is somebody else here, who sends the whole object with its certificate.
+    let signed = std::fs::read(c.running.kubeconfig()).unwrap();
+    let signed: serde_json::Value = serde_saphyr::from_slice(&signed).unwrap();
+    let certificate = &signed["users"][0]["user"]["client-certificate-data"];
+    let patch = serde_json::json!({"status": {"certificate": certificate}}).to_string();
+    let by = [
+        "patch",
+        "csr",
+        "jane",
+        "--subresource=status",
+        "--field-manager=signs",
+        "--type=merge",
+        "-p",
+        &patch,
+    ];
+    c.ok(&by).await;
+    let last = owned("jane").await;
+    assert_eq!(last[..2], after[..]);
+    let (manager, operation, subresource, fields) = &last[2];
+    assert_eq!(
+        (manager.as_str(), operation.as_str(), subresource.as_str()),
+        ("signs", "Update", "status")
+    );
+    assert_eq!(*fields, serde_json::json!({"f:status": {"f:certificate": {}}}));
+}
+
 // https://kubernetes.io/docs/reference/access-authn-authz/kubelet-tls-bootstrapping/
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kubelet_that_may_have_a_certificate_gets_it_at_once() {

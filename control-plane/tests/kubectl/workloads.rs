@@ -465,3 +465,55 @@ async fn a_service_is_given_a_port_on_nodes_and_gives_it_up_with_its_type() {
     c.ok(&["create", "service", "nodeport", "b", "--tcp=80", &format!("--node-port={number}")])
         .await;
 }
+
+// "Pod Selector" and "Stable Network ID" of the page on StatefulSets: a pod's name is a label's value and a
+// host name, and both have 63 characters at most. "Completion mode" of the page on Jobs: so has a pod's host
+// name of an indexed job.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_of_pods_with_numbers_are_as_long_as_host_names_may_be() {
+    let c = Cluster::start().await;
+    let long = "n".repeat(63);
+    let set = |name: &str| {
+        format!(
+            "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: {name}}}\nspec:\n  serviceName: s\n  selector: {{matchLabels: {{a: b}}}}\n  template: {{metadata: {{labels: {{a: b}}}}, spec: {{containers: [{{name: c, image: i}}]}}}}\n"
+        )
+    };
+    let short = &long[..52];
+    c.apply(&set(short)).await;
+    c.ok(&["wait", "--for=create", &format!("pod/{short}-0"), "--timeout=20s"]).await;
+    let host = ["get", "pod", &format!("{short}-0"), "-o", "jsonpath={.spec.hostname}"];
+    assert_eq!(c.ok(&host).await, format!("{short}-0"));
+    c.ok(&["delete", "sts", short]).await;
+    c.apply(&set(&long)).await;
+    let told = "-o=jsonpath={.items[?(@.reason==\"FailedCreate\")].message}";
+    let mut why = String::new();
+    for _ in 0..200 {
+        why = c.ok(&["get", "events", told]).await;
+        if !why.is_empty() {
+            break;
+        }
+    }
+    assert!(why.contains("must be no more than 63 "), "{why}");
+    assert_eq!(c.ok(&["get", "sts", &long, "-o", "jsonpath={.status.replicas}"]).await, "0");
+
+    let job = |name: &str, pods: u32| {
+        format!(
+            "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: {name}}}\nspec: {{completions: {pods}, completionMode: Indexed, template: {{spec: {{restartPolicy: Never, containers: [{{name: c, image: i}}]}}}}}}\n"
+        )
+    };
+    let name = &long[..61];
+    let e = c.fails(&["create", "-f", "-"], &job(name, 11)).await;
+    assert!(
+        e.contains(&format!("metadata.name: Invalid value: \"{name}\": will not able to create pod with invalid DNS label: {name}-10")),
+        "{e}"
+    );
+    c.apply(&job(name, 10)).await;
+    let of = format!("job-name={name}");
+    c.becomes(
+        &["get", "pods", "-l", &of, "-o", "jsonpath={.items[*].spec.hostname}"],
+        &format!("{name}-0"),
+    )
+    .await;
+    let made = c.ok(&["get", "pods", "-l", &of, "-o", "name"]).await;
+    assert!(made.starts_with(&format!("pod/{}-0-", &name[..55])), "{made}");
+}

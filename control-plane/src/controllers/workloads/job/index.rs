@@ -90,7 +90,10 @@ pub(super) fn success(job: &Value, succeeded: &BTreeSet<i64>) -> Option<usize> {
 pub(super) fn mark(pod: &mut Value, job: &str, at: i64) {
     template::annotate(pod, INDEX, at.to_string());
     template::label(pod, INDEX, at.to_string());
-    meta::metadata(pod).insert("generateName".into(), format!("{job}-{at}-").into());
+    // Of a long name the index is kept, as in Kubernetes.
+    let end = format!("-{at}-");
+    let start = &job[..job.floor_char_boundary(meta::GENERATED.saturating_sub(end.len()))];
+    meta::metadata(pod).insert("generateName".into(), format!("{start}{end}").into());
     let spec = core::object(pod, "spec");
     core::default(spec, "hostname", format!("{job}-{at}"));
     let path = format!("metadata.labels['{INDEX}']");
@@ -117,5 +120,22 @@ mod tests {
         // Two are no range.
         assert_eq!(show(&[0, 2, 3].into()), "0,2,3");
         assert_eq!(read(""), BTreeSet::new());
+    }
+
+    // `podGenerateNameWithIndex` of Kubernetes' job controller, and "hostname" of
+    // https://kubernetes.io/docs/concepts/workloads/controllers/job/#completion-mode
+    #[test]
+    fn a_pod_of_a_long_name_keeps_its_index() {
+        let named = |job: &str, at: i64| {
+            let mut pod = json!({"metadata": {}, "spec": {"containers": []}});
+            mark(&mut pod, job, at);
+            let text = |p: &str| pod.pointer(p).unwrap().as_str().unwrap().to_owned();
+            (text("/metadata/generateName"), text("/spec/hostname"))
+        };
+        let long = "j".repeat(61);
+        assert_eq!(named("web", 7), ("web-7-".to_owned(), "web-7".to_owned()));
+        assert_eq!(named(&long[..55], 0).0, format!("{}-0-", &long[..55]));
+        assert_eq!(named(&long, 0), (format!("{}-0-", &long[..55]), format!("{long}-0")));
+        assert_eq!(named(&long[..58], 1234).0, format!("{}-1234-", &long[..52]));
     }
 }
