@@ -218,11 +218,12 @@ pub(crate) fn applied_to(
     {
         return Err(conflict(&conflicts));
     }
-    // What this manager applied before and does not any more goes, unless somebody else has it too.
+    // What this manager applied before and does not any more goes, unless somebody else has it too; and
+    // so does a map of it as a whole, unless it still has something in there itself.
     let before = entries.iter().find(|e| mine(e)).map(|e| e.fields.clone()).unwrap_or_default();
-    let mut others = Fields::default();
-    entries.iter().filter(|e| !mine(e)).for_each(|e| others.union(&e.fields));
-    let dropped = before.minus(&wanted).held_alone(&others);
+    let mut kept = wanted.clone();
+    entries.iter().filter(|e| !mine(e)).for_each(|e| kept.union(&e.fields));
+    let dropped = before.held_alone(&kept);
     remove(&mut new, &dropped, at);
     merge(&mut new, &config, at);
     for e in entries.iter_mut().filter(|e| !mine(e)) {

@@ -112,7 +112,7 @@ pub(super) fn remove(live: &mut Value, fields: &Fields, place: Place<'_>) {
             for (k, c) in &fields.children {
                 let Some(name) = k.strip_prefix("f:") else { continue };
                 let Some(v) = m.get_mut(name) else { continue };
-                if c.children.is_empty() {
+                if c.here || c.children.is_empty() {
                     m.remove(name);
                     continue;
                 }

@@ -306,3 +306,32 @@ fn within_a_new_element_of_a_list_all_is_new() {
             "f:resources": {".": {}, "f:limits": {".": {}, "f:cpu": {}}}}}}})
     );
 }
+
+// What kubectl does when it goes on by the server with what it applied by itself
+// (https://kubernetes.io/docs/reference/using-api/server-side-apply/#upgrading-from-client-side-apply-to-server-side-apply):
+// its record then has the map as a whole, as that of whoever made an object, and what Kubernetes put
+// into the map by itself (https://kubernetes.io/docs/concepts/workloads/controllers/job/#specifying-your-own-pod-selector)
+// is nobody's.
+#[test]
+fn what_nobody_owns_in_a_map_stays_while_its_manager_has_something_there() {
+    let r = Registry::new().builtin("batch", "jobs");
+    let labels = |l: Value| {
+        json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"},
+            "spec": {"template": {"metadata": {"labels": l}}}})
+    };
+    let mut old = labels(json!({"app": "j", "part": "x", "job-name": "j"}));
+    old["metadata"]["managedFields"] = json!([{"manager": "kubectl", "operation": "Apply", "apiVersion": "batch/v1",
+        "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:template": {"f:metadata": {
+            "f:labels": {".": {}, "f:app": {}, "f:part": {}}}}}}}]);
+    let run = |applied: &Value| {
+        let new = applied_to(&r, &old, applied, Part::Main, &options("kubectl", false)).unwrap();
+        new["spec"].pointer("/template/metadata/labels").cloned().unwrap_or_default()
+    };
+    let all = json!({"app": "j", "part": "x"});
+    assert_eq!(run(&labels(all)), json!({"app": "j", "part": "x", "job-name": "j"}));
+    assert_eq!(run(&labels(json!({"app": "j"}))), json!({"app": "j", "job-name": "j"}));
+    // Without anything there, the map goes, and all that is in it.
+    let mut none = labels(json!({}));
+    none["spec"]["template"] = json!({"spec": {"restartPolicy": "Never"}});
+    assert_eq!(run(&none), Value::Null);
+}
