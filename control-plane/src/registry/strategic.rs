@@ -123,8 +123,11 @@ fn merge_field(
         (Some(Value::Array(list)), Value::Array(p)) => {
             let before = list.clone();
             merge_list(list, p, shape)?;
-            if let Some(Value::Array(order)) = patch.get(&format!("{ORDER}{key}")) {
-                set_order(list, &before, order, shape);
+            match patch.get(&format!("{ORDER}{key}")) {
+                Some(Value::Array(order)) => set_order(list, &before, order, shape),
+                // What is new comes first, in the order of the patch.
+                _ if merges(shape) => set_order(list, &before, p, shape),
+                _ => {}
             }
         }
         (_, Value::Object(p)) => {
@@ -150,6 +153,11 @@ fn merge_key(kind: &ListKind) -> Option<&str> {
         ListKind::Map(keys) => keys.first().map(|k| &**k).filter(|k| *k != "metadata"),
         _ => None,
     }
+}
+
+/// Whether a patch adds to a list, and does not take its place.
+fn merges(shape: &Shape) -> bool {
+    matches!(shape, Shape::List(_, kind) if *kind == ListKind::Set || merge_key(kind).is_some())
 }
 
 fn merge_list(list: &mut Vec<Value>, patch: &[Value], shape: &Shape) -> Result<(), PatchError> {
@@ -271,7 +279,9 @@ mod tests {
         original
     }
 
-    // The cases are those of the documentation, "Update API Objects in Place Using kubectl patch".
+    // The cases are those of the documentation, "Update API Objects in Place Using kubectl patch": there
+    // the container that the patch brings comes first.
+    // https://kubernetes.io/docs/tasks/manage-kubernetes-objects/update-api-object-kubectl-patch/
     #[test]
     fn containers_merge_by_name_and_tolerations_are_replaced() {
         let pod = json!({"spec": {"containers": [{"name": "a", "image": "nginx"}], "tolerations": [{"key": "x"}]}});
@@ -281,7 +291,21 @@ mod tests {
         );
         assert_eq!(
             out,
-            json!({"spec": {"containers": [{"name": "a", "image": "nginx"}, {"name": "b", "image": "redis"}], "tolerations": [{"key": "y"}]}})
+            json!({"spec": {"containers": [{"name": "b", "image": "redis"}, {"name": "a", "image": "nginx"}], "tolerations": [{"key": "y"}]}})
+        );
+    }
+
+    // What a kube-apiserver 1.33 answered.
+    #[test]
+    fn what_a_patch_adds_comes_before_what_was_there_and_the_rest_keeps_its_order() {
+        let pod = json!({"metadata": {"finalizers": ["x/a", "x/b"]},
+            "spec": {"containers": [{"name": "a"}, {"name": "b"}, {"name": "c"}]}});
+        let patch = json!({"metadata": {"finalizers": ["x/n", "x/b"]},
+            "spec": {"containers": [{"name": "n"}, {"name": "c"}, {"name": "b", "image": "i"}, {"name": "a", "$patch": "delete"}]}});
+        assert_eq!(
+            patched(pod, patch),
+            json!({"metadata": {"finalizers": ["x/n", "x/a", "x/b"]},
+                "spec": {"containers": [{"name": "n"}, {"name": "c"}, {"name": "b", "image": "i"}]}})
         );
     }
 
