@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
+use super::endpoints::reachable;
 use super::pod_fields::port_name;
 use super::quantity::Quantity;
 use super::{meta, names, pod_volumes};
@@ -89,7 +90,7 @@ fn address(v: &Value, at: &str, errors: &mut Errors) {
     match v.as_str().unwrap_or_default().parse::<IpAddr>() {
         Err(_) => errors.push(FieldError::invalid(at, v, IP)),
         Ok(ip) if ip.is_loopback() => errors.push(FieldError::invalid(at, v, LOOPBACK)),
-        Ok(_) => {}
+        Ok(ip) => reachable(ip, v, at, errors),
     }
 }
 
@@ -106,6 +107,52 @@ fn is_network(v: &Value) -> bool {
     bits.parse::<u8>().is_ok_and(|b| b <= most)
 }
 
+/// Where a port of a service leads, and what is spoken there.
+pub(crate) fn service_port(p: &Value, path: &str, errors: &mut Errors) {
+    let at = format!("{path}.targetPort");
+    match &p["targetPort"] {
+        Value::String(name) => {
+            let why = port_name(name);
+            errors.extend(why.iter().map(|e| FieldError::invalid(at.clone(), &p["targetPort"], e)));
+        }
+        Value::Null => {}
+        n if n.as_i64().is_some_and(|n| (1..=65535).contains(&n)) => {}
+        n => errors.push(FieldError::invalid(at, n, PORT)),
+    }
+    let protocol = p["appProtocol"].as_str().unwrap_or_default();
+    if !protocol.is_empty()
+        && let Err(e) = names::label_key(protocol)
+    {
+        errors.push(FieldError::invalid(format!("{path}.appProtocol"), &p["appProtocol"], &e));
+    }
+}
+
+/// The addresses that a load balancer has been given.
+pub(crate) fn load_balancer(new: &Value, old: Option<&Value>, errors: &mut Errors) {
+    let at = "status.loadBalancer.ingress";
+    let balancer = &new["status"]["loadBalancer"];
+    let given = balancer["ingress"].as_array().map_or(&[][..], Vec::as_slice);
+    if new["spec"]["type"] != "LoadBalancer"
+        && !given.is_empty()
+        && old.is_none_or(|o| o["status"]["loadBalancer"] != *balancer)
+    {
+        let why = "may only be used when `spec.type` is 'LoadBalancer'";
+        return errors.push(FieldError::forbidden(at, why));
+    }
+    for (i, to) in given.iter().enumerate() {
+        let ip = to["ip"].as_str().unwrap_or_default();
+        if !ip.is_empty() && ip.parse::<IpAddr>().is_err() {
+            errors.push(FieldError::invalid(format!("{at}[{i}].ip"), &to["ip"], IP));
+        }
+        let name = to["hostname"].as_str().unwrap_or_default();
+        if !name.is_empty()
+            && let Err(e) = names::dns_subdomain(name)
+        {
+            errors.push(FieldError::invalid(format!("{at}[{i}].hostname"), &to["hostname"], &e));
+        }
+    }
+}
+
 /// What a service says beyond its type, ports and selector.
 pub(crate) fn service(spec: &Value, errors: &mut Errors) {
     let kind = spec["type"].as_str().unwrap_or_default();
@@ -113,25 +160,6 @@ pub(crate) fn service(spec: &Value, errors: &mut Errors) {
         address(v, &format!("spec.externalIPs[{i}]"), errors);
     }
     for (i, p) in each(spec, "ports") {
-        let at = format!("spec.ports[{i}].targetPort");
-        match &p["targetPort"] {
-            Value::Null => {}
-            Value::String(name) => {
-                let why = port_name(name);
-                errors.extend(
-                    why.iter().map(|e| FieldError::invalid(at.clone(), &p["targetPort"], e)),
-                );
-            }
-            n if n.as_i64().is_some_and(|n| (1..=65535).contains(&n)) => {}
-            n => errors.push(FieldError::invalid(at, n, PORT)),
-        }
-        let protocol = p["appProtocol"].as_str().unwrap_or_default();
-        if !protocol.is_empty()
-            && let Err(e) = names::label_key(protocol)
-        {
-            let at = format!("spec.ports[{i}].appProtocol");
-            errors.push(FieldError::invalid(at, &p["appProtocol"], &e));
-        }
         if kind == "ClusterIP" && p["nodePort"].as_i64().is_some_and(|n| n != 0) {
             let why = "may not be used when `type` is 'ClusterIP'";
             errors.push(FieldError::forbidden(format!("spec.ports[{i}].nodePort"), why));
@@ -166,6 +194,11 @@ pub(crate) fn service(spec: &Value, errors: &mut Errors) {
             }
         }
     }
+    if let Some(class) = spec["loadBalancerClass"].as_str().filter(|_| kind == "LoadBalancer")
+        && let Err(e) = names::label_key(class)
+    {
+        errors.push(FieldError::invalid("spec.loadBalancerClass", &json!(class), &e));
+    }
     let ranges = spec["loadBalancerSourceRanges"].as_array().map_or(&[][..], Vec::as_slice);
     if kind != "LoadBalancer" && !ranges.is_empty() {
         let why = "may only be used when `type` is 'LoadBalancer'";
@@ -177,7 +210,11 @@ pub(crate) fn service(spec: &Value, errors: &mut Errors) {
         errors.push(FieldError::invalid(at, range, why));
     }
     for (i, family) in each(spec, "ipFamilies") {
-        one_of(family, &format!("spec.ipFamilies[{i}]"), &["IPv4", "IPv6"], errors);
+        let at = format!("spec.ipFamilies[{i}]");
+        one_of(family, &at, &["IPv4", "IPv6"], errors);
+        if each(spec, "ipFamilies").take(i).any(|(_, f)| f == family) {
+            errors.push(FieldError::duplicate(at, family));
+        }
     }
     let near = &spec["trafficDistribution"];
     // Newer releases know two more.
@@ -478,7 +515,13 @@ mod tests {
         let service = |field: &str, v: Value| {
             let mut spec = json!({"type": "ClusterIP", "ports": [{"port": 80}]});
             spec[field] = v;
-            found(service, &spec)
+            let all = |spec: &Value, errors: &mut Errors| {
+                service(spec, errors);
+                for (i, p) in each(spec, "ports") {
+                    service_port(p, &format!("spec.ports[{i}]"), errors);
+                }
+            };
+            found(all, &spec)
         };
         for (field, value, expected) in [
             (

@@ -34,7 +34,7 @@ fn too_many(at: String, count: usize, most: usize) -> FieldError {
 }
 
 /// Whether others can reach an address. One of this machine alone is allowed: all may run on one.
-fn reachable(ip: IpAddr, v: &Value, at: &str, errors: &mut Errors) {
+pub(super) fn reachable(ip: IpAddr, v: &Value, at: &str, errors: &mut Errors) {
     let mut bad = |why: &str| errors.push(FieldError::invalid(at, v, why));
     if ip.is_unspecified() {
         bad(&format!("may not be unspecified ({})", v.as_str().unwrap_or_default()));

@@ -3,7 +3,7 @@
 //! Owns: the service's row of the table. Called by: the registry's table.
 //! Never: gives addresses and ports; that is `http::services`' part.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::core::{BASE, default, default_text, list, object, split_status};
 use super::{Part, Strategy, checks, columns, meta, names};
@@ -106,8 +106,16 @@ fn default_service(o: &mut Value) {
     let spec = object(o, "spec");
     default_text(spec, "sessionAffinity", "None");
     default_text(spec, "type", "ClusterIP");
-    if spec["sessionAffinity"] == "ClientIP" {
-        default(spec, "sessionAffinityConfig", json!({"clientIP": {"timeoutSeconds": 10800}}));
+    match spec["sessionAffinity"].as_str() {
+        Some("ClientIP")
+            if spec.pointer("/sessionAffinityConfig/clientIP/timeoutSeconds").is_none() =>
+        {
+            spec["sessionAffinityConfig"] = json!({"clientIP": {"timeoutSeconds": 10800}});
+        }
+        Some("None") => {
+            spec.as_object_mut().and_then(|m| m.remove("sessionAffinityConfig"));
+        }
+        _ => {}
     }
     let kind = spec["type"].as_str().unwrap_or_default().to_owned();
     if kind != "ExternalName" {
@@ -122,15 +130,32 @@ fn default_service(o: &mut Value) {
     }
     for p in list(spec, "ports") {
         default_text(p, "protocol", "TCP");
-        let port = p["port"].clone();
+        let port = p["port"].as_i64().map_or_else(|| json!(0), Value::from);
         if p.get("targetPort").is_none_or(|t| *t == 0 || *t == "") {
             p["targetPort"] = port;
         }
     }
 }
 
-fn validate_service(new: &Value, old: Option<&Value>, _: Part, errors: &mut Vec<FieldError>) {
+/// What a service asks for that a network of one family does not have.
+fn one_family(spec: &Value, errors: &mut Vec<FieldError>) {
+    let policy = &spec["ipFamilyPolicy"];
+    if policy == "RequireDualStack" {
+        let why = "this cluster is not configured for dual-stack services";
+        errors.push(FieldError::invalid("spec.ipFamilyPolicy", policy, why));
+    }
+    let families = spec["ipFamilies"].as_array().into_iter().flatten();
+    for (i, family) in families.enumerate().filter(|(_, f)| **f == "IPv6") {
+        let why = "not configured on this cluster";
+        errors.push(FieldError::invalid(format!("spec.ipFamilies[{i}]"), family, why));
+    }
+}
+
+fn validate_service(new: &Value, old: Option<&Value>, part: Part, errors: &mut Vec<FieldError>) {
     let spec = &new["spec"];
+    if part == Part::Status {
+        return checks::load_balancer(new, old, errors);
+    }
     let kind = spec["type"].as_str().unwrap_or_default();
     if !matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer" | "ExternalName") {
         errors.push(FieldError::unsupported(
@@ -157,12 +182,10 @@ fn validate_service(new: &Value, old: Option<&Value>, _: Part, errors: &mut Vec<
                 errors.push(FieldError::duplicate(format!("{path}.name"), &p["name"]));
             }
         }
-        if !p["port"].as_i64().is_some_and(|n| (1..=65535).contains(&n)) {
-            errors.push(FieldError::invalid(
-                format!("{path}.port"),
-                &p["port"],
-                "must be between 1 and 65535, inclusive",
-            ));
+        let port = p["port"].as_i64().unwrap_or(0);
+        if !(1..=65535).contains(&port) {
+            let why = "must be between 1 and 65535, inclusive";
+            errors.push(FieldError::invalid(format!("{path}.port"), &json!(port), why));
         }
         if !matches!(p["protocol"].as_str(), Some("TCP" | "UDP" | "SCTP")) {
             errors.push(FieldError::unsupported(
@@ -171,10 +194,7 @@ fn validate_service(new: &Value, old: Option<&Value>, _: Part, errors: &mut Vec<
                 &["SCTP", "TCP", "UDP"],
             ));
         }
-        if ports[..i].iter().any(|o| o["port"] == p["port"] && o["protocol"] == p["protocol"]) {
-            let key = json!({"port": p["port"], "protocol": p["protocol"]});
-            errors.push(FieldError::duplicate(path, &key));
-        }
+        checks::service_port(p, &path, errors);
     }
     if !matches!(spec["sessionAffinity"].as_str(), Some("None" | "ClientIP")) {
         errors.push(FieldError::unsupported(
@@ -202,6 +222,23 @@ fn validate_service(new: &Value, old: Option<&Value>, _: Part, errors: &mut Vec<
     }
     meta::validate_labels(spec.get("selector"), "spec.selector", errors);
     checks::service(spec, errors);
+    for (i, p) in ports.iter().enumerate() {
+        if ports[..i].iter().any(|o| o["port"] == p["port"] && o["protocol"] == p["protocol"]) {
+            let key = json!({"port": p["port"], "protocol": p["protocol"]});
+            errors.push(FieldError::duplicate(format!("spec.ports[{i}]"), &key));
+        }
+    }
+    let before = old.map(|o| &o["spec"]).filter(|o| o["type"] == "LoadBalancer");
+    if kind == "LoadBalancer"
+        && before.is_some_and(|o| o["loadBalancerClass"] != spec["loadBalancerClass"])
+    {
+        let (at, why) = ("spec.loadBalancerClass", "may not change once set");
+        errors.push(FieldError::invalid(at, &spec["loadBalancerClass"], why));
+    }
+    // What is right by itself may still be more than this network has: one family, IPv4.
+    if errors.is_empty() && !(headless && spec["selector"].as_object().is_none_or(Map::is_empty)) {
+        one_family(spec, errors);
+    }
     if let Some(old) = old {
         let before = meta::text(old, "/spec/clusterIP");
         if !before.is_empty()
@@ -239,6 +276,130 @@ mod tests {
             s["spec"],
             json!({"ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}], "sessionAffinity": "None",
                 "type": "ClusterIP", "internalTrafficPolicy": "Cluster"})
+        );
+    }
+
+    /// What is said of a service with these fields.
+    fn told(spec: Value, old: Option<&Value>) -> Vec<String> {
+        let mut new = json!({"spec": {"ports": [{"port": 80}]}});
+        json_patch::merge(&mut new["spec"], &spec);
+        (SERVICE.default)(&mut new);
+        let mut errors = Vec::new();
+        validate_service(&new, old, Part::Main, &mut errors);
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    // What a kube-apiserver 1.33 answered, also in this order.
+    #[test]
+    fn what_is_wrong_with_ports_is_told_port_by_port() {
+        let port = "must be between 1 and 65535, inclusive";
+        assert_eq!(
+            told(json!({"ports": [{}]}), None),
+            [
+                format!("spec.ports[0].port: Invalid value: 0: {port}"),
+                format!("spec.ports[0].targetPort: Invalid value: 0: {port}")
+            ]
+        );
+        assert_eq!(
+            told(json!({"ports": [{"port": 0}, {"port": 70000, "name": "b"}]}), None),
+            [
+                "spec.ports[0].name: Required value".to_owned(),
+                format!("spec.ports[0].port: Invalid value: 0: {port}"),
+                format!("spec.ports[0].targetPort: Invalid value: 0: {port}"),
+                format!("spec.ports[1].port: Invalid value: 70000: {port}"),
+                format!("spec.ports[1].targetPort: Invalid value: 70000: {port}")
+            ]
+        );
+    }
+
+    // The same; the network here has one family, as that of a cluster of one range of IPv4 has.
+    #[test]
+    fn families_and_addresses_that_the_network_does_not_have_are_refused() {
+        for (spec, expected) in [
+            (
+                json!({"ipFamilies": ["IPv6"]}),
+                "spec.ipFamilies[0]: Invalid value: \"IPv6\": not configured on this cluster",
+            ),
+            (
+                json!({"ipFamilyPolicy": "RequireDualStack"}),
+                "spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services",
+            ),
+            (
+                json!({"ipFamilies": ["IPv4", "IPv4"]}),
+                "spec.ipFamilies[1]: Duplicate value: \"IPv4\"",
+            ),
+            (
+                json!({"externalIPs": ["0.0.0.0"]}),
+                "spec.externalIPs[0]: Invalid value: \"0.0.0.0\": may not be unspecified (0.0.0.0)",
+            ),
+            (
+                json!({"externalIPs": ["fe80::1"]}),
+                "spec.externalIPs[0]: Invalid value: \"fe80::1\": may not be in the link-local range (169.254.0.0/16, fe80::/10)",
+            ),
+        ] {
+            assert_eq!(told(spec, None), [expected]);
+        }
+        // Who answers for the addresses of a service without any has what families they please.
+        let own = json!({"clusterIP": "None", "ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4", "IPv6"]});
+        assert_eq!(told(own, None), Vec::<String>::new());
+    }
+
+    // The same.
+    #[test]
+    fn the_class_of_a_load_balancer_is_a_name_and_stays() {
+        let balancer = |class: &str| json!({"type": "LoadBalancer", "loadBalancerClass": class});
+        let old = json!({"spec": {"type": "LoadBalancer"}});
+        assert_eq!(
+            told(balancer("a/b"), Some(&old)),
+            ["spec.loadBalancerClass: Invalid value: \"a/b\": may not change once set"]
+        );
+        assert_eq!(told(balancer("a/b"), None), Vec::<String>::new());
+        let wrong = told(balancer("Foo_"), None);
+        assert!(
+            wrong[0].starts_with("spec.loadBalancerClass: Invalid value: \"Foo_\": name part must"),
+            "{wrong:?}"
+        );
+    }
+
+    // "Session stickiness" of https://kubernetes.io/docs/reference/networking/virtual-ips/, and what a
+    // kube-apiserver 1.33 did.
+    #[test]
+    fn a_service_without_affinity_has_no_time_for_it() {
+        let mut s = json!({"spec": {"sessionAffinity": "None", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 5}}}});
+        (SERVICE.default)(&mut s);
+        assert_eq!(s["spec"].get("sessionAffinityConfig"), None);
+        let mut s = json!({"spec": {"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {}}}});
+        (SERVICE.default)(&mut s);
+        assert_eq!(s["spec"]["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"], 10800);
+    }
+
+    // What a kube-apiserver 1.33 answered.
+    #[test]
+    fn only_a_load_balancer_has_addresses_in_its_status() {
+        let told = |kind: &str, ingress: Value| {
+            let new =
+                json!({"spec": {"type": kind}, "status": {"loadBalancer": {"ingress": ingress}}});
+            let old = json!({"spec": {"type": kind}, "status": {"loadBalancer": {}}});
+            let mut errors = Vec::new();
+            validate_service(&new, Some(&old), Part::Status, &mut errors);
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            told("NodePort", json!([{"ip": "1.2.3.4"}])),
+            [
+                "status.loadBalancer.ingress: Forbidden: may only be used when `spec.type` is 'LoadBalancer'"
+            ]
+        );
+        assert_eq!(
+            told("LoadBalancer", json!([{"ip": "1.2.3.4", "ipMode": "VIP"}, {"hostname": "a.b"}])),
+            Vec::<String>::new()
+        );
+        let wrong =
+            told("LoadBalancer", json!([{"hostname": "a_b"}, {"ip": "x", "ipMode": "VIP"}]));
+        assert!(wrong[0].starts_with("status.loadBalancer.ingress[0].hostname: Invalid value: \"a_b\": a lowercase RFC 1123 subdomain"), "{wrong:?}");
+        assert_eq!(
+            wrong[1],
+            "status.loadBalancer.ingress[1].ip: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
         );
     }
 
