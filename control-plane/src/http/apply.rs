@@ -51,11 +51,7 @@ pub(crate) async fn apply(
         }
         // A revision says nothing of an object that is not there; a uid says that it was another one.
         meta::metadata(&mut applied).remove("resourceVersion");
-        let uid = &applied["metadata"]["uid"];
-        if !meta::uid(&applied).is_empty() {
-            let e = FieldError::invalid("metadata.uid", uid, "field is immutable");
-            return Err(Status::invalid(&resource.group, &resource.kind, at.1, &[e]));
-        }
+        absent(resource, at.1, &applied)?;
         check_place(resource, at, &applied)?;
         let made = create(plane, user, resource, at.0, applied.clone(), &options).await;
         match made {
@@ -66,6 +62,21 @@ pub(crate) async fn apply(
     let change = |old: &Value| applied_to(resource, old, &applied, part, &options);
     let outcome = modify(plane, user, resource, at, part, &options, change).await?;
     Ok((outcome, false, warnings))
+}
+
+/// Whether a configuration may make an object that is not there.
+///
+/// # Errors
+/// When it is for a certain object, which then is gone.
+fn absent(resource: &Resource, name: &str, applied: &Value) -> Result<(), Status> {
+    let uid = meta::uid(applied);
+    if uid.is_empty() {
+        return Ok(());
+    }
+    let why = format!(
+        "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+    );
+    Err(Status::conflict(resource.group_resource(), name, &why))
 }
 
 /// Reads an applied configuration; returns it and warnings.
@@ -103,7 +114,7 @@ pub(crate) fn configuration(
         let kind = said("kind");
         return Err(Status::bad_request(format!("invalid object type: {version}, Kind={kind}")));
     }
-    if parsed.value["metadata"]["managedFields"].as_array().is_some_and(|l| !l.is_empty()) {
+    if parsed.value["metadata"]["managedFields"].is_array() {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
     typed(resource, &parsed.value)?;
@@ -277,8 +288,8 @@ fn conflict(conflicts: &[(String, Vec<String>)]) -> Status {
         for p in paths {
             causes.push(json!({"reason": "FieldManagerConflict", "message": format!("conflict with {by}"), "field": p}));
         }
-        parts.push(if let [only] = &paths[..] {
-            format!("conflict with {by}: {only}")
+        parts.push(if total == 1 {
+            format!("conflict with {by}: {}", paths.concat())
         } else {
             let list: String = paths.iter().map(|p| format!("\n- {p}")).collect();
             format!("conflicts with {by}:{list}")

@@ -335,3 +335,37 @@ fn what_nobody_owns_in_a_map_stays_while_its_manager_has_something_there() {
     none["spec"]["template"] = json!({"spec": {"restartPolicy": "Never"}});
     assert_eq!(run(&none), Value::Null);
 }
+
+// What a kube-apiserver 1.33 answered.
+#[test]
+fn of_several_conflicts_each_stands_in_a_line_of_its_own() {
+    let made =
+        run(&deployment(json!({"replicas": 2})), &deployment(json!({"replicas": 2})), "m", true);
+    let both = run(&made.unwrap(), &deployment(json!({"replicas": 2, "paused": true})), "n", true);
+    let other = deployment(json!({"replicas": 3, "paused": false}));
+    let e = run(&both.unwrap(), &other, "o", false).unwrap_err();
+    let (m, n) = (
+        "conflicts with \"m\":\n- .spec.replicas",
+        "conflicts with \"n\":\n- .spec.paused\n- .spec.replicas",
+    );
+    let before = "conflicts with \"before-first-apply\" using apps/v1:\n- .spec.replicas";
+    assert_eq!(e.message, format!("Apply failed with 4 conflicts: {before}\n{m}\n{n}"));
+}
+
+// The same.
+#[test]
+fn a_configuration_has_no_records_and_is_for_no_object_that_is_gone() {
+    let r = Registry::new().builtin("", "configmaps");
+    let text = br#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m", "managedFields": []}}"#;
+    let e = configuration(&r, ("n", "m"), text, &options("me", false)).unwrap_err();
+    assert_eq!((e.code, e.message.as_str()), (400, "metadata.managedFields must be nil"));
+    assert!(absent(&r, "m", &json!({"metadata": {"name": "m"}})).is_ok());
+    let e = absent(&r, "m", &json!({"metadata": {"name": "m", "uid": "1"}})).unwrap_err();
+    assert_eq!(
+        (e.code, e.message.as_str()),
+        (
+            409,
+            "Operation cannot be fulfilled on configmaps \"m\": uid mismatch: the provided object specified uid 1, and no existing object was found"
+        )
+    );
+}
