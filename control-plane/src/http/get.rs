@@ -33,10 +33,11 @@ pub(crate) fn find(
         .ok_or_else(|| Status::not_found(resource.group_resource(), name))
 }
 
-/// An object's text: as it is stored, but for a custom object whose definition has changed since.
+/// An object's text: as it is stored, but for a custom object that is kept in another version or whose
+/// definition has changed since.
 pub(crate) fn text(resource: &Resource, stored: &Stored) -> Bytes {
     match &resource.custom {
-        Some(custom) if custom.is_newer(stored.revision) => {
+        Some(custom) if custom.changes(stored.revision) => {
             let before = stored.value();
             let mut now = before.clone();
             custom.read(&mut now);
@@ -49,7 +50,7 @@ pub(crate) fn text(resource: &Resource, stored: &Stored) -> Bytes {
 /// An object as clients see it: with its kind.
 pub(crate) fn with_kind(resource: &Resource, stored: &Stored) -> Value {
     let mut v = stored.value();
-    if let Some(custom) = resource.custom.as_ref().filter(|c| c.is_newer(stored.revision)) {
+    if let Some(custom) = resource.custom.as_ref().filter(|c| c.changes(stored.revision)) {
         custom.read(&mut v);
     }
     v["kind"] = resource.kind.as_str().into();

@@ -10,6 +10,31 @@ use super::selectors::LabelSelector;
 use super::{Part, Strategy, checks, columns, names, pods};
 use crate::http::status::{FieldError, shown_map, shown_selector, shown_share};
 
+/// Counts in the status of a workload that cannot be: below zero, or more of one sort than of all.
+/// `within` are those that are among the replicas, `ready` what those that are available are among.
+fn validate_counts(
+    new: &Value,
+    counts: &[&str],
+    within: &[&str],
+    ready: Option<&str>,
+    errors: &mut Vec<FieldError>,
+) {
+    let status = &new["status"];
+    let count = |f: &str| status[f].as_i64().unwrap_or(0);
+    checks::not_negative(status, "status", counts, errors);
+    let mut more = |f: &str, why: &str| {
+        errors.push(FieldError::invalid(format!("status.{f}"), &count(f).into(), why));
+    };
+    for f in within.iter().filter(|f| count(f) > count("replicas")) {
+        more(f, "cannot be greater than status.replicas");
+    }
+    if let Some(name) = ready
+        && count("availableReplicas") > count("readyReplicas")
+    {
+        more("availableReplicas", &format!("cannot be greater than {name}"));
+    }
+}
+
 pub(super) fn prepare(new: &mut Value, old: Option<&Value>, part: Part) {
     split_status(new, old, part);
     default(new, "status", json!({}));
@@ -182,7 +207,17 @@ pub(crate) static DEPLOYMENT: Strategy = Strategy {
     },
     validate: |new, old, part, errors| {
         if part == Part::Status {
-            return;
+            let within = ["updatedReplicas", "readyReplicas", "availableReplicas"];
+            let counts = [
+                "observedGeneration",
+                "replicas",
+                "updatedReplicas",
+                "readyReplicas",
+                "availableReplicas",
+                "unavailableReplicas",
+                "collisionCount",
+            ];
+            return validate_counts(new, &counts, &within, Some("readyReplicas"), errors);
         }
         validate_workload(new, old, "deployment", errors);
         validate_deadline(&new["spec"], errors);
@@ -220,8 +255,17 @@ pub(crate) static REPLICA_SET: Strategy = Strategy {
     },
     validate: |new, old, part, errors| {
         if part == Part::Main {
-            validate_workload(new, old, "deployment", errors);
+            return validate_workload(new, old, "deployment", errors);
         }
+        let within = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
+        let counts = [
+            "replicas",
+            "fullyLabeledReplicas",
+            "readyReplicas",
+            "availableReplicas",
+            "observedGeneration",
+        ];
+        validate_counts(new, &counts, &within, Some("readyReplicas"), errors);
     },
     generation: true,
     columns: &columns::REPLICA_SET,
@@ -273,8 +317,20 @@ pub(crate) static DAEMON_SET: Strategy = Strategy {
     validate: |new, old, part, errors| {
         if part == Part::Main {
             validate_workload(new, old, "daemonset", errors);
-            validate_daemon_update(&new["spec"]["updateStrategy"], errors);
+            return validate_daemon_update(&new["spec"]["updateStrategy"], errors);
         }
+        let counts = [
+            "currentNumberScheduled",
+            "numberMisscheduled",
+            "desiredNumberScheduled",
+            "numberReady",
+            "observedGeneration",
+            "updatedNumberScheduled",
+            "numberAvailable",
+            "numberUnavailable",
+            "collisionCount",
+        ];
+        validate_counts(new, &counts, &[], None, errors);
     },
     generation: true,
     columns: &columns::DAEMON_SET,
@@ -353,7 +409,18 @@ pub(crate) static STATEFUL_SET: Strategy = Strategy {
     },
     validate: |new, old, part, errors| {
         if part == Part::Status {
-            return;
+            let within =
+                ["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"];
+            let counts = [
+                "replicas",
+                "readyReplicas",
+                "currentReplicas",
+                "updatedReplicas",
+                "availableReplicas",
+                "observedGeneration",
+                "collisionCount",
+            ];
+            return validate_counts(new, &counts, &within, Some("status.readyReplicas"), errors);
         }
         validate_stateful(&new["spec"], errors);
         validate_workload(new, old, "statefulset", errors);
@@ -397,6 +464,47 @@ mod tests {
         let mut errors = Vec::new();
         (strategy.validate)(&o, None, Part::Main, &mut errors);
         errors.iter().map(ToString::to_string).collect()
+    }
+
+    // What a kube-apiserver 1.33 answered.
+    #[test]
+    fn a_status_counts_no_more_of_one_sort_than_of_all() {
+        let told = |strategy: &Strategy, status: Value| {
+            let mut errors = Vec::new();
+            let new = json!({"metadata": {"name": "a"}, "spec": {}, "status": status});
+            (strategy.validate)(&new, Some(&new.clone()), Part::Status, &mut errors);
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let all = "cannot be greater than status.replicas";
+        assert_eq!(
+            told(&DEPLOYMENT, json!({"replicas": -1, "availableReplicas": 5})),
+            [
+                "status.replicas: Invalid value: -1: must be greater than or equal to 0".to_owned(),
+                format!("status.updatedReplicas: Invalid value: 0: {all}"),
+                format!("status.readyReplicas: Invalid value: 0: {all}"),
+                format!("status.availableReplicas: Invalid value: 5: {all}"),
+                "status.availableReplicas: Invalid value: 5: cannot be greater than readyReplicas"
+                    .to_owned(),
+            ]
+        );
+        assert_eq!(
+            told(&REPLICA_SET, json!({"replicas": 1, "fullyLabeledReplicas": 2})),
+            [format!("status.fullyLabeledReplicas: Invalid value: 2: {all}")]
+        );
+        assert_eq!(
+            told(&STATEFUL_SET, json!({"replicas": 3, "readyReplicas": 1, "availableReplicas": 2})),
+            [
+                "status.availableReplicas: Invalid value: 2: cannot be greater than status.readyReplicas"
+            ]
+        );
+        assert_eq!(
+            told(&DAEMON_SET, json!({"numberReady": -1})),
+            ["status.numberReady: Invalid value: -1: must be greater than or equal to 0"]
+        );
+        let good = json!({"replicas": 3, "readyReplicas": 2, "availableReplicas": 1, "updatedReplicas": 3});
+        for strategy in [&DEPLOYMENT, &REPLICA_SET, &STATEFUL_SET, &DAEMON_SET] {
+            assert_eq!(told(strategy, good.clone()), Vec::<String>::new());
+        }
     }
 
     // kubernetes.io/docs/concepts/workloads/controllers/deployment: "The value cannot be 0 if maxSurge is 0."

@@ -289,6 +289,12 @@ const NO_SOURCES: [&str; 9] = [
     "volumeAttributesClassName",
 ];
 
+/// Where the data of a volume are: the part of its spec that never changes.
+pub(crate) fn volume_source(spec: &Value) -> Vec<(&str, &Value)> {
+    let fields = spec.as_object().into_iter().flatten().map(|(k, v)| (k.as_str(), v));
+    fields.filter(|(k, _)| !NO_SOURCES.contains(k)).collect()
+}
+
 /// A volume, beyond what it must have.
 pub(crate) fn volume(spec: &Value, errors: &mut Errors) {
     access_modes(spec, "spec", errors);

@@ -51,15 +51,17 @@ impl Served {
         }
     }
 
-    /// Whether an object of a revision may have been written before the definition was as it is.
-    pub(crate) fn is_newer(&self, revision: u64) -> bool {
-        revision < self.revision
+    /// Whether an object of a revision is another one in this version than in the store: it is kept in
+    /// another version, or may have been written before the definition was as it is.
+    pub(crate) fn changes(&self, revision: u64) -> bool {
+        self.stored.is_some() || revision < self.revision
     }
 
-    /// Makes of an object from the store what the definition makes of it now.
+    /// Makes of an object from the store what the definition makes of it now: a version has what its own
+    /// schema has.
     pub(crate) fn read(&self, object: &mut Value) {
-        self.stored.as_ref().unwrap_or(&self.schema).prune(object, "", true, &mut Vec::new());
         self.store(object);
+        self.schema.prune(object, "", true, &mut Vec::new());
         self.schema.fill(object);
     }
 }
@@ -321,6 +323,7 @@ fn resource(d: &Value, v: &Value) -> Resource {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::Part;
 
     // "Version deprecation" of the page below.
     #[test]
@@ -357,6 +360,46 @@ mod tests {
         assert_eq!(o, json!({"spec": {"both": "b", "old": "d"}}));
         served("v1").custom.as_ref().unwrap().store(&mut o);
         assert_eq!(o, json!({"spec": {"both": "b", "old": "d"}}));
+    }
+
+    // A definition is gone once its objects are, "Delete a CustomResourceDefinition" of
+    // https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/;
+    // a kube-apiserver 1.33 takes such a status, and lets it go all the same.
+    #[test]
+    fn a_definition_that_goes_is_let_go_whatever_its_status_says() {
+        let mut d = json!({"metadata": {"name": "ws.example.com"}, "spec": {"group": "example.com", "scope": "Namespaced",
+            "names": {"plural": "ws", "kind": "W"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}}]},
+            "status": {"storedVersions": ["v9"]}});
+        (DEFINITION.default)(&mut d);
+        let told = |d: &Value| {
+            let mut errors = Vec::new();
+            (DEFINITION.validate)(d, Some(d), Part::Main, &mut errors);
+            errors.len()
+        };
+        assert_eq!(told(&d), 2);
+        d["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        assert_eq!(told(&d), 0);
+    }
+
+    // "Field pruning" of
+    // https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#field-pruning,
+    // and what a kube-apiserver 1.33 answered: a version shows no field that its schema does not have.
+    #[test]
+    fn a_version_shows_what_its_schema_has() {
+        let in_store = json!({"spec": {"both": "b", "old": "o"}});
+        for (version, shown) in [
+            ("v1", json!({"spec": {"both": "b", "old": "o"}})),
+            ("v2", json!({"spec": {"both": "b", "new": "d"}})),
+        ] {
+            let resource = served(version);
+            let custom = resource.custom.as_ref().unwrap();
+            let mut o = in_store.clone();
+            if custom.changes(1) {
+                custom.read(&mut o);
+            }
+            assert_eq!(o, shown, "{version}");
+        }
     }
 
     // What a kube-apiserver 1.33 said.

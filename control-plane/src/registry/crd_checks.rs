@@ -16,6 +16,10 @@ pub(super) fn validate(new: &Value, old: Option<&Value>, part: Part, errors: &mu
         return;
     }
     let spec = &new["spec"];
+    // One that goes is let go, whatever somebody wrote into its status.
+    if meta::is_terminating(new) && old.is_some_and(|o| o["spec"] == *spec) {
+        return;
+    }
     let n = &spec["names"];
     let text = |v: &'_ Value| v.as_str().unwrap_or_default().to_owned();
     let (plural, group) = (text(&n["plural"]), text(&spec["group"]));

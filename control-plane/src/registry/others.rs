@@ -281,9 +281,21 @@ pub(crate) static VOLUME: Strategy = Strategy {
             default(status, at, before.clone());
         }
     },
-    validate: |new, _, part, errors| {
+    validate: |new, old, part, errors| {
         if part == Part::Status {
             return;
+        }
+        if let Some(old) = old {
+            let (before, after) = (&old["spec"], &new["spec"]);
+            if checks::volume_source(before) != checks::volume_source(after) {
+                let at = "spec.persistentvolumesource";
+                let why = "spec.persistentvolumesource is immutable after creation";
+                errors.push(FieldError::forbidden(at, why));
+            }
+            let mode = &new["spec"]["volumeMode"];
+            if old["spec"]["volumeMode"] != *mode {
+                errors.push(FieldError::invalid("spec.volumeMode", mode, "field is immutable"));
+            }
         }
         checks::volume(&new["spec"], errors);
         if new["spec"]["accessModes"].as_array().is_none_or(Vec::is_empty) {
@@ -316,6 +328,29 @@ pub(crate) static CONTROLLER_REVISION: Strategy = Strategy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // https://kubernetes.io/docs/reference/kubernetes-api/config-and-storage-resources/persistent-volume-v1/,
+    // and what a kube-apiserver 1.33 answered.
+    #[test]
+    fn a_volume_stays_where_it_is() {
+        let old = json!({"spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"},
+            "hostPath": {"path": "/x", "type": ""}, "volumeMode": "Filesystem"}});
+        let told = |change: Value| {
+            let mut new = old.clone();
+            json_patch::merge(&mut new["spec"], &change);
+            let mut errors = Vec::new();
+            (VOLUME.validate)(&new, Some(&old), Part::Main, &mut errors);
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let stays = "spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation";
+        assert_eq!(told(json!({"hostPath": {"path": "/y"}})), [stays]);
+        assert_eq!(
+            told(json!({"volumeMode": "Block"})),
+            ["spec.volumeMode: Invalid value: \"Block\": field is immutable"]
+        );
+        let other = json!({"capacity": {"storage": "2Gi"}, "persistentVolumeReclaimPolicy": "Delete", "storageClassName": "q"});
+        assert_eq!(told(other), Vec::<String>::new());
+    }
 
     // "Reserving a PersistentVolume" and "Expanding Persistent Volumes Claims" of
     // https://kubernetes.io/docs/concepts/storage/persistent-volumes/

@@ -4,6 +4,7 @@
 //! validation of a template from here. Never: looks at other objects (that is admission's part).
 
 mod defaults;
+mod notes;
 mod spec;
 #[cfg(test)]
 mod tests;
@@ -128,7 +129,13 @@ pub(crate) fn qos_class(spec: &Value) -> &'static str {
 
 fn validate_pod(new: &Value, old: Option<&Value>, part: Part, errors: &mut Vec<FieldError>) {
     let Some(old) = old else {
+        notes::validate(new, errors);
         validate_spec(&new["spec"], "spec", errors);
+        let gated = new["spec"]["schedulingGates"].as_array().is_some_and(|g| !g.is_empty());
+        if gated && !new["spec"]["nodeName"].as_str().unwrap_or_default().is_empty() {
+            let why = "cannot be set until all schedulingGates have been cleared";
+            errors.push(FieldError::forbidden("spec.nodeName", why));
+        }
         if new["spec"]["ephemeralContainers"].as_array().is_some_and(|c| !c.is_empty()) {
             let why = "cannot be set on create";
             errors.push(FieldError::forbidden("spec.ephemeralContainers", why));

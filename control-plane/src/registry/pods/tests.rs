@@ -486,3 +486,23 @@ fn a_text_that_says_nothing_is_filled_in_like_one_that_is_missing() {
     default(&mut plain);
     assert_eq!(service, plain);
 }
+
+// "Usage" of https://kubernetes.io/docs/concepts/scheduling-eviction/pod-scheduling-readiness/, and
+// what a kube-apiserver 1.33 answered.
+#[test]
+fn a_pod_that_is_not_ready_to_be_scheduled_has_no_node() {
+    let mut pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}],
+        "schedulingGates": [{"name": "a/b"}], "nodeName": "n"}});
+    (POD.default)(&mut pod);
+    let told = |pod: &Value| {
+        let mut errors = Vec::new();
+        validate_pod(pod, None, Part::Main, &mut errors);
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        told(&pod),
+        ["spec.nodeName: Forbidden: cannot be set until all schedulingGates have been cleared"]
+    );
+    pod["spec"]["schedulingGates"] = json!([]);
+    assert_eq!(told(&pod), Vec::<String>::new());
+}
