@@ -30,6 +30,9 @@ use places::place;
 use records::{Entry, before_apply, now, ownable, read_entries, without_reset, write_entries};
 pub(crate) use records::{record_create, record_update};
 
+/// Where `kubectl apply` notes what it applied last.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// Applies a configuration.
 ///
 /// # Errors
@@ -175,7 +178,7 @@ fn was_applied_by_kubectl(
         return false;
     }
     let last =
-        meta::text(old, "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration");
+        meta::text(old, &format!("/metadata/annotations/{}", LAST_APPLIED.replace('/', "~1")));
     let Ok(last) = serde_json::from_str::<Value>(last) else { return false };
     let at = place(resource);
     let (last, now) = (ownable(&last), ownable(old));
@@ -196,6 +199,7 @@ pub(crate) fn applied_to(
 ) -> Result<Value, Status> {
     let at = place(resource);
     let subresource = options.subresource(part);
+    let sent = applied;
     let applied = without_reset(resource, part, applied.clone());
     let config = ownable(&applied);
     let wanted = Fields::of(&config, at);
@@ -259,12 +263,41 @@ pub(crate) fn applied_to(
         }),
     }
     write_entries(&mut new, entries);
+    if options.manager == "kubectl" && part == Part::Main {
+        note_last_applied(&mut new, sent);
+    }
     for field in ["resourceVersion", "uid"] {
         if let Some(v) = applied["metadata"].get(field) {
             new["metadata"][field] = v.clone();
         }
     }
     Ok(new)
+}
+
+/// Keeps what `kubectl apply` notes of an object up to date when kubectl applies by the server, so that it can
+/// go back to applying by itself. What it would be too much for is not noted any more.
+///
+/// <https://kubernetes.io/docs/reference/using-api/server-side-apply/#downgrading-from-server-side-apply-to-client-side-apply>
+fn note_last_applied(new: &mut Value, applied: &Value) {
+    if meta::text(new, &format!("/metadata/annotations/{}", LAST_APPLIED.replace('/', "~1")))
+        .is_empty()
+    {
+        return;
+    }
+    let mut noted = applied.clone();
+    if let Some(Value::Object(notes)) = noted.pointer_mut("/metadata/annotations") {
+        notes.remove(LAST_APPLIED);
+    }
+    meta::metadata(&mut noted).remove("managedFields");
+    // As Go writes it.
+    let text = noted.to_string();
+    let text = text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026") + "\n";
+    let Some(Value::Object(notes)) = new.pointer_mut("/metadata/annotations") else { return };
+    notes.insert(LAST_APPLIED.to_owned(), text.into());
+    let size: usize = notes.iter().map(|(k, v)| k.len() + v.as_str().map_or(0, str::len)).sum();
+    if size > meta::ANNOTATIONS_LIMIT {
+        notes.remove(LAST_APPLIED);
+    }
 }
 
 /// A manager, as conflicts name it.

@@ -12,7 +12,7 @@ use crate::http::status::{FieldError, shown_list};
 const SUFFIX: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 /// So much of `generateName` stands in a name.
 pub(crate) const GENERATED: usize = 58;
-const ANNOTATIONS_LIMIT: usize = 256 * 1024;
+pub(crate) const ANNOTATIONS_LIMIT: usize = 256 * 1024;
 
 /// Random letters as Kubernetes puts behind `generateName`.
 pub(crate) fn suffix(len: usize) -> String {

@@ -369,3 +369,24 @@ fn a_configuration_has_no_records_and_is_for_no_object_that_is_gone() {
         )
     );
 }
+
+// "Downgrading from server-side apply to client-side apply" of
+// https://kubernetes.io/docs/reference/using-api/server-side-apply/, and what a kube-apiserver 1.33 did.
+#[test]
+fn what_kubectl_notes_of_an_object_is_kept_up_to_date_for_it_alone() {
+    let r = Registry::new().builtin("", "configmaps");
+    let map = |data: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": data});
+    let mut old = map(json!({"a": "1"}));
+    old["metadata"]["annotations"] = json!({LAST_APPLIED: "{}\n"});
+    let noted = |old: &Value, applied: &Value, who: &str| {
+        let new = applied_to(&r, old, applied, Part::Main, &options(who, true)).unwrap();
+        new["metadata"]["annotations"][LAST_APPLIED].clone()
+    };
+    let applied = map(json!({"b": "<2>"}));
+    let text = "{\"apiVersion\":\"v1\",\"data\":{\"b\":\"\\u003c2\\u003e\"},\"kind\":\"ConfigMap\",\"metadata\":{\"name\":\"m\"}}\n";
+    assert_eq!(noted(&old, &applied, "kubectl"), text);
+    assert_eq!(noted(&old, &applied, "me"), "{}\n");
+    assert_eq!(noted(&map(json!({})), &applied, "kubectl"), Value::Null);
+    // What is too large for it is not noted any more.
+    assert_eq!(noted(&old, &map(json!({"b": "x".repeat(262_144)})), "kubectl"), Value::Null);
+}
