@@ -59,6 +59,13 @@ fn restarts(kubectl: &Kubectl<'_>, pod: &str) -> (u64, String) {
     (count.and_then(Value::as_u64).unwrap_or(0), uid.to_owned())
 }
 
+/// Whether a row of one pod is on the screen, and none of another. The filter itself, which has the
+/// name, is shown before there are rows.
+fn only(text: &str, pod: &str, other: &str) -> bool {
+    let row = text.lines().any(|line| line.contains(pod) && line.contains("Running"));
+    row && !text.contains(other)
+}
+
 #[test]
 fn pods_are_measured_restarted_and_deleted_from_the_cloud() {
     let (host, folder) = (Host::new(), tempfile::tempdir().unwrap());
@@ -89,7 +96,7 @@ fn pods_are_measured_restarted_and_deleted_from_the_cloud() {
     let mut screen = Screen::start(&open, 120, 40);
     screen.until_shows("[overview]", PATIENCE);
     screen.keys(":pods\r/web\r");
-    screen.until("one pod", PATIENCE, |text| text.contains("web") && !text.contains("hello"));
+    screen.until("one pod", PATIENCE, |text| only(text, "web", "hello"));
     screen.keys("\r");
     screen.until("memory over time", PATIENCE, |text| {
         let line = text.lines().find(|line| line.contains("memory"));
@@ -192,7 +199,7 @@ fn on_the_node_itself_ctl_looks_reads_logs_and_restarts() {
     let mut screen = Screen::start(&open, 100, 30);
     screen.until_shows("[overview]", PATIENCE);
     screen.keys(":pods\r/hello\r");
-    screen.until("one pod", PATIENCE, |text| text.contains("hello") && !text.contains("web"));
+    screen.until("one pod", PATIENCE, |text| only(text, "hello", "web"));
     screen.keys("l");
     screen.until_shows("log of default/hello | following", PATIENCE);
     screen.until_shows("hello from hello, beat", PATIENCE);
