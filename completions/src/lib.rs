@@ -5,6 +5,7 @@
 //! Never: knows a command by name.
 
 mod man;
+mod powershell;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,10 +14,12 @@ use std::io;
 use clap::{Arg, Command};
 pub use clap_complete::Shell;
 pub use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
-use clap_complete::env::{CompleteEnv, Shells};
+use clap_complete::env::{Bash, CompleteEnv, Elvish, Fish, Shells, Zsh};
 
 /// While this is set, the program answers a shell's question instead of doing its work.
 pub const VARIABLE: &str = "KEADM_COMPLETE";
+
+const COMPLETERS: Shells<'static> = Shells(&[&Bash, &Elvish, &Fish, &powershell::PowerShell, &Zsh]);
 
 const SHELLS: [Shell; 5] = [Shell::Bash, Shell::Zsh, Shell::Fish, Shell::PowerShell, Shell::Elvish];
 
@@ -28,7 +31,7 @@ const SHELLS: [Shell; 5] = [Shell::Bash, Shell::Zsh, Shell::Fish, Shell::PowerSh
 pub fn script(shell: Shell, command: &Command) -> io::Result<Vec<u8>> {
     let mut script = Vec::new();
     let name = command.get_name();
-    if let Some(completer) = Shells::builtins().completer(&shell.to_string()) {
+    if let Some(completer) = COMPLETERS.completer(&shell.to_string()) {
         completer.write_registration(VARIABLE, name, name, name, &mut script)?;
     }
     Ok(script)
@@ -36,7 +39,7 @@ pub fn script(shell: Shell, command: &Command) -> io::Result<Vec<u8>> {
 
 /// Answers a shell's question and ends the process, if a shell asks; else does nothing.
 pub fn answer(command: impl Fn() -> Command) {
-    CompleteEnv::with_factory(command).var(VARIABLE).complete();
+    CompleteEnv::with_factory(command).var(VARIABLE).shells(COMPLETERS).complete();
 }
 
 /// A man page for the command and one for each of its visible subcommands, by file name. `exits`: what the

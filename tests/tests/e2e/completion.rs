@@ -79,10 +79,30 @@ fn zsh_loads_the_script_and_asks_the_program() {
 
 #[test]
 fn powershell_loads_the_script_where_it_is_installed() {
-    let program = "keadm completion powershell | Out-String | Invoke-Expression; \
-                   (TabExpansion2 'keadm get no' 12).CompletionMatches.CompletionText";
+    let program = r#"
+        keadm completion powershell | Out-String | Invoke-Expression
+        $lines = 'keadm get no', 'keadm ', 'keadm get ', 'Get-Date; keadm get "nodes" -o ',
+            'keadm get $(New-Item ~/ran) no', 'keadm get nodes -o js'
+        foreach ($line in $lines) {
+            "$line => $((TabExpansion2 $line $line.Length).CompletionMatches.CompletionText)"
+        }
+        "in the middle => $((TabExpansion2 'keadm get nodes' 8).CompletionMatches.CompletionText)"
+        "left: $(Test-Path ~/ran) $env:KEADM_COMPLETE$env:_CLAP_COMPLETE_INDEX"
+    "#;
     let Some(out) = run("pwsh", &["-NoProfile", "-Command"], program) else { return };
-    assert!(out.contains("nodes"), "{out}");
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines[0], "keadm get no => nodes", "{out}");
+    assert!(lines[1].starts_with("keadm  => up init join get"), "{out}");
+    assert!(lines[2].starts_with("keadm get  => nodes pods devices"), "{out}");
+    assert!(
+        lines[3].ends_with("=> table wide json jsonl yaml name jsonpath={ custom-columns="),
+        "{out}"
+    );
+    // What is typed is never run.
+    assert_eq!(lines[4].trim_end(), "keadm get $(New-Item ~/ran) no =>", "{out}");
+    assert!(lines[5].ends_with("=> json jsonl jsonpath={"), "{out}");
+    assert_eq!(lines[6], "in the middle => get gettoken", "{out}");
+    assert_eq!(lines[7].trim_end(), "left: False", "{out}");
 }
 
 /// PowerShell comes from none of the places that this suite installs from. Its grammar says at least
@@ -100,20 +120,37 @@ fn powershells_grammar_takes_its_script_and_the_call_in_it_is_answered() {
     }
 
     assert!(script.contains("-CommandName keadm "), "{script}");
-    assert!(script.contains(r#"$env:KEADM_COMPLETE = "powershell""#), "{script}");
-    assert!(script.contains("& keadm -- $args"), "{script}");
-    let answer = Command::new(binary())
-        .env("KEADM_COMPLETE", "powershell")
-        .env("KEADM_ROOT", "/nonexistent")
-        .args(["--", "keadm", "completion", ""])
-        .output()
-        .unwrap();
-    assert!(answer.status.success() && answer.stderr.is_empty(), "{answer:?}");
-    let answer = String::from_utf8(answer.stdout).unwrap();
+    assert!(script.contains("$env:KEADM_COMPLETE = 'powershell'"), "{script}");
+    assert!(script.contains("& keadm -- @words"), "{script}");
+    assert!(!script.contains("Invoke-Expression"), "what is typed would be run: {script}");
+    let ask = |index: &str, words: &[&str]| {
+        let answer = Command::new(binary())
+            .env("KEADM_COMPLETE", "powershell")
+            .env("_CLAP_COMPLETE_INDEX", index)
+            .env("KEADM_ROOT", "/nonexistent")
+            .arg("--")
+            .args(words)
+            .output()
+            .unwrap();
+        assert!(answer.status.success() && answer.stderr.is_empty(), "{answer:?}");
+        String::from_utf8(answer.stdout).unwrap()
+    };
     // A word, a tab and its help a line, which the script splits.
-    let words: Vec<_> = answer.lines().map(|l| l.split('\t').next().unwrap()).collect();
-    assert!(["bash", "powershell", "zsh"].iter().all(|s| words.contains(s)), "{answer}");
+    let offered = |answer: &str| -> Vec<String> {
+        answer.lines().map(|l| l.split('\t').next().unwrap().to_owned()).collect()
+    };
+    let answer = ask("2", &["keadm", "completion"]);
+    let words = offered(&answer);
+    assert!(["bash", "powershell", "zsh"].iter().all(|s| words.iter().any(|w| w == s)), "{answer}");
     assert!(answer.lines().all(|l| l.split('\t').count() <= 2), "{answer}");
+    assert_eq!(offered(&ask("2", &["keadm", "get", "no"])), ["nodes"]);
+    // What stands behind the cursor does not count, nor does a number that makes no sense.
+    assert_eq!(offered(&ask("1", &["keadm", "gett", "list"])), ["gettoken"]);
+    assert_eq!(
+        offered(&ask("99999999999", &["keadm", "gett"])),
+        offered(&ask("2", &["keadm", "gett"]))
+    );
+    assert_eq!(offered(&ask("x", &["keadm", "gett"])), ["gettoken"]);
 }
 
 #[test]
