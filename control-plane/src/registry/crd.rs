@@ -209,13 +209,16 @@ pub(crate) fn resources(definition: &Value) -> Vec<Arc<Resource>> {
         .flatten()
         .filter(|v| v["served"] == true)
         .collect();
-    versions.sort_by_key(|v| std::cmp::Reverse(version_order(v)));
+    versions.sort_by_key(|v| std::cmp::Reverse(version_order(name_of(v))));
     versions.into_iter().map(|v| Arc::new(resource(definition, v))).collect()
 }
 
+fn name_of(version: &Value) -> &str {
+    version["name"].as_str().unwrap_or_default()
+}
+
 /// GA before beta before alpha, then newer before older, then names.
-fn version_order(v: &Value) -> (u8, u64, u64, std::cmp::Reverse<String>) {
-    let name = v["name"].as_str().unwrap_or_default();
+pub(super) fn version_order(name: &str) -> (u8, u64, u64, std::cmp::Reverse<String>) {
     let unknown = (0, 0, 0, std::cmp::Reverse(name.to_owned()));
     let Some(rest) = name.strip_prefix('v') else { return unknown };
     let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
@@ -245,8 +248,8 @@ fn deprecation(definition: &Value, version: &Value) -> String {
     let all = spec["versions"].as_array().into_iter().flatten();
     let better = all
         .filter(|v| v["served"] == true && v["deprecated"] != true)
-        .filter(|v| version_order(v) > version_order(version))
-        .max_by_key(|v| version_order(v));
+        .filter(|v| version_order(name_of(v)) > version_order(name_of(version)))
+        .max_by_key(|v| version_order(name_of(v)));
     match better.and_then(|v| v["name"].as_str()) {
         Some(newer) => format!("{said}; use {group}/{newer} {kind}"),
         None => said,
@@ -425,7 +428,7 @@ mod tests {
 
     #[test]
     fn versions_are_ordered_as_documented() {
-        let mut names: Vec<Value> = [
+        let mut names = [
             "foo1",
             "v1",
             "v10",
@@ -436,12 +439,8 @@ mod tests {
             "v12alpha1",
             "v11alpha2",
             "foo10",
-        ]
-        .iter()
-        .map(|n| json!({"name": n}))
-        .collect();
+        ];
         names.sort_by_key(|n| std::cmp::Reverse(version_order(n)));
-        let names: Vec<&str> = names.iter().map(|n| n["name"].as_str().unwrap()).collect();
         // https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definition-versioning/
         assert_eq!(
             names,

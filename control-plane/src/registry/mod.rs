@@ -42,6 +42,7 @@ mod table;
 pub(crate) mod warnings;
 pub(crate) mod webhooks;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -302,7 +303,9 @@ impl Registry {
             };
             custom.insert(name, defined);
         }
-        let all = custom.values().flat_map(|(_, kinds)| kinds);
+        // Groups by name, the best version of a group first, whichever definition it is in.
+        let mut all: Vec<_> = custom.values().flat_map(|(_, kinds)| kinds).collect();
+        all.sort_by_cached_key(|r| (r.group.clone(), Reverse(crd::version_order(&r.version))));
         let kinds = Arc::new(Snapshot::new(self.builtin.iter().chain(all).cloned().collect()));
         *self.current.write() = (age, Arc::clone(&kinds));
         kinds

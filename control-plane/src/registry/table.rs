@@ -121,6 +121,7 @@ fn core_rows() -> Vec<Row> {
 
 type Group = (&'static str, &'static str, Vec<Row>);
 
+/// In the order in which Kubernetes offers them: where a name is short for two kinds, the first wins.
 fn groups() -> Vec<Group> {
     vec![
         ("", "io.k8s.api.core.v1", core_rows()),
@@ -217,16 +218,6 @@ fn groups() -> Vec<Group> {
             ],
         ),
         (
-            "coordination.k8s.io",
-            "io.k8s.api.coordination.v1",
-            vec![row("Lease", "leases", &[], true, &others::LEASE)],
-        ),
-        (
-            "discovery.k8s.io",
-            "io.k8s.api.discovery.v1",
-            vec![row("EndpointSlice", "endpointslices", &[], true, &others::ENDPOINT_SLICE)],
-        ),
-        (
             "policy",
             "io.k8s.api.policy.v1",
             vec![
@@ -294,6 +285,16 @@ fn groups() -> Vec<Group> {
                 )
                 .sub(STATUS),
             ],
+        ),
+        (
+            "coordination.k8s.io",
+            "io.k8s.api.coordination.v1",
+            vec![row("Lease", "leases", &[], true, &others::LEASE)],
+        ),
+        (
+            "discovery.k8s.io",
+            "io.k8s.api.discovery.v1",
+            vec![row("EndpointSlice", "endpointslices", &[], true, &others::ENDPOINT_SLICE)],
         ),
     ]
 }

@@ -192,6 +192,67 @@ async fn who_has_seen_that_a_definition_is_established_finds_its_kind_served() {
     assert_eq!(used, [200; 16]);
 }
 
+// Groups that are not Kubernetes' own follow its own by name, with the best version first:
+// <https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/api-service-v1/#APIServiceSpec>
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_kinds_with_one_short_name_the_first_group_by_name_is_meant() {
+    let c = Cluster::start().await;
+    let wire = Wire::of(&c);
+    let define = async |plural: &str, group: &str, version: &str, short: &str| {
+        let spec = json!({"group": group, "scope": "Cluster",
+            "names": {"plural": plural, "singular": plural, "kind": plural, "shortNames": [short]},
+            "versions": [{"name": version, "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object"}}}]});
+        let definition = json!({"apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": format!("{plural}.{group}")}, "spec": spec});
+        assert_eq!(wire.post(DEFINITIONS, definition.to_string()).await.code, 201);
+        let name = format!("crd/{plural}.{group}");
+        c.ok(&["wait", "--for=condition=Established", &name, "--timeout=10s"]).await;
+    };
+    define("as", "zz.example.com", "v1beta1", "a").await;
+    define("bs", "zz.example.com", "v1", "b").await;
+    define("foos", "bar.example.com", "v1", "exmp").await;
+    define("examples", "test.example.com", "v1", "exmp").await;
+
+    let groups = wire.get("/apis").await.value();
+    let groups: Vec<String> = groups["groups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|g| {
+            let versions =
+                g["versions"].as_array().unwrap().iter().map(|v| v["version"].as_str().unwrap());
+            format!("{} {}", g["name"].as_str().unwrap(), versions.collect::<Vec<_>>().join(" "))
+        })
+        .collect();
+    assert_eq!(
+        groups,
+        [
+            "apps v1",
+            "authentication.k8s.io v1",
+            "authorization.k8s.io v1",
+            "batch v1",
+            "certificates.k8s.io v1",
+            "policy v1",
+            "rbac.authorization.k8s.io v1",
+            "storage.k8s.io v1",
+            "admissionregistration.k8s.io v1",
+            "apiextensions.k8s.io v1",
+            "coordination.k8s.io v1",
+            "discovery.k8s.io v1",
+            "bar.example.com v1",
+            "test.example.com v1",
+            "zz.example.com v1 v1beta1",
+        ]
+    );
+    let foo =
+        json!({"apiVersion": "bar.example.com/v1", "kind": "foos", "metadata": {"name": "a-foo"}});
+    assert_eq!(wire.post("/apis/bar.example.com/v1/foos", foo.to_string()).await.code, 201);
+    let said = c.ok(&["get", "exmp", "-o", "name"]).await;
+    assert_eq!(said.trim(), "foos.bar.example.com/a-foo");
+}
+
 // "Defaulting happens on the object .. when reading from etcd using the storage version defaults":
 // <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#defaulting>
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
