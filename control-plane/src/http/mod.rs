@@ -23,6 +23,7 @@ pub(crate) mod nodes;
 pub(crate) mod openapi;
 pub(crate) mod patch;
 pub(crate) mod protobuf;
+mod published;
 pub(crate) mod rbac;
 pub(crate) mod request;
 pub(crate) mod response;

@@ -10,6 +10,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
 use super::enums;
+use super::published;
 use super::response::{self, Response};
 use crate::plane::Plane;
 use crate::registry::{Resource, Snapshot, schema};
@@ -95,20 +96,10 @@ pub(crate) fn documents(snapshot: &Snapshot) -> Vec<Value> {
     each.filter_map(|(g, v)| document(snapshot, g, v, &definitions)).collect()
 }
 
-/// The definitions of the built-in types. What their source marks as required and Kubernetes does not is
-/// left out: the metadata of whole objects.
+/// The definitions of the built-in types.
 fn definitions() -> Map<String, Value> {
     let mut all = schema::definitions();
-    for d in all.values_mut() {
-        if let Some(required) = d.get_mut("required").and_then(Value::as_array_mut) {
-            required.retain(|r| r != "metadata");
-            if required.is_empty()
-                && let Value::Object(m) = d
-            {
-                m.remove("required");
-            }
-        }
-    }
+    published::correct(&mut all);
     enums::add(&mut all);
     all
 }

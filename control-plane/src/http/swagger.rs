@@ -11,6 +11,7 @@ use http::{StatusCode, header};
 use serde_json::{Map, Value, json};
 
 use super::openapi;
+use super::published;
 use super::response::{self, Response};
 use crate::plane::Plane;
 
@@ -47,7 +48,12 @@ fn document(all: Vec<Value>) -> Value {
                     loosen_root(&mut schema);
                 }
                 convert(&mut schema);
-                definitions.insert(name, schema);
+                published::one_type(&name, &mut schema);
+                // Only the documents of a type's own group say of which kind it is.
+                let known = definitions.get(&name).is_some_and(|d: &Value| d.get(KIND).is_some());
+                if !known {
+                    definitions.insert(name, schema);
+                }
             }
         }
         if let Value::Object(own) = one["paths"].take() {
@@ -56,6 +62,8 @@ fn document(all: Vec<Value>) -> Value {
     }
     json!({"swagger": "2.0", "info": {"title": "Kubernetes", "version": "v1.33.0"}, "paths": paths, "definitions": definitions})
 }
+
+const KIND: &str = "x-kubernetes-group-version-kind";
 
 /// Where the types are that are not of definitions.
 const BUILT_IN: [&str; 3] =
@@ -66,7 +74,7 @@ const BUILT_IN: [&str; 3] =
 fn loosen_root(schema: &mut Value) {
     let Value::Object(m) = schema else { return };
     if m.get(PRESERVE) == Some(&Value::Bool(true)) {
-        m.retain(|k, _| k == "x-kubernetes-group-version-kind");
+        m.retain(|k, _| k == KIND);
         m.insert("type".into(), "object".into());
     } else if let Some(Value::Object(all)) = m.get_mut("properties") {
         let own = all.iter_mut().filter(|(k, _)| *k != "metadata");

@@ -30,6 +30,26 @@ const RETAIN: &str = "$retainKeys";
 const ORDER: &str = "$setElementOrder/";
 const DELETE: &str = "$deleteFromPrimitiveList/";
 
+/// Lists with keys, or of single values, that a patch replaces whole.
+pub(crate) const UNMERGED: [(&str, &str); 9] = [
+    ("io.k8s.api.batch.v1.PodFailurePolicyOnExitCodesRequirement", "values"),
+    ("io.k8s.api.batch.v1.UncountedTerminatedPods", "failed"),
+    ("io.k8s.api.batch.v1.UncountedTerminatedPods", "succeeded"),
+    ("io.k8s.api.certificates.v1.CertificateSigningRequestStatus", "conditions"),
+    ("io.k8s.api.core.v1.ResourceRequirements", "claims"),
+    ("io.k8s.api.core.v1.ResourceStatus", "resources"),
+    ("io.k8s.api.discovery.v1.Endpoint", "addresses"),
+    ("io.k8s.api.storage.v1.CSIDriverSpec", "volumeLifecycleModes"),
+    (
+        "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionStatus",
+        "conditions",
+    ),
+];
+
+/// Objects within an object that a patch replaces whole, by the name of the outer one.
+const WHOLE: [(&str, [&str; 2]); 1] =
+    [("io.k8s.api.policy.v1.PodDisruptionBudget", ["spec", "selector"])];
+
 /// Applies `patch` to an object of the given type.
 ///
 /// # Errors
@@ -38,12 +58,27 @@ pub(crate) fn apply(original: &mut Value, patch: &Value, ty: TypeId) -> Result<(
     let (Value::Object(original), Value::Object(patch)) = (original, patch) else {
         return Err(PatchError::Form("not an object".into()));
     };
+    for (_, [part, field]) in WHOLE.iter().filter(|(name, _)| *name == &*schemas().get(ty).name) {
+        if patch.get(*part).is_some_and(|p| p[*field].is_object())
+            && let Some(Value::Object(part)) = original.get_mut(*part)
+        {
+            part.remove(*field);
+        }
+    }
     merge_object(original, patch, &Shape::Ref(ty))
 }
 
 fn field_shape(shape: &Shape, name: &str) -> Shape {
     match shape {
-        Shape::Ref(id) => schemas().get(*id).field(name).cloned().unwrap_or(Shape::Any),
+        Shape::Ref(id) => {
+            let ty = schemas().get(*id);
+            match ty.field(name).cloned().unwrap_or(Shape::Any) {
+                Shape::List(items, _) if UNMERGED.contains(&(&*ty.name, name)) => {
+                    Shape::List(items, ListKind::Atomic)
+                }
+                shape => shape,
+            }
+        }
         Shape::Map(items) => (**items).clone(),
         _ => Shape::Any,
     }
@@ -362,6 +397,32 @@ mod tests {
         let words =
             "The order in patch list:\n[c/d]\n doesn't match $setElementOrder list:\n[x/y]\n";
         assert_eq!(e.to_string(), words);
+    }
+
+    // What a kube-apiserver 1.33 did.
+    #[test]
+    fn what_has_no_strategy_or_is_replaced_is_taken_from_the_patch_whole() {
+        let said = |ty: &str, mut original: Value, patch: &Value| {
+            apply(&mut original, patch, schemas().find(ty).unwrap()).unwrap();
+            original
+        };
+        let budget = json!({"spec": {"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}}});
+        let patch = json!({"spec": {"selector": {"matchLabels": {"x": "y"}}}});
+        assert_eq!(
+            said("io.k8s.api.policy.v1.PodDisruptionBudget", budget.clone(), &patch),
+            json!({"spec": {"minAvailable": 1, "selector": {"matchLabels": {"x": "y"}}}})
+        );
+        let other = json!({"spec": {"minAvailable": 2}});
+        assert_eq!(
+            said("io.k8s.api.policy.v1.PodDisruptionBudget", budget, &other),
+            json!({"spec": {"minAvailable": 2, "selector": {"matchLabels": {"a": "b"}}}})
+        );
+        let request = json!({"status": {"conditions": [{"type": "Approved"}]}});
+        let failed = json!({"status": {"conditions": [{"type": "Failed"}]}});
+        assert_eq!(
+            said("io.k8s.api.certificates.v1.CertificateSigningRequest", request, &failed),
+            failed
+        );
     }
 
     #[test]

@@ -213,3 +213,85 @@ async fn a_rule_maps_what_may_not_be_there_and_a_wrong_one_is_shown_with_its_pla
         assert_eq!(made.code.as_u16(), code, "{spec}: {}", made.text);
     }
 }
+
+const WEB: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 0
+  STRATEGY
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers: [{name: c, image: x, volumeMounts: [{name: v, mountPath: /v}]}]
+      volumes: [{name: v, emptyDir: {}}]
+";
+
+// "retainKeys": kubernetes.io/docs/tasks/manage-kubernetes-objects/update-api-object-kubectl-patch/ has
+// this very change of a strategy; a volume has one source of its own kind in the same way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn apply_takes_away_what_does_not_go_with_what_it_asks_for() {
+    let c = Cluster::start().await;
+    let strategy = ["get", "deploy", "web", "-o", "jsonpath={.spec.strategy}"];
+    c.apply(&WEB.replace("STRATEGY", "")).await;
+    assert!(c.ok(&strategy).await.contains("\"maxSurge\":\"25%\""));
+    let recreate = WEB.replace("STRATEGY", "strategy: {type: Recreate}");
+    assert_eq!(c.apply(&recreate).await, "deployment.apps/web configured\n");
+    assert_eq!(c.ok(&strategy).await, "{\"type\":\"Recreate\"}");
+    assert_eq!(c.apply(&recreate).await, "deployment.apps/web unchanged\n");
+    let volumes = ["get", "deploy", "web", "-o", "jsonpath={.spec.template.spec.volumes}"];
+    let by_hand = json!({"spec": {"template": {"spec": {"volumes": [
+        {"name": "v", "$retainKeys": ["name", "secret"], "secret": {"secretName": "s"}}]}}}});
+    c.ok(&["patch", "deploy", "web", "-p", &by_hand.to_string()]).await;
+    c.apply(&recreate.replace("emptyDir: {}", "configMap: {name: m}")).await;
+    assert_eq!(
+        c.ok(&volumes).await,
+        "[{\"configMap\":{\"defaultMode\":420,\"name\":\"m\"},\"name\":\"v\"}]"
+    );
+}
+
+// `x-kubernetes-patch-strategy: replace` of Kubernetes' OpenAPI.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_selector_of_a_budget_is_replaced_whole() {
+    let c = Cluster::start().await;
+    c.ok(&["create", "pdb", "b", "--selector=app=web", "--min-available=1"]).await;
+    let patch = "{\"spec\":{\"selector\":{\"matchLabels\":{\"tier\":\"front\"}}}}";
+    c.ok(&["patch", "pdb", "b", "-p", patch]).await;
+    assert_eq!(
+        c.ok(&["get", "pdb", "b", "-o", "jsonpath={.spec}"]).await,
+        "{\"minAvailable\":1,\"selector\":{\"matchLabels\":{\"tier\":\"front\"}}}"
+    );
+}
+
+// As `kubectl explain` says it of a Kubernetes 1.33.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_may_be_left_out_and_what_there_is_to_choose_is_explained() {
+    let c = Cluster::start().await;
+    let lines = |said: String| {
+        let of = |l: &str| l.split_whitespace().collect::<Vec<_>>().join(" ");
+        said.lines().map(of).collect::<Vec<_>>()
+    };
+    let secret = lines(c.ok(&["explain", "pod.spec.imagePullSecrets"]).await);
+    assert!(secret.contains(&"name <string>".to_owned()), "{secret:?}");
+    let volume = lines(c.ok(&["explain", "pod.spec.volumes"]).await);
+    assert!(volume.contains(&"name <string> -required-".to_owned()), "{volume:?}");
+    let event = lines(c.ok(&["explain", "event"]).await);
+    assert!(event.contains(&"metadata <ObjectMeta> -required-".to_owned()), "{event:?}");
+    for (what, choice) in [
+        ("pod.spec.containers.lifecycle", "enum: SIGABRT, SIGALRM, SIGBUS, SIGCHLD, ...."),
+        ("pdb.spec", "enum: AlwaysAllow, IfHealthyBudget"),
+        ("job.spec.podFailurePolicy.rules", "enum: Count, FailIndex, FailJob, Ignore"),
+    ] {
+        let said = lines(c.ok(&["explain", what]).await);
+        assert!(said.contains(&choice.to_owned()), "{what}: {said:?}");
+    }
+    let older =
+        |what: &'static str| ["explain", what, "--recursive", "--output=plaintext-openapiv2"];
+    let claim = lines(c.ok(&older("pvc")).await);
+    assert!(claim.contains(&"KIND: PersistentVolumeClaim".to_owned()), "{claim:?}");
+    assert!(claim.contains(&"requests <map[string]string>".to_owned()), "{claim:?}");
+    let service = lines(c.ok(&older("service")).await);
+    assert!(service.contains(&"targetPort <string>".to_owned()), "{service:?}");
+}
