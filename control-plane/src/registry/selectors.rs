@@ -64,8 +64,10 @@ impl LabelSelector {
             match tokens.take() {
                 Token::End => break,
                 Token::Comma => {
-                    if matches!(tokens.peek(), Token::End) {
-                        return Err("found '', expected: identifier after ','".into());
+                    let next = tokens.peek();
+                    if !matches!(next, Token::Word(_) | Token::Not) {
+                        let found = next.text();
+                        return Err(format!("found '{found}', expected: identifier after ','"));
                     }
                 }
                 other => {
@@ -291,12 +293,15 @@ fn values(tokens: &mut Tokens<'_>) -> Result<Vec<String>, String> {
 
 fn number(tokens: &mut Tokens<'_>) -> Result<i64, String> {
     let why = "for 'Gt', 'Lt' operators, the value must be an integer";
-    match tokens.take() {
+    let text = match tokens.peek() {
         Token::Word(w) => {
-            w.parse().map_err(|_| format!("values[0]: Invalid value: \"{w}\": {why}"))
+            tokens.take();
+            w
         }
-        other => Err(format!("found '{}', expected: identifier", other.text())),
-    }
+        Token::End | Token::Comma => "",
+        other => return Err(format!("found '{}', expected: identifier", other.text())),
+    };
+    text.parse().map_err(|_| format!("values[0]: Invalid value: \"{text}\": {why}"))
 }
 
 /// A parsed field selector; empty selects everything.
@@ -385,9 +390,9 @@ fn unescape(value: &str) -> Result<String, String> {
                 None => return Err("invalid field selector: invalid escape sequence: \\".into()),
             },
             '=' => {
-                return Err(format!(
-                    "invalid field selector: unescaped character in '{value}': '='"
-                ));
+                // As Go writes the character: by its number.
+                let c = u32::from('=');
+                return Err(format!("invalid field selector: unescaped character in value: {c}"));
             }
             c => out.push(c),
         }
@@ -461,6 +466,26 @@ mod tests {
         for s in ["app=web,", "=a", "a in b", "a in (b", "a b", "a>x", "-a=b", "a=b c", "a=/"] {
             assert!(LabelSelector::parse(s).is_err(), "{s}");
         }
+    }
+
+    // What a kube-apiserver 1.33 answered.
+    #[test]
+    fn broken_selectors_are_told_in_the_words_of_kubernetes() {
+        for (text, why) in [
+            ("a=b,,c", "found ',', expected: identifier after ','"),
+            ("a=b,", "found '', expected: identifier after ','"),
+            (",a", "found ',', expected: !, identifier, or 'end of string'"),
+            (
+                "a<",
+                "unable to parse requirement: values[0]: Invalid value: \"\": for 'Gt', 'Lt' operators, the value must be an integer",
+            ),
+        ] {
+            assert_eq!(LabelSelector::parse(text).unwrap_err(), why, "{text}");
+        }
+        assert_eq!(
+            FieldSelector::parse("metadata.name=a=b").unwrap_err(),
+            "invalid field selector: unescaped character in value: 61"
+        );
     }
 
     #[test]
