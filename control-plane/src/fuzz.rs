@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::bootstrap::Authority;
 use crate::controllers::certificates;
+use crate::http::apply::Configuration;
 use crate::http::body::{self, Validation, WriteOptions};
 use crate::http::json::{self as text, Parsed};
 use crate::http::list::{self, ListOptions, Token};
@@ -257,14 +258,17 @@ fn applies(data: &[u8]) {
     let Ok(Parsed { value: live, .. }) = text::parse(live) else { return };
     let Some(resource) = kind_of(&live) else { return };
     let at = (meta::namespace(&live).to_owned(), meta::name(&live).to_owned());
-    let options = |force| WriteOptions {
+    let options = |force, claimed| WriteOptions {
         manager: "me".into(),
         applying: true,
+        claimed,
         force,
         ..WriteOptions::default()
     };
-    let read = apply::configuration(&resource, (&at.0, &at.1), applied, &options(false));
-    let Ok((config, _)) = read else { return };
+    let read = apply::configuration(&resource, (&at.0, &at.1), applied, &options(false, None));
+    let Ok(Configuration { object: config, sent, .. }) = read else { return };
+    let sent = Some(std::sync::Arc::new(sent));
+    let options = |force| options(force, sent.clone());
     let _ = apply::applied_to(&resource, &live, &config, Part::Main, &options(false));
     let Ok(new) = apply::applied_to(&resource, &live, &config, Part::Main, &options(true)) else {
         return;

@@ -11,6 +11,8 @@ mod records;
 mod tests;
 mod types;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -33,6 +35,20 @@ pub(crate) use records::{record_create, record_update};
 /// Where `kubectl apply` notes what it applied last.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
+/// What `kubectl apply` noted of an object; empty if it did not.
+fn last_applied(object: &Value) -> &str {
+    object["metadata"]["annotations"][LAST_APPLIED].as_str().unwrap_or_default()
+}
+
+/// A configuration that is applied.
+pub(crate) struct Configuration {
+    pub(crate) object: Value,
+    /// The same as it was sent, with what the object does not keep: nulls, and maps and lists that are
+    /// empty.
+    pub(crate) sent: Value,
+    pub(crate) warnings: Vec<String>,
+}
+
 /// Applies a configuration.
 ///
 /// # Errors
@@ -46,8 +62,10 @@ pub(crate) async fn apply(
     text: &Bytes,
     options: &WriteOptions,
 ) -> Result<(Outcome, bool, Vec<String>), Status> {
-    let (mut applied, warnings) = configuration(resource, at, text, options)?;
-    let options = WriteOptions { applying: true, ..options.clone() };
+    let Configuration { object: mut applied, sent, warnings } =
+        configuration(resource, at, text, options)?;
+    let claimed = Some(Arc::new(sent));
+    let options = WriteOptions { applying: true, claimed, ..options.clone() };
     if plane.store.get(&get::key(resource, at.0, at.1)).is_none() {
         if part != Part::Main {
             return Err(Status::not_found(resource.group_resource(), at.1));
@@ -82,7 +100,7 @@ fn absent(resource: &Resource, name: &str, applied: &Value) -> Result<(), Status
     Err(Status::conflict(resource.group_resource(), name, &why))
 }
 
-/// Reads an applied configuration; returns it and warnings.
+/// Reads an applied configuration.
 ///
 /// # Errors
 /// When nobody says that it is theirs, it is not one of this resource, or has what the schema does not.
@@ -91,7 +109,7 @@ pub(crate) fn configuration(
     at: (&str, &str),
     text: &[u8],
     options: &WriteOptions,
-) -> Result<(Value, Vec<String>), Status> {
+) -> Result<Configuration, Status> {
     if options.manager_unset {
         let e = FieldError::required("fieldManager", "is required for apply patch");
         return Err(Status::bad_option("PatchOptions", e));
@@ -121,6 +139,7 @@ pub(crate) fn configuration(
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
     typed(resource, &parsed.value)?;
+    let sent = parsed.value.clone();
     let warnings = body::object(resource, &mut parsed, options.validation)?;
     let applied = parsed.value;
     let namespace = meta::namespace(&applied);
@@ -136,7 +155,7 @@ pub(crate) fn configuration(
             at.1
         )));
     }
-    Ok((applied, warnings))
+    Ok(Configuration { object: applied, sent, warnings })
 }
 
 /// Whether a configuration is of the resource's type.
@@ -177,9 +196,7 @@ fn was_applied_by_kubectl(
     if options.manager != "kubectl" || part != Part::Main {
         return false;
     }
-    let last =
-        meta::text(old, &format!("/metadata/annotations/{}", LAST_APPLIED.replace('/', "~1")));
-    let Ok(last) = serde_json::from_str::<Value>(last) else { return false };
+    let Ok(last) = serde_json::from_str::<Value>(last_applied(old)) else { return false };
     let at = place(resource);
     let (last, now) = (ownable(&last), ownable(old));
     let mut back = now.clone();
@@ -187,6 +204,13 @@ fn was_applied_by_kubectl(
     let named = Fields::of(&last, at);
     let unchanged = named.minus(&changed(&now, &back, at));
     contested.minus(&unchanged).is_empty()
+}
+
+/// The fields that who applies a configuration owns from then on.
+fn claimed(resource: &Resource, part: Part, applied: &Value, options: &WriteOptions) -> Fields {
+    let sent = options.claimed.as_deref().unwrap_or(applied);
+    let sent = ownable(&without_reset(resource, part, sent.clone()));
+    Fields::of(&sent, place(resource))
 }
 
 /// The object after a configuration was applied. All the judgement, and no I/O.
@@ -202,7 +226,7 @@ pub(crate) fn applied_to(
     let sent = applied;
     let applied = without_reset(resource, part, applied.clone());
     let config = ownable(&applied);
-    let wanted = Fields::of(&config, at);
+    let wanted = claimed(resource, part, sent, options);
     let mut entries = read_entries(old);
     if entries.is_empty() {
         entries.extend(before_apply(resource, old, part));
@@ -279,9 +303,7 @@ pub(crate) fn applied_to(
 ///
 /// <https://kubernetes.io/docs/reference/using-api/server-side-apply/#downgrading-from-server-side-apply-to-client-side-apply>
 fn note_last_applied(new: &mut Value, applied: &Value) {
-    if meta::text(new, &format!("/metadata/annotations/{}", LAST_APPLIED.replace('/', "~1")))
-        .is_empty()
-    {
+    if last_applied(new).is_empty() {
         return;
     }
     let mut noted = applied.clone();

@@ -87,6 +87,8 @@ pub(crate) struct WriteOptions {
     pub(crate) force: bool,
     /// This is a server-side apply: it keeps its own records.
     pub(crate) applying: bool,
+    /// What is applied, as it was sent: also what an object does not keep of it belongs to who applied it.
+    pub(crate) claimed: Option<Arc<Value>>,
     /// It is a write of the scale, and recorded as such.
     pub(crate) scaling: bool,
     /// What the writer is told of what was written.
@@ -170,6 +172,7 @@ impl WriteOptions {
             manager_unset,
             force,
             applying: false,
+            claimed: None,
             scaling: false,
             told: Told::default(),
         })
@@ -300,7 +303,7 @@ fn without_beginning(mut s: Status, body: &[u8]) -> Status {
 }
 
 /// What Go says of a value that should have been an object.
-fn no_object(value: &Value) -> String {
+pub(crate) fn no_object(value: &Value) -> String {
     format!(
         "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",
         decode::json_type(value)

@@ -36,6 +36,7 @@ pub(crate) mod services;
 pub(crate) mod signing;
 mod stalled;
 pub(crate) mod status;
+pub(crate) mod steps;
 pub(crate) mod subresource;
 mod swagger;
 pub(crate) mod table;

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::apply;
+use super::apply::{self, Configuration};
 use super::auth::User;
 use super::body::WriteOptions;
 use super::create::Outcome;
@@ -317,7 +317,9 @@ pub(crate) async fn apply_scale(
     text: &[u8],
     options: &WriteOptions,
 ) -> Result<(Vec<String>, Outcome), Status> {
-    let (scale, warnings) = apply::configuration(&plane.registry.body("Scale"), at, text, options)?;
+    let kind = plane.registry.body("Scale");
+    let Configuration { object: scale, warnings, .. } =
+        apply::configuration(&kind, at, text, options)?;
     let options = WriteOptions { applying: true, scaling: true, ..options.clone() };
     let path = replicas_path(resource);
     let mut applied = json!({"metadata": scale["metadata"]});
@@ -326,9 +328,14 @@ pub(crate) async fn apply_scale(
     }
     let change = |old: &Value| {
         check_scale(resource, at, &scale, old)?;
-        let mut new = apply::applied_to(resource, old, &applied, Part::Main, &options)?;
-        // A Scale without a number is one of nought.
-        if new.pointer(&pointer(&path)).is_none() {
+        // A Scale of nought is one without a number, and so is what there was: to apply nought to it is
+        // to change it.
+        let mut old = old.clone();
+        if old.pointer(&pointer(&path)).is_some_and(|n| *n == 0) {
+            put_at(&mut old, &path, Value::Null);
+        }
+        let mut new = apply::applied_to(resource, &old, &applied, Part::Main, &options)?;
+        if new.pointer(&pointer(&path)).is_none_or(Value::is_null) {
             put_at(&mut new, &path, 0.into());
         }
         Ok(new)

@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 
 use super::auth::User;
 use super::status::Status;
+use super::steps::Steps;
 use crate::plane::Plane;
 use crate::registry::meta::text;
 use crate::registry::rules::Condition;
@@ -283,9 +284,9 @@ pub(crate) fn patched(answer: &Value, patch: &str, object: &Value) -> Result<Val
         return Err(format!("webhook returned unsupported patchType {}", answer["patchType"]));
     }
     let raw = STANDARD.decode(patch).map_err(|e| e.to_string())?;
-    let steps: json_patch::Patch = serde_json::from_slice(&raw).map_err(|e| e.to_string())?;
+    let steps = Steps::read(serde_json::from_slice(&raw).map_err(|e| e.to_string())?)?;
     let mut new = object.clone();
-    super::patch::steps(&steps, &mut new)?;
+    steps.take(&mut new)?;
     Ok(new)
 }
 

@@ -17,6 +17,18 @@ pub(crate) enum PatchError {
     /// An unknown `$patch`.
     #[error("unknown patch type: {0} in map: {1}")]
     Directive(String, String),
+    /// An element of a list cannot be told to merge the list.
+    #[error("merging lists cannot yet be specified in the patch")]
+    MergeList,
+    /// What is kept of an object does not have all that the patch puts in.
+    #[error("invalid patch format of retainKeys")]
+    Retain,
+    /// The order of what is no list, or which is none itself.
+    #[error("expected a []interface {{}}, but received a {0}")]
+    NoList(&'static str),
+    /// A list whose elements would be of several types.
+    #[error("list element types are not identical: {0}")]
+    Elements(String),
     /// The order of a list that a patch asks for does not name what it puts into the list.
     #[error("The order in patch list:\n{0}\n doesn't match $setElementOrder list:\n{1}\n")]
     Order(String, String),
@@ -89,30 +101,43 @@ fn merge_object(
     patch: &Map<String, Value>,
     shape: &Shape,
 ) -> Result<(), PatchError> {
-    match patch.get(DIRECTIVE).and_then(Value::as_str) {
-        None | Some("merge") => {}
-        Some("replace") => {
+    match patch.get(DIRECTIVE).map(|d| d.as_str().ok_or(d)) {
+        None => {}
+        Some(Ok("replace")) => {
             *original = cleaned(patch);
             return Ok(());
         }
-        Some("delete") => {
+        Some(Ok("delete")) => {
             original.clear();
             return Ok(());
         }
         Some(other) => {
-            return Err(PatchError::Directive(
-                other.to_owned(),
-                printed(&Value::Object(patch.clone())),
-            ));
+            let shown = printed(&Value::Object(patch.clone()));
+            // As Go's `%s` writes what is no text.
+            let other = match other {
+                Ok(text) => text.to_owned(),
+                Err(d) => format!("%!s({}={})", go_type(d), printed(d)),
+            };
+            return Err(PatchError::Directive(other, shown));
         }
     }
     if let Some(keep) = patch.get(RETAIN) {
-        let keep = keep.as_array().ok_or_else(|| PatchError::Form(RETAIN.to_owned()))?;
-        original.retain(|k, _| keep.iter().any(|x| x == k));
+        let keep = keep.as_array().ok_or(PatchError::Retain)?;
+        let kept = |k: &String| keep.iter().any(|x| x == k);
+        let own = |k: &str| k == RETAIN || k.starts_with(DELETE) || k.starts_with(ORDER);
+        if patch.iter().any(|(k, v)| !v.is_null() && !own(k) && !kept(k)) {
+            return Err(PatchError::Retain);
+        }
+        original.retain(|k, _| kept(k));
     }
     for (key, order) in patch {
         let Some(field) = key.strip_prefix(ORDER) else { continue };
-        if let (Some(list @ Value::Array(of)), Value::Array(o)) = (patch.get(field), order)
+        let lists = [Some(order), original.get(field), patch.get(field)];
+        let o = order.as_array().map(Vec::as_slice).unwrap_or_default();
+        if let Some(wrong) = lists.into_iter().flatten().find(|v| !v.is_array()) {
+            return Err(PatchError::NoList(go_type(wrong)));
+        }
+        if let Some(list @ Value::Array(of)) = patch.get(field)
             && !in_order(of, o, &field_shape(shape, field))
         {
             return Err(PatchError::Order(printed(list), printed(order)));
@@ -120,17 +145,18 @@ fn merge_object(
     }
     for (key, value) in patch {
         if let Some(field) = key.strip_prefix(DELETE) {
-            let gone = value.as_array().ok_or_else(|| PatchError::Form(key.clone()))?;
-            if let Some(Value::Array(list)) = original.get_mut(field) {
+            // What is no list takes nothing out of one.
+            if let (Some(Value::Array(list)), Value::Array(gone)) = (original.get_mut(field), value)
+            {
                 list.retain(|v| !gone.contains(v));
             }
-        } else if !key.starts_with('$') {
+        } else if key != RETAIN && !key.starts_with(ORDER) {
             merge_field(original, key, value, &field_shape(shape, key), patch)?;
         }
     }
     for (key, order) in patch {
         let Some(field) = key.strip_prefix(ORDER) else { continue };
-        let order = order.as_array().ok_or_else(|| PatchError::Form(key.clone()))?;
+        let order = order.as_array().map(Vec::as_slice).unwrap_or_default();
         // A list that the patch itself names was ordered when it was merged.
         if !patch.contains_key(field)
             && let Some(Value::Array(list)) = original.get_mut(field)
@@ -165,19 +191,16 @@ fn merge_field(
                 _ => {}
             }
         }
-        (_, Value::Object(p)) => {
-            // Into nothing: the same rules, so that directives and nulls do not stay behind.
-            let mut fresh = Map::new();
-            merge_object(&mut fresh, p, shape)?;
-            original.insert(key.to_owned(), Value::Object(fresh));
-        }
-        (_, Value::Array(p)) => {
-            let fresh = p.iter().filter_map(undirected).collect();
-            original.insert(key.to_owned(), Value::Array(fresh));
-        }
-        (_, v) => {
-            original.insert(key.to_owned(), v.clone());
-        }
+        // Into nothing, or in the place of something else: as it is. What is told to do something
+        // does nothing there.
+        (_, v) => match undirected(v) {
+            Some(v) => {
+                original.insert(key.to_owned(), v);
+            }
+            None => {
+                original.remove(key);
+            }
+        },
     }
     Ok(())
 }
@@ -200,6 +223,9 @@ fn merge_list(list: &mut Vec<Value>, patch: &[Value], shape: &Shape) -> Result<(
         *list = patch.to_vec();
         return Ok(());
     };
+    if merges(shape) {
+        alike(list, patch)?;
+    }
     if *kind == ListKind::Set {
         for v in patch {
             if !list.contains(v) {
@@ -224,28 +250,58 @@ fn merge_list(list: &mut Vec<Value>, patch: &[Value], shape: &Shape) -> Result<(
         let Some(id) = p.get(key) else {
             return Err(PatchError::NoKey(printed(v), key.to_owned()));
         };
-        if p.get(DIRECTIVE).is_some_and(|d| d == "delete") {
-            list.retain(|o| o.get(key) != Some(id));
-            continue;
+        match p.get(DIRECTIVE) {
+            Some(d) if d == "delete" => {
+                list.retain(|o| o.get(key) != Some(id));
+                continue;
+            }
+            Some(d) if d == "merge" => return Err(PatchError::MergeList),
+            _ => {}
         }
         match list.iter_mut().find(|o| o.get(key) == Some(id)) {
             Some(Value::Object(o)) => merge_object(o, p, items)?,
-            _ => {
+            _ if p.contains_key(DIRECTIVE) => {
                 let mut fresh = Map::new();
                 merge_object(&mut fresh, p, items)?;
                 list.push(Value::Object(fresh));
             }
+            _ => list.extend(undirected(v)),
         }
     }
     Ok(())
 }
 
-/// What a list is made of where there was none: the patch's elements as they are, but no directives.
+/// Whether all elements of what is merged are of one type.
+fn alike(list: &[Value], patch: &[Value]) -> Result<(), PatchError> {
+    let mut types = list.iter().chain(patch).map(go_type);
+    let first = types.next();
+    if types.all(|t| Some(t) == first) {
+        return Ok(());
+    }
+    let all = Value::Array(vec![list.into(), patch.into()]);
+    Err(PatchError::Elements(printed(&all)))
+}
+
+/// What Go calls the type of a value.
+fn go_type(v: &Value) -> &'static str {
+    match v {
+        Value::Null => "nil",
+        Value::Bool(_) => "bool",
+        Value::Number(n) if n.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}
+
+/// What a value of a patch is where there was none: as it is, but what is told to do something is left
+/// out. Other directives are fields that there are not.
 fn undirected(value: &Value) -> Option<Value> {
     match value {
         Value::Object(m) if m.contains_key(DIRECTIVE) => None,
         Value::Object(m) => {
-            let kept = m.iter().filter(|(k, v)| !k.starts_with('$') && !v.is_null());
+            let kept = m.iter().filter(|(_, v)| !v.is_null());
             let kept = kept.filter_map(|(k, v)| Some((k.clone(), undirected(v)?)));
             Some(Value::Object(kept.collect()))
         }
@@ -298,7 +354,7 @@ fn set_order(list: &mut Vec<Value>, before: &[Value], order: &[Value], shape: &S
 fn cleaned(patch: &Map<String, Value>) -> Map<String, Value> {
     patch
         .iter()
-        .filter(|(k, v)| !k.starts_with('$') && !v.is_null())
+        .filter(|(k, v)| *k != DIRECTIVE && !v.is_null())
         .map(|(k, v)| (k.clone(), v.clone()))
         .collect()
 }
@@ -393,7 +449,7 @@ mod tests {
         let ty = schemas().find("io.k8s.api.core.v1.Pod").unwrap();
         let patch =
             json!({"metadata": {"$setElementOrder/finalizers": ["x/y"], "finalizers": ["c/d"]}});
-        let e = apply(&mut json!({}), &patch, ty).unwrap_err();
+        let e = apply(&mut json!({"metadata": {}}), &patch, ty).unwrap_err();
         let words =
             "The order in patch list:\n[c/d]\n doesn't match $setElementOrder list:\n[x/y]\n";
         assert_eq!(e.to_string(), words);
@@ -429,9 +485,12 @@ mod tests {
     fn a_list_where_there_was_none_is_taken_as_it_is() {
         let out = patched(
             json!({"spec": {}}),
-            json!({"spec": {"containers": [{"image": "x", "$setElementOrder/env": [], "env": null}, {"name": "y", "$patch": "delete"}]}}),
+            json!({"spec": {"containers": [{"image": "x", "$setElementOrder/env": [], "env": null}, {"name": "y", "$patch": "delete"}],
+                "affinity": {"$patch": "foo"}}}),
         );
-        assert_eq!(out, json!({"spec": {"containers": [{"image": "x"}]}}));
+        // A kube-apiserver 1.33 then warns of an order as of a field that there is not.
+        let taken = json!({"spec": {"containers": [{"image": "x", "$setElementOrder/env": []}]}});
+        assert_eq!(out, taken);
     }
 
     #[test]
@@ -441,5 +500,53 @@ mod tests {
         let e =
             apply(&mut pod, &json!({"spec": {"containers": [{"image": "x"}]}}), ty).unwrap_err();
         assert_eq!(e, PatchError::NoKey("map[image:x]".into(), "name".into()));
+    }
+
+    // What a kube-apiserver 1.33 answered to each.
+    #[test]
+    fn a_directive_of_the_wrong_form_is_refused_or_does_nothing() {
+        let said = |patch: Value| {
+            let ty = schemas().find("io.k8s.api.core.v1.Pod").unwrap();
+            let mut pod = json!({"metadata": {"labels": {"l": "1"}, "finalizers": ["x/y"], "ownerReferences": [{"uid": "1"}]}});
+            apply(&mut pod, &json!({"metadata": patch}), ty).map(|()| pod["metadata"].take())
+        };
+        let refused = |patch: Value| said(patch).unwrap_err().to_string();
+        let retain = "invalid patch format of retainKeys";
+        assert_eq!(refused(json!({"$retainKeys": ["name"], "labels": {"a": "b"}})), retain);
+        assert_eq!(refused(json!({"$retainKeys": "x"})), retain);
+        assert_eq!(said(json!({"$retainKeys": ["labels"], "labels": null})), Ok(json!({})));
+        let unknown = "unknown patch type: ";
+        assert_eq!(
+            refused(json!({"$patch": "foo"})),
+            format!("{unknown}foo in map: map[$patch:foo]")
+        );
+        assert_eq!(
+            refused(json!({"labels": {"$patch": 5}})),
+            format!("{unknown}%!s(int64=5) in map: map[$patch:5]")
+        );
+        assert_eq!(
+            refused(json!({"labels": {"$patch": "merge", "z": "1"}})),
+            format!("{unknown}merge in map: map[$patch:merge z:1]")
+        );
+        assert_eq!(
+            refused(json!({"ownerReferences": [{"uid": "1", "$patch": "merge"}]})),
+            "merging lists cannot yet be specified in the patch"
+        );
+        let no_list = "expected a []interface {}, but received a ";
+        assert_eq!(
+            refused(json!({"$setElementOrder/finalizers": "x"})),
+            format!("{no_list}string")
+        );
+        assert_eq!(
+            refused(json!({"$setElementOrder/labels": ["x"]})),
+            format!("{no_list}map[string]interface {{}}")
+        );
+        assert_eq!(
+            refused(json!({"finalizers": [{"$patch": "replace"}, "n/m"]})),
+            "list element types are not identical: [[x/y] [map[$patch:replace] n/m]]"
+        );
+        let same =
+            json!({"labels": {"l": "1"}, "finalizers": ["x/y"], "ownerReferences": [{"uid": "1"}]});
+        assert_eq!(said(json!({"$deleteFromPrimitiveList/finalizers": "x"})), Ok(same));
     }
 }

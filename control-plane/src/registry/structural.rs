@@ -141,6 +141,11 @@ impl Node {
         self.properties.get(name).or(self.additional.as_deref())
     }
 
+    /// Whether the schema names a field, which then is not just the key of a map.
+    pub(crate) fn has_property(&self, name: &str) -> bool {
+        self.properties.contains_key(name)
+    }
+
     /// Whether a field that is null is one, and not a missing one.
     fn may_be_null(&self, name: &str) -> bool {
         match (self.properties.get(name), &self.additional) {

@@ -46,7 +46,11 @@ impl Fields {
                 let child = |(k, v): (&String, &Value)| {
                     let at = place.field(k);
                     let mut of = Self::collect(v, at, made);
-                    of.here |= made.is_some_and(|whole| whole || !place.always_has(k, at));
+                    of.here |= match made {
+                        Some(whole) => whole || !place.always_has(k, at),
+                        // What stands under a key that no type has is somebody's as such.
+                        None => !place.declares(k),
+                    };
                     (format!("f:{k}"), of)
                 };
                 Self { here: false, children: m.iter().map(child).collect() }
@@ -147,7 +151,10 @@ impl Fields {
         if self.here && self.children.is_empty() {
             out.push(at.to_owned());
         }
-        for (k, c) in &self.children {
+        // What has nothing below it comes first.
+        let (ends, ways): (Vec<_>, Vec<_>) =
+            self.children.iter().partition(|(_, c)| c.here && c.children.is_empty());
+        for (k, c) in ends.into_iter().chain(ways) {
             let next = if let Some(f) = k.strip_prefix("f:") {
                 format!("{at}.{f}")
             } else if let Some(keys) = k.strip_prefix("k:") {

@@ -54,6 +54,16 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// Whether the type of this place has a field, which is not just the key of a map.
+    pub(super) fn declares(self, name: &str) -> bool {
+        match self {
+            Self::Shape(shape) => matches!(shape, Shape::Ref(_)),
+            Self::Custom(n) => name == "metadata" || n.has_property(name),
+            Self::Metadata => true,
+            Self::Free | Self::Whole => false,
+        }
+    }
+
     /// Whether Kubernetes' types have a field also in an object that does not set it, so that it never
     /// comes to be: structs that are no pointers, and lists that are written as null.
     pub(super) fn always_has(self, name: &str, at: Place<'_>) -> bool {

@@ -5,6 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::super::body::WriteOptions;
+use super::claimed;
 use super::fields::Fields;
 use super::merge::changed;
 use super::places::place;
@@ -162,10 +163,9 @@ pub(crate) fn record_create(
     applied: Option<&Value>,
     options: &WriteOptions,
 ) {
-    let at = place(resource);
     let fields = match applied {
-        Some(applied) => Fields::of(&without_reset(resource, Part::Main, ownable(applied)), at),
-        None => Fields::made(&written(resource, sent, Part::Main), at),
+        Some(applied) => claimed(resource, Part::Main, applied, options),
+        None => Fields::made(&written(resource, sent, Part::Main), place(resource)),
     };
     let entry = Entry {
         manager: options.manager.clone(),

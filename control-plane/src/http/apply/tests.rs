@@ -1,3 +1,4 @@
+use super::places::Place;
 use super::*;
 use crate::registry::Registry;
 
@@ -241,7 +242,8 @@ fn widget() -> std::sync::Arc<Resource> {
 #[test]
 fn who_applies_a_custom_object_does_not_own_what_the_definition_fills_in() {
     let text = br#"{"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {"mode": "a"}}"#;
-    let (applied, _) = configuration(&widget(), ("ns", "w"), text, &options("me", false)).unwrap();
+    let applied =
+        configuration(&widget(), ("ns", "w"), text, &options("me", false)).unwrap().object;
     assert_eq!(applied["spec"], json!({"mode": "a"}));
 }
 
@@ -357,7 +359,8 @@ fn of_several_conflicts_each_stands_in_a_line_of_its_own() {
 fn a_configuration_has_no_records_and_is_for_no_object_that_is_gone() {
     let r = Registry::new().builtin("", "configmaps");
     let text = br#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m", "managedFields": []}}"#;
-    let e = configuration(&r, ("n", "m"), text, &options("me", false)).unwrap_err();
+    let e =
+        configuration(&r, ("n", "m"), text, &options("me", false)).map(|c| c.object).unwrap_err();
     assert_eq!((e.code, e.message.as_str()), (400, "metadata.managedFields must be nil"));
     assert!(absent(&r, "m", &json!({"metadata": {"name": "m"}})).is_ok());
     let e = absent(&r, "m", &json!({"metadata": {"name": "m", "uid": "1"}})).unwrap_err();
@@ -389,4 +392,44 @@ fn what_kubectl_notes_of_an_object_is_kept_up_to_date_for_it_alone() {
     assert_eq!(noted(&map(json!({})), &applied, "kubectl"), Value::Null);
     // What is too large for it is not noted any more.
     assert_eq!(noted(&old, &map(json!({"b": "x".repeat(262_144)})), "kubectl"), Value::Null);
+}
+
+// What a kube-apiserver 1.33 answered.
+#[test]
+fn who_applies_a_map_that_is_empty_or_null_owns_it_though_nothing_is_kept() {
+    let r = Registry::new().builtin("", "configmaps");
+    for nothing in ["{}", "null"] {
+        let text =
+            format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: m}}, data: {nothing}}}");
+        let c = configuration(&r, ("n", "m"), text.as_bytes(), &options("me", false)).unwrap();
+        assert_eq!(c.object.get("data"), None);
+        let options = WriteOptions { claimed: Some(Arc::new(c.sent)), ..options("me", false) };
+        let mut new = c.object.clone();
+        record_create(&r, &mut new, &c.object, Some(&c.object), &options);
+        let theirs = json!({"f:data": {}});
+        assert_eq!(new["metadata"]["managedFields"][0]["fieldsV1"], theirs);
+        let old = json!({"metadata": {"name": "m"}, "data": {"a": "1"}});
+        let new = applied_to(&r, &old, &c.object, Part::Main, &options).unwrap();
+        let all = new["metadata"]["managedFields"].as_array().unwrap();
+        let mine = all.iter().find(|e| e["manager"] == "me").unwrap();
+        assert_eq!((&mine["fieldsV1"], &new["data"]), (&theirs, &json!({"a": "1"})));
+    }
+}
+
+// What a kube-apiserver 1.33 answered: the order of the paths is that of the sets of its library.
+#[test]
+fn of_contested_fields_those_with_nothing_below_come_first() {
+    let fields = Fields::read(&json!({"f:spec": {"f:free": {"f:q": {}}, "f:size": {}}, "f:z": {}}));
+    let mut paths = Vec::new();
+    fields.paths("", &mut paths);
+    assert_eq!(paths, [".z", ".spec.size", ".spec.free.q"]);
+}
+
+// What a kube-apiserver 1.33 answered.
+#[test]
+fn what_stands_under_a_key_that_no_type_has_is_owned_as_such() {
+    let applied = json!({"spec": {"free": {"q": {"r": 1}}}});
+    let fields = Fields::of(&applied, Place::Free);
+    let all = json!({"f:spec": {".": {}, "f:free": {".": {}, "f:q": {".": {}, "f:r": {}}}}});
+    assert_eq!(fields.write(), all);
 }

@@ -156,9 +156,9 @@ impl Call<'_> {
         } else if verb == "patch" {
             let strategic = content_type == patch::STRATEGIC && resource.custom.is_some();
             let parent = if strategic { resource } else { &kind };
-            let (steps, duplicates) = patch::read(parent, content_type, body)?;
+            let (steps, surplus) = patch::read(parent, content_type, body)?;
             let change = |old: &Value| {
-                patch::patched(&steps, &duplicates, old, &kind, options.validation).map(|(v, _)| v)
+                patch::patched(&steps, &surplus, old, &kind, options.validation).map(|(v, _)| v)
             };
             (Vec::new(), self.rescale(resource, options, change).await?)
         } else {
