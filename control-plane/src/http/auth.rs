@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use http::HeaderMap;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -90,6 +92,48 @@ pub(crate) fn authenticate(
         .or_else(|| text.strip_prefix("bearer "))
         .ok_or_else(Status::unauthorized)?;
     tokens::authenticate(plane, token.trim(), &[]).map(Some).ok_or_else(Status::unauthorized)
+}
+
+/// How a browser, which sets no headers of a WebSocket, sends a token: as the name of a protocol.
+const TOKEN_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
+
+/// Moves a token that stands among the protocols of a WebSocket to where tokens stand, so that nobody
+/// else hears of it.
+///
+/// # Errors
+/// 401 when it cannot be read, or no protocol is left to speak.
+pub(crate) fn take_token_of_websocket(headers: &mut HeaderMap) -> Result<(), Status> {
+    let asks = |name: http::HeaderName, word: &str| {
+        let all = headers.get_all(name);
+        let mut words = all.iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
+        words.any(|w| w.trim().eq_ignore_ascii_case(word))
+    };
+    if !asks(http::header::CONNECTION, "upgrade") || !asks(http::header::UPGRADE, "websocket") {
+        return Ok(());
+    }
+    let protocols = headers.get_all(http::header::SEC_WEBSOCKET_PROTOCOL);
+    let (mut token, mut rest) = (None, Vec::new());
+    let all = protocols.iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
+    for protocol in all.map(str::trim) {
+        let Some(encoded) = protocol.strip_prefix(TOKEN_PROTOCOL) else {
+            rest.push(protocol);
+            continue;
+        };
+        let read = URL_SAFE_NO_PAD.decode(encoded).ok().and_then(|t| String::from_utf8(t).ok());
+        // There is one, and what is in it is text.
+        if token.replace(read.ok_or_else(Status::unauthorized)?).is_some() {
+            return Err(Status::unauthorized());
+        }
+    }
+    let Some(token) = token else { return Ok(()) };
+    if rest.is_empty() {
+        return Err(Status::unauthorized());
+    }
+    let value = |text: String| HeaderValue::from_str(&text).map_err(|_| Status::unauthorized());
+    let (rest, token) = (value(rest.join(","))?, value(format!("Bearer {token}"))?);
+    headers.insert(http::header::SEC_WEBSOCKET_PROTOCOL, rest);
+    headers.entry(http::header::AUTHORIZATION).or_insert(token);
+    Ok(())
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -191,4 +235,36 @@ pub(crate) fn impersonate(plane: &Plane, user: User, headers: &HeaderMap) -> Res
         _ => all.push(AUTHENTICATED.to_owned()),
     }
     Ok(User { name, uid, groups: all, extra })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // What a kube-apiserver 1.33 takes and refuses.
+    #[test]
+    fn a_token_among_the_protocols_of_a_websocket_is_the_caller_s_and_goes_no_further() {
+        let taken = |upgrade: &'static str, protocols: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("connection", HeaderValue::from_static("keep-alive, Upgrade"));
+            headers.insert("upgrade", HeaderValue::from_static(upgrade));
+            headers.insert("sec-websocket-protocol", HeaderValue::from_str(protocols).unwrap());
+            take_token_of_websocket(&mut headers).map_err(|s| s.code)?;
+            let of = |name: &str| header(&headers, name).unwrap_or_default().to_owned();
+            Ok((of("authorization"), of("sec-websocket-protocol")))
+        };
+        let (token, other) = (format!("{TOKEN_PROTOCOL}c2VjcmV0"), "v5.channel.k8s.io");
+        let both = format!("{token}, {other}");
+        assert_eq!(taken("websocket", &both), Ok(("Bearer secret".into(), other.into())));
+        assert_eq!(taken("SPDY/3.1", &both), Ok((String::new(), both.clone())));
+        assert_eq!(taken("websocket", other), Ok((String::new(), other.into())));
+        for bad in [
+            token.clone(),
+            format!("{both}, {token}"),
+            format!("{TOKEN_PROTOCOL}c2VjcmV0Cg==, {other}"),
+            format!("{TOKEN_PROTOCOL}_w, {other}"),
+        ] {
+            assert_eq!(taken("WebSocket", &bad), Err(401), "{bad}");
+        }
+    }
 }

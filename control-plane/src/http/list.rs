@@ -142,6 +142,11 @@ pub(crate) fn revision(query: &Query) -> Result<Option<u64>, Status> {
     })
 }
 
+/// A revision that is no number, where Kubernetes finds it too late for it to be the client's fault.
+pub(crate) fn found_late(e: Status) -> Status {
+    Status::plain(e.message.trim_start_matches("invalid resource version: "))
+}
+
 /// What contradicts itself in the options of a list.
 fn contradictions(query: &Query, continues: bool) -> Vec<FieldError> {
     let mut errors = Vec::new();

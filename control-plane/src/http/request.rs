@@ -93,8 +93,9 @@ pub(crate) struct Target {
 
 /// Takes an API path apart; none when it is not that of a resource.
 pub(crate) fn target(path: &str) -> Option<Target> {
-    let mut parts: Vec<String> =
-        path.trim_matches('/').split('/').map(|p| decode(p, false)).collect();
+    // An escaped slash is one.
+    let path = decode(path, false);
+    let mut parts: Vec<String> = path.trim_matches('/').split('/').map(str::to_owned).collect();
     let mut t = Target::default();
     match parts.first()?.as_str() {
         "api" if parts.len() >= 3 => {
@@ -145,6 +146,24 @@ pub(crate) enum Form {
 pub(crate) struct Accept {
     pub(crate) form: Form,
     pub(crate) yaml: bool,
+    /// Tables and metadata in the version of those that came before `v1`.
+    pub(crate) beta: bool,
+}
+
+impl Accept {
+    /// The objects in JSON.
+    pub(crate) const PLAIN: Self = Self { form: Form::Plain, yaml: false, beta: false };
+}
+
+/// What an answer may be, besides an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// All that there is.
+    All,
+    /// No table.
+    NoTable,
+    /// A watch, which is JSON.
+    Watch,
 }
 
 const SERVED: &str = "application/json, application/yaml";
@@ -154,60 +173,95 @@ const SERVED: &str = "application/json, application/yaml";
 /// # Errors
 /// 406 when there is none.
 pub(crate) fn accept(headers: &HeaderMap) -> Result<Accept, Status> {
-    accept_of(headers, true)
+    accept_of(headers, Offer::All)
 }
 
-/// As [`accept`], for what may have no form of a table.
+/// As [`accept`], for what may not have all forms.
 ///
 /// # Errors
 /// 406 when there is none.
-pub(crate) fn accept_of(headers: &HeaderMap, tables: bool) -> Result<Accept, Status> {
-    let texts = headers.get_all(http::header::ACCEPT).iter();
-    let texts: Vec<&str> = texts.map(|h| h.to_str().unwrap_or_default()).collect();
-    let mut entries: Vec<&str> = texts.iter().flat_map(|t| t.split(',')).collect();
-    if entries.is_empty() {
-        return Ok(Accept { form: Form::Plain, yaml: false });
+pub(crate) fn accept_of(headers: &HeaderMap, offer: Offer) -> Result<Accept, Status> {
+    let text = headers.get(http::header::ACCEPT).and_then(|h| h.to_str().ok()).unwrap_or_default();
+    if text.is_empty() {
+        return Ok(Accept::PLAIN);
     }
+    // Kubernetes looks twice. At first a type is named in full, or all are.
+    let types = || text.split(',').map(|e| e.split(';').next().unwrap_or_default().trim());
+    if !types().any(|t| matches!(t, "*/*" | "application/json" | "application/yaml")) {
+        return Err(Status::no_representation(SERVED));
+    }
+    let mut clauses: Vec<Clause> = text.split(',').filter_map(Clause::read).collect();
     // The sort is stable: what is wanted alike is tried in the order of the header.
-    entries.sort_by(|a, b| quality(b).total_cmp(&quality(a)));
-    let mut media = false;
-    for entry in entries {
-        let mut params = entry.split(';').map(str::trim);
-        let yaml = match params.next().unwrap_or_default() {
-            "" | "*/*" | "application/*" | "application/json" => false,
-            "application/yaml" => true,
-            _ => continue,
+    clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality).then(a.vague().cmp(&b.vague())));
+    for clause in &clauses {
+        let media = match (clause.of, clause.sub) {
+            ("application", "json") | ("application" | "*", "*") => Some(false),
+            ("application", "yaml") if offer != Offer::Watch => Some(true),
+            _ => None,
         };
-        media = true;
-        if let Some(form) = form(params).filter(|f| tables || *f != Form::Table) {
-            return Ok(Accept { form, yaml });
+        let formed =
+            form(clause.params).filter(|(f, _)| *f != Form::Table || offer != Offer::NoTable);
+        if let (Some(yaml), Some((form, beta))) = (media, formed) {
+            return Ok(Accept { form, yaml, beta });
         }
     }
-    Err(if media { Status::not_acceptable(SERVED) } else { Status::no_representation(SERVED) })
+    Err(Status::not_acceptable(match offer {
+        Offer::Watch => "application/json;stream=watch",
+        _ => SERVED,
+    }))
 }
 
-/// How much the client wants an entry, from 0 to 1.
-fn quality(entry: &str) -> f64 {
-    let mut params = entry.split(';').skip(1).filter_map(|p| p.split_once('='));
-    let q = params.find(|(k, _)| k.trim() == "q").and_then(|(_, v)| v.trim().parse().ok());
-    q.filter(|q: &f64| q.is_finite()).unwrap_or(1.0)
+/// An entry of `Accept`.
+struct Clause<'a> {
+    of: &'a str,
+    sub: &'a str,
+    params: &'a str,
+    quality: f64,
 }
 
-/// The form that the parameters of an entry name; none if we do not know it.
-fn form<'a>(params: impl Iterator<Item = &'a str>) -> Option<Form> {
-    let (mut form, mut known) = (Form::Plain, true);
-    for p in params {
-        match p.split_once('=').map(|(k, v)| (k.trim(), v.trim())) {
-            Some(("as", "Table")) => form = Form::Table,
-            Some(("as", "PartialObjectMetadata")) => form = Form::Metadata,
-            Some(("as", "PartialObjectMetadataList")) => form = Form::MetadataList,
-            Some(("as", _)) => known = false,
-            Some(("g", g)) => known &= g == "meta.k8s.io",
-            Some(("v", v)) => known &= v == "v1",
+impl<'a> Clause<'a> {
+    fn read(entry: &'a str) -> Option<Self> {
+        let (media, params) = entry.split_once(';').unwrap_or((entry, ""));
+        let (of, sub) = match media.trim().split_once('/') {
+            Some((of, sub)) => (of.trim(), sub.trim()),
+            None if media.trim() == "*" => ("*", "*"),
+            None => return None,
+        };
+        let mut named = params.split(';').filter_map(|p| p.split_once('='));
+        let quality = match named.find(|(k, _)| k.trim() == "q") {
+            Some((_, v)) => v.trim().parse().ok().filter(|q: &f64| q.is_finite()).unwrap_or(0.0),
+            None => 1.0,
+        };
+        Some(Self { of, sub, params, quality })
+    }
+
+    /// How little it says of the type: what says more comes first.
+    fn vague(&self) -> (bool, bool) {
+        (self.of == "*", self.sub == "*")
+    }
+}
+
+/// The form that the parameters of an entry name, and whether in its beta version; none if we do not
+/// know it.
+fn form(params: &str) -> Option<(Form, bool)> {
+    let (mut kind, mut group, mut version) = (None, None, None);
+    for (k, v) in params.split(';').filter_map(|p| p.split_once('=')) {
+        match k.trim() {
+            "as" => kind = Some(v.trim()),
+            "g" => group = Some(v.trim()),
+            "v" => version = Some(v.trim()),
+            "stream" if v.trim() != "watch" => return None,
             _ => {}
         }
     }
-    known.then_some(form)
+    let form = match (kind, group, version) {
+        (None, None, None) => return Some((Form::Plain, false)),
+        (Some("Table"), Some("meta.k8s.io"), _) => Form::Table,
+        (Some("PartialObjectMetadata"), Some("meta.k8s.io"), _) => Form::Metadata,
+        (Some("PartialObjectMetadataList"), Some("meta.k8s.io"), _) => Form::MetadataList,
+        _ => return None,
+    };
+    matches!(version, Some("v1" | "v1beta1")).then_some((form, version == Some("v1beta1")))
 }
 
 #[cfg(test)]
@@ -231,6 +285,7 @@ mod tests {
             t("/apis/rbac/v1/clusterroles/system%3Anode").unwrap(),
             "rbac|v1||clusterroles|system:node|"
         );
+        assert_eq!(t("/api/v1/namespaces/a/pods/b%2Fc").unwrap(), "|v1|a|pods|b|c");
         assert_eq!(t("/apis/apps/v1"), None);
         assert_eq!(t("/version"), None);
     }
@@ -266,6 +321,44 @@ mod tests {
         assert_eq!(
             a("application/json;as=Foo").unwrap_err().message,
             "only the following media types are accepted: application/json, application/yaml"
+        );
+    }
+
+    // What a kube-apiserver 1.33 answered to each.
+    #[test]
+    fn who_accepts_all_of_a_kind_is_served_where_kubernetes_serves_it() {
+        let a = |s: &'static str, offer: Offer| {
+            let mut h = HeaderMap::new();
+            h.insert("accept", HeaderValue::from_static(s));
+            accept_of(&h, offer).map_err(|e| e.message)
+        };
+        let all = |s: &'static str| a(s, Offer::All);
+        let none =
+            "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml";
+        for nothing in ["application/*", "Application/JSON", "application/*;q=0.5", "foo", "text/*"]
+        {
+            assert_eq!(all(nothing).unwrap_err(), none, "{nothing}");
+        }
+        let yaml = Accept { yaml: true, ..Accept::PLAIN };
+        assert_eq!(all(""), Ok(Accept::PLAIN));
+        assert_eq!(all("text/html, */*;q=0.1"), Ok(Accept::PLAIN));
+        // What says more of the type comes first, and a weight that is no number is none.
+        assert_eq!(all("*/*,application/yaml"), Ok(yaml));
+        assert_eq!(all("application/*,application/yaml"), Ok(yaml));
+        assert_eq!(all("application/json;q=x,application/yaml;q=0.1"), Ok(yaml));
+        let table = "application/json;as=Table;g=meta.k8s.io;v=v1beta1";
+        assert_eq!(all(table), Ok(Accept { form: Form::Table, yaml: false, beta: true }));
+        for wrong in ["application/json;as=Table", "application/json;v=v1", "*/*;stream=foo"] {
+            assert!(
+                all(wrong).unwrap_err().starts_with("only the following media types"),
+                "{wrong}"
+            );
+        }
+        assert_eq!(a("application/json;stream=watch", Offer::Watch), Ok(Accept::PLAIN));
+        assert_eq!(a("application/yaml,application/json;q=0.1", Offer::Watch), Ok(Accept::PLAIN));
+        assert_eq!(
+            a("application/yaml", Offer::Watch).unwrap_err(),
+            "only the following media types are accepted: application/json;stream=watch"
         );
     }
 

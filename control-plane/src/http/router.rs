@@ -18,7 +18,7 @@ use super::create::{Outcome, create};
 use super::delete::{self, DeleteOptions, Deleted};
 use super::list::{self, ListOptions, Page};
 use super::rbac::{self, Attributes};
-use super::request::{Accept, Form, Query, Target, accept, accept_of, target};
+use super::request::{Accept, Form, Offer, Query, Target, accept, accept_of, target};
 use super::response::{self, Response};
 use super::status::Status;
 use super::table::{self, Include};
@@ -28,6 +28,7 @@ use crate::backup;
 use crate::plane::Plane;
 use crate::registry::selectors::FieldSelector;
 use crate::registry::{Part, Resource, meta};
+use crate::store::Stored;
 
 /// Answers a request.
 pub(crate) async fn handle<B>(
@@ -39,13 +40,16 @@ where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    if let Err(status) = auth::take_token_of_websocket(&mut parts.headers) {
+        return response::failure(&status, Accept::PLAIN);
+    }
     match route(&plane, peer.as_deref(), &parts, body).await {
         Ok(r) => r,
         Err(status) => {
             tracing::debug!(method = %parts.method, path = parts.uri.path(), code = status.code, reason = status.reason, "refused");
             let yaml = accept(&parts.headers).is_ok_and(|a| a.yaml);
-            response::failure(&status, Accept { form: Form::Plain, yaml })
+            response::failure(&status, Accept { yaml, ..Accept::PLAIN })
         }
     }
 }
@@ -77,10 +81,10 @@ where
     match target(path) {
         Some(t) => {
             let call = Call { plane, user: &user, parts, query: &query, target: &t };
-            let seat = if call.is_endless()? {
+            let seat = if call.is_endless() {
                 None
             } else {
-                Some(plane.seats.request(call.verb()?).await?)
+                Some(plane.seats.request(call.verb()).await?)
             };
             let deprecated = deprecation(plane, &t);
             let mut answer = call.resource(body).await.map_err(|s| s.warned(&deprecated))?;
@@ -104,12 +108,12 @@ fn deprecation(plane: &Plane, t: &Target) -> Vec<String> {
 
 /// What needs no identity.
 fn open_to_all(plane: &Plane, parts: &Parts, path: &str) -> Option<Response> {
-    if parts.method != Method::GET && parts.method != Method::HEAD {
-        return None;
-    }
+    let probed = matches!(parts.method, Method::GET | Method::HEAD);
     match path {
-        "/livez" | "/healthz" | "/readyz" => Some(health(plane, parts, &path[1..])),
-        "/version" | "/version/" => Some(response::value(StatusCode::OK, &discovery::version())),
+        "/livez" | "/healthz" | "/readyz" if probed => Some(health(plane, parts, &path[1..])),
+        "/version" | "/version/" if parts.method == Method::GET => {
+            Some(response::value(StatusCode::OK, &discovery::version()))
+        }
         _ => None,
     }
 }
@@ -149,14 +153,23 @@ async fn not_a_resource(
     if parts.method == Method::POST && path == backup::PATH {
         return copy_database(plane).await;
     }
-    if parts.method != Method::GET && parts.method != Method::HEAD {
-        return Err(match path {
-            "/version" | "/version/" => Status::no_such_method(),
-            _ => Status::no_such_path(),
-        });
+    // Some are answered whatever is wanted of them, others are only read.
+    if let "/livez" | "/healthz" | "/readyz" = path {
+        return Ok(health(plane, parts, &path[1..]));
+    }
+    if let "/livez/ping" | "/healthz/ping" | "/readyz/ping" = path {
+        return Ok(response::text(StatusCode::OK, "ok"));
+    }
+    let read = parts.method == Method::GET;
+    if let "/version" | "/version/" = path {
+        return if read {
+            Ok(response::value(StatusCode::OK, &discovery::version()))
+        } else {
+            Err(Status::no_such_method())
+        };
     }
     if let Some(r) = discovery::serve(plane, path, &parts.headers)? {
-        return Ok(r);
+        return if read || path == "/" { Ok(r) } else { Err(Status::no_such_method()) };
     }
     let described =
         openapi::serve(plane, path, parts).or_else(|| swagger::serve(plane, path, parts));
@@ -175,9 +188,6 @@ async fn not_a_resource(
         return Err(Status::no_such_path());
     }
     match path {
-        "/livez/ping" | "/healthz/ping" | "/readyz/ping" => {
-            Ok(response::text(StatusCode::OK, "ok"))
-        }
         "/openid/v1/jwks" => Ok(response::value(StatusCode::OK, &plane.signer.key_set())),
         "/.well-known/openid-configuration" => Ok(response::value(
             StatusCode::OK,
@@ -197,27 +207,28 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    fn verb(&self) -> Result<&'static str, Status> {
+    /// What is wanted; nothing if there is no name for it.
+    fn verb(&self) -> &'static str {
         let named = !self.target.name.is_empty();
         // A get of one object is a get, whatever the query says.
         let watching = self.target.watch || (!named && self.query.flag("watch"));
-        Ok(match self.parts.method {
-            Method::GET if watching && self.target.subresource.is_empty() => "watch",
-            Method::GET if named => "get",
-            Method::GET => "list",
+        match self.parts.method {
+            Method::GET | Method::HEAD if watching && self.target.subresource.is_empty() => "watch",
+            Method::GET | Method::HEAD if named => "get",
+            Method::GET | Method::HEAD => "list",
             Method::POST => "create",
             Method::PUT => "update",
             Method::PATCH => "patch",
             Method::DELETE if named => "delete",
             Method::DELETE => "deletecollection",
-            _ => return Err(Status::no_such_method()),
-        })
+            _ => "",
+        }
     }
 
     /// Whether it goes on until somebody ends it.
-    fn is_endless(&self) -> Result<bool, Status> {
+    fn is_endless(&self) -> bool {
         let streams = ["attach", "exec", "log", "portforward"];
-        Ok(self.verb()? == "watch" || streams.contains(&self.target.subresource.as_str()))
+        self.verb() == "watch" || streams.contains(&self.target.subresource.as_str())
     }
 
     async fn resource<B>(&self, body: B) -> Result<Response, Status>
@@ -226,7 +237,7 @@ impl Call<'_> {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let t = self.target;
-        let verb = self.verb()?;
+        let verb = self.verb();
         // `namespaces/x` is about the namespace x, also to whoever grants access in it.
         let namespace =
             if t.group.is_empty() && t.resource == "namespaces" { &t.name } else { &t.namespace };
@@ -276,8 +287,22 @@ impl Call<'_> {
         if !resource.namespaced && !t.namespace.is_empty() {
             return Err(Status::no_such_path());
         }
-        // What is only answered and never stored, as reviews are, has no columns.
-        let accept = accept_of(&self.parts.headers, resource.verbs != ["create"])?;
+        if verb.is_empty() || self.parts.method == Method::HEAD {
+            return Err(Status::no_such_method());
+        }
+        if let Some(why) = wrong_segment(&t.name) {
+            let why = format!("Name parameter invalid: {:?}: {why}", t.name);
+            return Err(Status::bad_request(why));
+        }
+        let accept = accept_of(
+            &self.parts.headers,
+            match verb {
+                "watch" => Offer::Watch,
+                // What is only answered and never stored, as reviews are, has no columns.
+                _ if resource.verbs == ["create"] => Offer::NoTable,
+                _ => Offer::All,
+            },
+        )?;
         if accept.form == Form::Table {
             Include::check(self.query)?;
         }
@@ -304,23 +329,21 @@ impl Call<'_> {
             "list" => {
                 let options = ListOptions::read(resource, self.query)?;
                 if accept.form == Form::Metadata {
-                    return Err(Status::wrong_form(
-                        "PartialObjectMetadata",
-                        "a list",
-                        &resource.list_kind,
-                    ));
+                    let kind = resource.go_type(&resource.list_kind);
+                    return Err(Status::wrong_form("PartialObjectMetadata", "a list", &kind));
                 }
                 let page = list::list(self.plane, resource, &t.namespace, &options).await?;
                 Ok(self.list(resource, &page, accept))
             }
             "get" => {
-                if let Some(r) = list::revision(self.query)? {
+                if let Some(r) = list::revision(self.query).map_err(list::found_late)? {
                     list::wait_for(self.plane, r).await?;
                 }
                 let found = get::find(self.plane, resource, &t.namespace, &t.name)?;
                 if accept.form == Form::MetadataList {
-                    let (form, kind) = ("PartialObjectMetadataList", &resource.kind);
-                    return Err(Status::wrong_form(form, "not a list", kind));
+                    let (form, kind) =
+                        ("PartialObjectMetadataList", resource.go_type(&resource.kind));
+                    return Err(Status::wrong_form(form, "not a list", &kind));
                 }
                 Ok(self.object(StatusCode::OK, resource, &Outcome::Stored(found), accept))
             }
@@ -509,14 +532,14 @@ impl Call<'_> {
         outcome: &Outcome,
         accept: Accept,
     ) -> Response {
-        if accept == (Accept { form: Form::Plain, yaml: false }) {
+        if accept == Accept::PLAIN {
             return match outcome {
                 Outcome::Stored(s) => response::stored(code, resource, s),
                 Outcome::Dry(v) => response::value(code, v),
             };
         }
         let v = outcome.value(resource);
-        let shaped = match accept.form {
+        let mut shaped = match accept.form {
             Form::Plain => v,
             Form::Metadata | Form::MetadataList => table::metadata_only(&v),
             Form::Table => {
@@ -531,17 +554,22 @@ impl Call<'_> {
                 )
             }
         };
+        if accept.beta {
+            table::into_beta(&mut shaped);
+        }
         response::shaped(code, &shaped, accept)
     }
 
     fn list(&self, resource: &Resource, page: &Page, accept: Accept) -> Response {
-        if accept == (Accept { form: Form::Plain, yaml: false }) {
+        if accept == Accept::PLAIN {
             return plain_list(resource, page);
         }
-        let values: Vec<Value> =
-            page.objects.iter().map(|(_, o)| get::with_kind(resource, o)).collect();
+        // The objects of a list say only of custom kinds what they are.
+        let bare = accept.form == Form::Plain && resource.custom.is_none();
+        let one = |o: &Stored| if bare { o.value() } else { get::with_kind(resource, o) };
+        let values: Vec<Value> = page.objects.iter().map(|(_, o)| one(o)).collect();
         let m = table::list_metadata(resource, page, false);
-        let v = match accept.form {
+        let mut v = match accept.form {
             Form::Plain => {
                 json!({"kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": m, "items": values})
             }
@@ -558,7 +586,20 @@ impl Call<'_> {
                 jiff::Timestamp::now(),
             ),
         };
+        if accept.beta {
+            table::into_beta(&mut v);
+        }
         response::shaped(StatusCode::OK, &v, accept)
+    }
+}
+
+/// Why a name cannot be part of a path.
+fn wrong_segment(name: &str) -> Option<&'static str> {
+    match name {
+        "." => Some("may not be '.'"),
+        ".." => Some("may not be '..'"),
+        name if name.contains('%') => Some("may not contain '%'"),
+        _ => None,
     }
 }
 

@@ -168,6 +168,25 @@ pub(crate) fn metadata_only(object: &Value) -> Value {
     json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]})
 }
 
+/// The same in the version that came before `v1` and differs only in its name.
+pub(crate) fn into_beta(v: &mut Value) {
+    let old = |v: &mut Value| {
+        if v["apiVersion"] == "meta.k8s.io/v1" {
+            v["apiVersion"] = "meta.k8s.io/v1beta1".into();
+        }
+    };
+    old(v);
+    for list in ["rows", "items"] {
+        let Some(Value::Array(all)) = v.get_mut(list) else { continue };
+        for one in all {
+            match one.get_mut("object") {
+                Some(row) => old(row),
+                None => old(one),
+            }
+        }
+    }
+}
+
 /// A Table of some objects. `header`: whether the columns are told.
 pub(crate) fn table<'a>(
     resource: &Resource,

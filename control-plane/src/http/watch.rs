@@ -92,10 +92,7 @@ pub(crate) async fn watch(
     if !errors.is_empty() {
         return Err(Status::invalid("meta.k8s.io", "ListOptions", "", &errors));
     }
-    let revision = list::revision(query).map_err(|e| {
-        // To Kubernetes this is found too late to be the client's fault.
-        Status::plain(e.message.trim_start_matches("invalid resource version: "))
-    })?;
+    let revision = list::revision(query).map_err(list::found_late)?;
     let bookmarks = query.flag("allowWatchBookmarks");
     let send_initial = query.get("sendInitialEvents").map(|_| query.flag("sendInitialEvents"));
     let prefix = list::prefix(resource, namespace);

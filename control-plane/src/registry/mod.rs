@@ -137,6 +137,16 @@ impl Resource {
         api_version(&self.group, &self.version)
     }
 
+    /// What Go calls the type of a kind of this resource.
+    pub(crate) fn go_type(&self, kind: &str) -> String {
+        let list = if kind == self.list_kind { "List" } else { "" };
+        match self.group.split('.').next() {
+            _ if self.custom.is_some() => format!("*unstructured.Unstructured{list}"),
+            None | Some("" | "events") => format!("*core.{kind}"),
+            Some(package) => format!("*{package}.{kind}"),
+        }
+    }
+
     pub(crate) fn group_resource(&self) -> GroupResource<'_> {
         GroupResource { group: &self.group, resource: &self.plural }
     }
