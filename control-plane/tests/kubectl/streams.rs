@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test panics where it fails")]
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
@@ -11,48 +10,30 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::TokioIo;
-use rcgen::{CertificateParams, KeyPair};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::client::TlsStream;
 
-use crate::support::Cluster;
+use crate::support::{Cluster, tls_server};
 use crate::wire::{PATIENCE, Wire, rest};
 
 /// A kubelet whose logs begin with `one` and end if their reader does not follow them. Says what it is
 /// asked, and `gone` once nobody listens to a log any more.
 async fn kubelet() -> (u16, mpsc::Receiver<String>) {
-    let key = KeyPair::generate().expect("a key");
-    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
-    let cert = params.self_signed(&key).expect("a certificate");
-    let key = rustls_pki_types::PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.der().clone()], key)
-        .expect("a configuration");
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let port = listener.local_addr().expect("an address").port();
     let (tell, asked) = mpsc::channel(8);
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let (acceptor, tell) = (acceptor.clone(), tell.clone());
-            tokio::spawn(async move {
-                let Ok(stream) = acceptor.accept(stream).await else { return };
-                let asked = tell.clone();
-                let service = hyper::service::service_fn(move |r| log(r, asked.clone()));
-                let builder = hyper::server::conn::http1::Builder::new();
-                let _ = builder.serve_connection(TokioIo::new(stream), service).await;
-                let _ = tell.send("gone".to_owned()).await;
-            });
+    let (address, _) = tls_server(move |stream| {
+        let (asked, tell) = (tell.clone(), tell.clone());
+        async move {
+            let service = hyper::service::service_fn(move |r| log(r, asked.clone()));
+            let builder = hyper::server::conn::http1::Builder::new();
+            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+            let _ = tell.send("gone".to_owned()).await;
         }
-    });
-    (port, asked)
+    })
+    .await;
+    (address.port(), asked)
 }
 
 async fn log(

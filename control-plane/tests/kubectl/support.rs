@@ -1,14 +1,18 @@
 //! A control plane in this process, and kubectl beside it.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use control_plane::{ClientLimits, Config, ControlPlane, Running};
+use rcgen::{CertificateParams, KeyPair};
 use service::Service;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::process::Command;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 /// A control plane that runs in this process.
@@ -17,6 +21,42 @@ pub(crate) struct Cluster {
     dir: Option<tempfile::TempDir>,
     stop: CancellationToken,
     done: tokio::task::JoinHandle<Result<(), service::Stopped>>,
+}
+
+/// A TLS server on a free port, with a certificate of its own; each connection is handed to `serve`.
+/// Returns where it is, and its certificate in PEM.
+pub(crate) async fn tls_server<F>(
+    serve: impl Fn(TlsStream<TcpStream>) -> F + Send + Sync + 'static,
+) -> (SocketAddr, String)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let key = KeyPair::generate().expect("a key");
+    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
+    let cert = params.self_signed(&key).expect("a certificate");
+    let key = rustls_pki_types::PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key)
+        .expect("a configuration");
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let serve = Arc::new(serve);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, serve) = (acceptor.clone(), Arc::clone(&serve));
+            tokio::spawn(async move {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    serve(stream).await;
+                }
+            });
+        }
+    });
+    (address, cert.pem())
 }
 
 /// What kubectl said.
