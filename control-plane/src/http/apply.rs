@@ -25,7 +25,7 @@ use super::status::{FieldError, Status};
 use super::update::{check_place, modify};
 use crate::plane::Plane;
 use crate::registry::restore::restorable;
-use crate::registry::{Part, Resource, meta};
+use crate::registry::{Part, Resource, api_version, meta};
 use fields::Fields;
 use merge::{changed, merge, remove};
 use places::place;
@@ -164,9 +164,12 @@ pub(crate) fn configuration(
 /// With all that is not.
 fn typed(resource: &Resource, applied: &Value) -> Result<(), Status> {
     let mut wrong = types::mistakes(applied, place(resource));
-    if wrong.is_empty() && resource.custom.is_some() {
-        let unknown = body::check(resource, &mut applied.clone())?;
-        wrong.extend(unknown.iter().map(|u| format!(".{u}: field not declared in schema")));
+    if resource.custom.is_some() {
+        match body::check(resource, &mut applied.clone()) {
+            Ok(unknown) => wrong.extend(unknown.iter().map(|u| undeclared(u))),
+            Err(e) if wrong.is_empty() => return Err(e),
+            Err(_) => {}
+        }
     }
     let kind = format!("{}, Kind={}", resource.api_version(), resource.kind);
     let kind = if resource.group.is_empty() { format!("/{kind}") } else { kind };
@@ -180,6 +183,25 @@ fn typed(resource: &Resource, applied: &Value) -> Result<(), Status> {
             "failed to convert new object {what} to proper version: unable to convert unstructured object to {kind}: {why}"
         ))
     })
+}
+
+fn undeclared(path: &str) -> String {
+    format!(".{path}: field not declared in schema")
+}
+
+/// Whether an object can be compared in the versions in which others own parts of it. Of those that
+/// there may be only the stored one is looked at.
+///
+/// # Errors
+/// With what the object has and that version does not.
+fn comparable(resource: &Resource, new: &Value, others: &[Entry]) -> Result<(), Status> {
+    let Some(custom) = &resource.custom else { return Ok(()) };
+    let stored = api_version(&resource.group, &custom.stored_version);
+    if stored == resource.api_version() || others.iter().all(|e| e.api_version != stored) {
+        return Ok(());
+    }
+    let lost: Vec<String> = custom.lost(new).iter().map(|u| undeclared(u)).collect();
+    if lost.is_empty() { Ok(()) } else { Err(Status::unconverted(&lost)) }
 }
 
 /// Whether all that others own and that would change is still as `kubectl apply` left it when it applied by itself: it
@@ -210,7 +232,8 @@ fn was_applied_by_kubectl(
 fn claimed(resource: &Resource, part: Part, applied: &Value, options: &WriteOptions) -> Fields {
     let sent = options.claimed.as_deref().unwrap_or(applied);
     let sent = ownable(&without_reset(resource, part, sent.clone()));
-    Fields::of(&sent, place(resource))
+    // Who says nothing owns nothing, and not the object.
+    Fields { here: false, ..Fields::of(&sent, place(resource)) }
 }
 
 /// The object after a configuration was applied. All the judgement, and no I/O.
@@ -265,6 +288,7 @@ pub(crate) fn applied_to(
     let dropped = before.held_alone(&kept);
     remove(&mut new, &dropped, at);
     merge(&mut new, &config, at);
+    comparable(resource, &new, &entries)?;
     for e in entries.iter_mut().filter(|e| !mine(e)) {
         e.fields = e.fields.minus(&difference);
     }

@@ -10,7 +10,9 @@ use http::{HeaderMap, Method};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::{Map, Value, json};
 
-use super::json::{Parsed, Surplus, in_order, parse_typed, parse_yaml, with_integers};
+use super::json::{
+    Parsed, Surplus, in_order, parse_typed, parse_yaml, whole_escapes, with_integers,
+};
 use super::protobuf;
 use super::request::Query;
 use super::status::{FieldError, Status};
@@ -197,10 +199,19 @@ fn manager_of(headers: &HeaderMap) -> String {
     if name.is_empty() { "unknown".to_owned() } else { name }
 }
 
-fn content_type(headers: &HeaderMap) -> &str {
-    let text =
-        headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    text.split(';').next().unwrap_or_default().trim()
+/// The type of the content; none if it is said in no form that there is.
+fn content_type(headers: &HeaderMap) -> Option<String> {
+    let Some(said) = headers.get(http::header::CONTENT_TYPE) else { return Some(String::new()) };
+    let mut parts = said.to_str().ok()?.split(';');
+    let media = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
+    let parameters: Vec<&str> = parts.map(str::trim).collect();
+    // The last one may be missing behind its semicolon.
+    let last = parameters.len().saturating_sub(1);
+    let good = |(i, p): (usize, &&str)| match p.split_once('=') {
+        Some((k, v)) => !k.is_empty() && !v.is_empty(),
+        None => i == last && p.is_empty(),
+    };
+    parameters.iter().enumerate().all(good).then_some(media)
 }
 
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
@@ -210,14 +221,18 @@ const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 /// # Errors
 /// When the type of the content is unknown or it does not parse.
 pub(crate) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Parsed, Status> {
-    match content_type(headers) {
-        "" | "application/json" | "*/*" | "application/x-www-form-urlencoded" => parse_json(body),
-        "application/yaml" => {
+    match content_type(headers).as_deref() {
+        Some("" | "application/json") => parse_json(body),
+        Some("application/yaml") => {
             parse_yaml(body).map_err(|e| Status::bad_request(format!("{e} ({})", beginning(body))))
         }
-        PROTOBUF => {
-            let value = protobuf::decode(body)
-                .map_err(|e| Status::bad_request(format!("error decoding protobuf: {e}")))?;
+        Some(PROTOBUF) => {
+            let value = protobuf::decode(body).map_err(|e| match e {
+                protobuf::Error::Magic | protobuf::Error::Empty => {
+                    Status::bad_request(format!("{e} ({})", beginning(body)))
+                }
+                e => Status::bad_request(format!("error decoding protobuf: {e}")),
+            })?;
             Ok(value.into())
         }
         _ => Err(Status::unsupported_media_type(
@@ -239,7 +254,8 @@ pub(crate) fn parse_as(
     body: &[u8],
 ) -> Result<Parsed, Status> {
     let parsed = parse(headers, body).map_err(|mut s| {
-        if s.message.starts_with("couldn't get version/kind") || s.message.starts_with("yaml: ") {
+        let plain = ["couldn't get version/kind", "yaml: ", "provided data ", "empty body"];
+        if plain.iter().any(|start| s.message.starts_with(start)) {
             s.message = unrecognized(resource, &s.message);
         }
         s
@@ -313,7 +329,7 @@ pub(crate) fn no_object(value: &Value) -> String {
 pub(crate) fn parse_json(body: &[u8]) -> Result<Parsed, Status> {
     // What is not UTF-8 is replaced, as Go's decoder does it.
     let readable = String::from_utf8_lossy(body);
-    parse_typed(readable.as_bytes()).map_err(|e| {
+    parse_typed(whole_escapes(&readable).as_bytes()).map_err(|e| {
         let why = in_gos_words(&e, body);
         Status::bad_request(format!(
             "couldn't get version/kind; json parse error: {why} ({})",
@@ -329,8 +345,16 @@ pub(crate) fn in_gos_words(e: &serde_json::Error, body: &[u8]) -> String {
     }
     let line = body.split(|b| *b == b'\n').nth(e.line().saturating_sub(1)).unwrap_or_default();
     let at = line.get(e.column().saturating_sub(1)).copied().unwrap_or_default();
-    let shown =
-        if at.is_ascii_graphic() { char::from(at).to_string() } else { format!("\\x{at:02x}") };
+    // A byte beyond ASCII is a letter to Go.
+    let shown = match at {
+        b'\n' => "\\n".to_owned(),
+        b'\t' => "\\t".to_owned(),
+        b'\r' => "\\r".to_owned(),
+        b' ' | 0xa1..=0xac | 0xae.. => char::from(at).to_string(),
+        0x80.. => format!("\\u{:04x}", at),
+        at if at.is_ascii_graphic() => char::from(at).to_string(),
+        at => format!("\\x{at:02x}"),
+    };
     let text = e.to_string();
     let said = if text.starts_with("recursion limit") {
         "exceeded max depth"
@@ -397,8 +421,9 @@ pub(crate) fn object_of(
         parsed.value = Value::Object(Map::new());
     }
     let Some(fields) = parsed.value.as_object_mut() else {
-        let text = parsed.value.to_string();
-        let why = format!("{} ({})", no_object(&parsed.value), beginning(text.as_bytes()));
+        let said = parsed.value.to_string();
+        let text = if text.is_empty() { said.as_bytes() } else { text };
+        let why = format!("{} ({})", no_object(&parsed.value), beginning(text));
         return Err(Status::bad_request(unrecognized(resource, &why)));
     };
     let mistyped = |f: &&str| fields.get(*f).is_some_and(|v| !v.is_string() && !v.is_null());
@@ -528,12 +553,13 @@ pub(crate) fn check(resource: &Resource, value: &mut Value) -> Result<Vec<String
         with_integers(value);
         custom.schema.prune(value, "", true, &mut unknown);
         unknown.sort();
-        // The metadata of custom kinds is typed, too.
+        // The metadata of custom kinds is typed, too. It is read first, and that of what is embedded last.
         let meta = schema::schemas().find("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
         if let (Some(meta), Some(m)) = (meta, value.get_mut("metadata")) {
-            let more = decode::decode(meta, m).map_err(bad)?;
-            unknown.extend(more.into_iter().map(|u| format!("metadata.{u}")));
+            let first = decode::decode(meta, m).map_err(bad)?;
+            unknown.splice(0..0, first.into_iter().map(|u| format!("metadata.{u}")));
         }
+        unknown.sort_by_key(|u| u.contains(".metadata."));
     }
     Ok(unknown)
 }

@@ -169,6 +169,14 @@ pub(crate) fn validate(
 ) {
     (resource.strategy.validate)(new, old, part, errors);
     if let Some(custom) = &resource.custom {
+        let before = errors.len();
         custom.check(new, old, errors);
+        // To Kubernetes the body of a status begins with the status.
+        for e in errors[before..].iter_mut().filter(|_| part == Part::Status) {
+            if let Some(short) = e.field.strip_prefix("status.") {
+                let (long, short) = (format!("{} in body", e.field), format!("{short} in body"));
+                e.message = e.message.replace(&long, &short);
+            }
+        }
     }
 }

@@ -139,7 +139,8 @@ fn resources(snapshot: &Snapshot, group: &str, version: &str) -> Option<Value> {
 /// Eight bytes that tell storage versions apart.
 fn hash(r: &Resource) -> String {
     use base64::Engine as _;
-    let text = format!("{}/{}/{}", r.group, r.version, r.kind);
+    let stored = r.custom.as_ref().map_or(&r.version, |c| &c.stored_version);
+    let text = format!("{}/{stored}/{}", r.group, r.kind);
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     base64::engine::general_purpose::STANDARD.encode(&digest.as_ref()[..8])
 }

@@ -2,6 +2,7 @@
 //!
 //! Owns: duplicate keys, depth limits, YAML. Called by: the verbs that take a body.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -232,13 +233,61 @@ pub(crate) fn with_integers(value: &mut Value) {
     }
 }
 
-/// Reads YAML as Kubernetes does (YAML to JSON first).
+/// Half a pair of surrogates in an escape is no character: Go's decoder replaces it.
+pub(crate) fn whole_escapes(text: &str) -> Cow<'_, str> {
+    if !text.contains("\\u") {
+        return text.into();
+    }
+    let unit = |at: usize| {
+        let digits = text.get(at..at + 6)?.strip_prefix("\\u")?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let mut out = String::with_capacity(text.len());
+    let mut rest = 0;
+    let mut at = 0;
+    while let Some(found) = text[at..].find('\\') {
+        at += found;
+        match (unit(at), unit(at + 6)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => at += 12,
+            (Some(0xd800..=0xdfff), _) => {
+                out.push_str(&text[rest..at]);
+                out.push_str("\\ufffd");
+                at += 6;
+                rest = at;
+            }
+            // What is escaped is skipped, and may be a backslash itself.
+            _ => at = text[at + 1..].chars().next().map_or(text.len(), |c| at + 1 + c.len_utf8()),
+        }
+    }
+    out.push_str(&text[rest..]);
+    out.into()
+}
+
+/// The first of the documents of a text: the others are not read.
+fn first_document(text: &str) -> &str {
+    let (mut at, mut begun) = (0, false);
+    for line in text.split_inclusive('\n') {
+        let word = line.split_whitespace().next().unwrap_or_default();
+        let marks = line.starts_with(word) && matches!(word, "---" | "...");
+        if marks && begun {
+            return &text[..at];
+        }
+        // What comes before the mark of the first one belongs to it.
+        begun |= marks && line.trim() != "---"
+            || !marks && !word.is_empty() && !word.starts_with(['#', '%']);
+        at += line.len();
+    }
+    text
+}
+
+/// Reads YAML as Kubernetes does (YAML to JSON first). Of several documents the first one counts.
 ///
 /// # Errors
-/// When `text` is not one YAML document.
+/// When `text` is not YAML.
 pub(crate) fn parse_yaml(text: &[u8]) -> Result<Parsed, String> {
     use serde_saphyr::DuplicateKeyPolicy::LastWins;
     let text = std::str::from_utf8(text).map_err(|e| e.to_string())?;
+    let text = first_document(text);
     let options = serde_saphyr::options! { legacy_octal_numbers: true };
     let mut warnings = Vec::new();
     let read = match serde_saphyr::from_str_with_options(text, options) {
@@ -331,6 +380,35 @@ mod tests {
         assert_eq!(p.warnings, ["line 3: key \"c\" already set in map"]);
         let e = parse_yaml(b"a: b\nc: [").unwrap_err();
         assert!(e.starts_with("yaml: line 2: ") && !e.contains('\n'), "{e}");
+    }
+
+    // What a kube-apiserver 1.33 made of them.
+    #[test]
+    fn of_several_documents_the_first_counts() {
+        for text in [
+            "a: 1\n---\na: 2\n",
+            "# x\n---\na: 1\n--- {b: ]\n",
+            "---\na: 1\n...\nb: 2\n",
+            "--- {a: 1}\n---\n",
+        ] {
+            assert_eq!(parse_yaml(text.as_bytes()).unwrap().value, json!({"a": 1}), "{text}");
+        }
+        let block = "a: |\n  x\n  ---\n  y\n";
+        assert_eq!(parse_yaml(block.as_bytes()).unwrap().value, json!({"a": "x\n---\ny\n"}));
+    }
+
+    // What Go's decoder makes of them.
+    #[test]
+    fn half_a_pair_of_surrogates_is_replaced() {
+        for (text, whole) in [
+            (r#""\ud800""#, r#""\ufffd""#),
+            (r#""\udc00\ud83d\ude00""#, r#""\ufffd\ud83d\ude00""#),
+            (r#""\\ud800 \\\ud800\n""#, r#""\\ud800 \\\ufffd\n""#),
+            (r#""\ud800\u0041\ud8""#, r#""\ufffd\u0041\ud8""#),
+            (r#""\é\ud"#, r#""\é\ud"#),
+        ] {
+            assert_eq!(whole_escapes(text), whole);
+        }
     }
 
     #[test]

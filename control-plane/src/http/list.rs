@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use serde_json::{Value, json};
 
 use super::body::in_gos_words;
@@ -45,6 +46,14 @@ pub(crate) struct Token {
     start: String,
 }
 
+/// Base64 as Go reads it: what is left of the last letter does not matter.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(base64::engine::DecodePaddingMode::RequireNone),
+);
+
 fn invalid_token(why: &str) -> Status {
     Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"))
 }
@@ -62,7 +71,7 @@ impl Token {
     /// When it is not one of ours.
     pub(crate) fn decode(text: &str) -> Result<Self, Status> {
         use base64::DecodeError::{InvalidByte, InvalidLastSymbol, InvalidLength};
-        let raw = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).map_err(|e| {
+        let raw = LENIENT.decode(text).map_err(|e| {
             let at = match e {
                 InvalidByte(at, _) | InvalidLastSymbol(at, _) => at,
                 InvalidLength(len) => len.saturating_sub(len % 4),
@@ -71,8 +80,10 @@ impl Token {
             invalid_token(&format!("illegal base64 data at input byte {at}"))
         })?;
         let readable = String::from_utf8_lossy(&raw);
-        let v: Value = serde_json::from_str(&readable)
-            .map_err(|e| invalid_token(&in_gos_words(&e, readable.as_bytes())))?;
+        let v: Value = serde_json::from_str(&readable).map_err(|e| {
+            let whole = serde_json::from_slice::<Value>(&raw).err();
+            invalid_token(&in_gos_words(whole.as_ref().unwrap_or(&e), &raw))
+        })?;
         let version = v["v"].as_str().unwrap_or_default();
         if version != "meta.k8s.io/v1" {
             let why = format!("server does not recognize this encoded version {version}");
@@ -346,5 +357,11 @@ mod tests {
         ] {
             assert_eq!(Token::decode(bad).unwrap_err().code, 400, "{bad}");
         }
+        // What a kube-apiserver 1.33 said.
+        let why = "continue key is not valid: invalid character 'Ç' looking for beginning of value";
+        assert_eq!(
+            Token::decode("xyz").unwrap_err().message,
+            format!("invalid continue token: {why}")
+        );
     }
 }

@@ -27,9 +27,12 @@ pub(crate) fn serve(plane: &Plane, path: &str, parts: &Parts) -> Option<Response
     let (group, version) = match rest.trim_start_matches('/').split('/').collect::<Vec<_>>()[..] {
         ["api", version] => ("", version),
         ["apis", group, version] => (group, version),
-        _ => return None,
+        _ => ("", ""),
     };
-    let text = document(&snapshot, group, version, &definitions())?.to_string();
+    let Some(found) = document(&snapshot, group, version, &definitions()) else {
+        return Some(response::pieces(StatusCode::NOT_FOUND, "", []));
+    };
+    let text = found.to_string();
     let etag = format!("\"{}\"", hash(text.as_bytes()));
     let known =
         parts.headers.get(header::IF_NONE_MATCH).is_some_and(|h| h.as_bytes() == etag.as_bytes());
@@ -185,7 +188,39 @@ fn custom_schema(r: &Resource, raw: &Value) -> Value {
         "allOf": [{"$ref": format!("{REF}io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta")}]});
     s["x-kubernetes-group-version-kind"] =
         json!([{"group": r.group, "version": r.version, "kind": r.kind}]);
+    let selectable = r.custom.iter().flat_map(|c| &c.selectable_fields);
+    let selectable: Vec<Value> =
+        selectable.map(|f| json!({"fieldPath": f.trim_start_matches('.')})).collect();
+    if !selectable.is_empty() {
+        s["x-kubernetes-selectable-fields"] = selectable.into();
+    }
+    published(&mut s);
     s
+}
+
+/// Says of a schema what is only meant in it: what is a number or a text, and what an object within another
+/// has.
+fn published(s: &mut Value) {
+    if s["x-kubernetes-int-or-string"] == true && s.get("anyOf").is_none() {
+        s["anyOf"] = json!([{"type": "integer"}, {"type": "string"}]);
+    }
+    if s["x-kubernetes-embedded-resource"] == true {
+        let has = |f: &str| s["required"].as_array().is_some_and(|r| r.iter().any(|x| x == f));
+        let more: Vec<Value> =
+            ["kind", "apiVersion"].into_iter().filter(|f| !has(f)).map(Value::from).collect();
+        match s.get_mut("required").and_then(Value::as_array_mut) {
+            Some(required) => required.extend(more),
+            None => s["required"] = more.into(),
+        }
+    }
+    let Value::Object(fields) = s else { return };
+    for (k, v) in fields {
+        match (k.as_str(), v) {
+            ("properties", Value::Object(all)) => all.values_mut().for_each(published),
+            ("items" | "additionalProperties", v @ Value::Object(_)) => published(v),
+            _ => {}
+        }
+    }
 }
 
 /// The group as a word: `rbac.authorization.k8s.io` is `rbacAuthorization`.
@@ -294,4 +329,26 @@ fn add_paths(r: &Resource, schema_name: &str, paths: &mut Map<String, Value>) {
         paths.insert(format!("{base}/{{name}}"), Value::Object(item));
     }
     paths.insert(base, Value::Object(collection));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // What a kube-apiserver 1.33 publishes.
+    #[test]
+    fn a_custom_schema_says_what_is_only_meant_in_it() {
+        let raw = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
+            "port": {"x-kubernetes-int-or-string": true},
+            "emb": {"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true}}}}});
+        let definition = json!({"spec": {"group": "e.com", "scope": "Namespaced", "versions": [{"name": "v1", "served": true,
+                "storage": true, "selectableFields": [{"jsonPath": ".spec.port"}], "schema": {"openAPIV3Schema": raw}}]},
+            "status": {"acceptedNames": {"plural": "ws", "kind": "W"}, "conditions": [{"type": "Established", "status": "True"}]}});
+        let resource = crate::registry::crd::resources(&definition).remove(0);
+        let s = custom_schema(&resource, &raw);
+        let of = &s["properties"]["spec"]["properties"];
+        assert_eq!(of["port"]["anyOf"], json!([{"type": "integer"}, {"type": "string"}]));
+        assert_eq!(of["emb"]["required"], json!(["kind", "apiVersion"]));
+        assert_eq!(s["x-kubernetes-selectable-fields"], json!([{"fieldPath": "spec.port"}]));
+    }
 }

@@ -163,7 +163,7 @@ pub(crate) fn read(
             Err(Status::unsupported_media_type(&[JSON, MERGE, APPLY].join(", ")))
         }
         STRATEGIC => map("").map(|(v, d)| (Patch::Strategic(v), d)),
-        _ => Err(Status::unknown_patch()),
+        _ => Err(Status::unknown_patch(text.is_empty())),
     }
 }
 

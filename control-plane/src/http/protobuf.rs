@@ -18,8 +18,12 @@ const DEPTH: usize = 64;
 /// Why a body cannot be read.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum Error {
-    #[error("the body does not start with the mark of Kubernetes' protobuf")]
+    #[error(
+        "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]"
+    )]
     Magic,
+    #[error("empty body")]
+    Empty,
     #[error("the body ends in the middle of a field")]
     Short,
     #[error("field {0} has the wrong wire type")]
@@ -97,6 +101,9 @@ impl<'a> Reader<'a> {
 /// When the body is not what it says.
 pub(crate) fn decode(body: &[u8]) -> Result<Value> {
     let mut envelope = Reader(body.strip_prefix(MAGIC).ok_or(Error::Magic)?);
+    if envelope.0.is_empty() {
+        return Err(Error::Empty);
+    }
     let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
     while let Some((tag, wire)) = envelope.next()? {
         match (tag, wire) {

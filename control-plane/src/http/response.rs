@@ -92,8 +92,13 @@ pub(crate) fn pieces(
     r
 }
 
+/// Text is to be taken as text.
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+
 pub(crate) fn text(code: StatusCode, text: impl Into<String>) -> Response {
-    pieces(code, "text/plain; charset=utf-8", [Bytes::from(text.into())])
+    let mut r = pieces(code, "text/plain; charset=utf-8", [Bytes::from(text.into())]);
+    r.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    r
 }
 
 pub(crate) fn value(code: StatusCode, value: &Value) -> Response {

@@ -26,6 +26,9 @@ pub(crate) fn review(
     if resource.namespaced && meta::namespace(&object).is_empty() {
         meta::metadata(&mut object).insert("namespace".into(), namespace.into());
     }
+    if resource.group == "authorization.k8s.io" {
+        without_empty(&mut object["spec"]);
+    }
     let spec = object["spec"].clone();
     if resource.group == "authorization.k8s.io" {
         check_review(resource, namespace, &object)?;
@@ -55,11 +58,47 @@ pub(crate) fn review(
         }
     };
     meta::metadata(&mut object).insert("creationTimestamp".into(), Value::Null);
-    if resource.kind == "SelfSubjectReview" {
-        object["metadata"]["creationTimestamp"] = meta::timestamp(jiff::Timestamp::now()).into();
+    // These answers are objects of their own: of what was sent nothing is in them.
+    if of_its_own(resource) {
+        object["metadata"] = json!({"creationTimestamp": null});
+    }
+    match resource.kind.as_str() {
+        "SelfSubjectReview" => {
+            let now = meta::timestamp(jiff::Timestamp::now());
+            object["metadata"]["creationTimestamp"] = now.into();
+        }
+        "SelfSubjectRulesReview" => object["spec"] = json!({}),
+        _ => {}
     }
     object["status"] = status;
     Ok(object)
+}
+
+/// Whether the answer to a review is another object than what was sent.
+pub(crate) fn of_its_own(resource: &Resource) -> bool {
+    matches!(resource.kind.as_str(), "SelfSubjectReview" | "SelfSubjectRulesReview")
+}
+
+/// Drops texts that are empty, which are none in the types of reviews.
+fn without_empty(v: &mut Value) {
+    if let Value::Object(m) = v {
+        m.retain(|_, v| v != "");
+        m.values_mut().for_each(without_empty);
+    }
+}
+
+/// What is wrong with the metadata of a review of rights: that there are any. What records say of it
+/// does not count, and where there is one the namespace does not.
+fn check_metadata(object: &Value, local: bool) -> Option<FieldError> {
+    let mut m = object["metadata"].as_object().cloned().unwrap_or_default();
+    m.retain(|k, v| {
+        k != "managedFields" && !v.is_null() && v != "" && !(local && k == "namespace")
+    });
+    if m.is_empty() {
+        return None;
+    }
+    let why = if local { "must be empty except for namespace" } else { "must be empty" };
+    Some(FieldError::invalid("metadata", &object["metadata"], why))
 }
 
 fn token_review(plane: &Plane, spec: &Value) -> Value {
@@ -114,6 +153,7 @@ fn check_review(resource: &Resource, namespace: &str, object: &Value) -> Result<
         let all = r[field]["requirements"].as_array().into_iter().flatten().enumerate();
         all.for_each(|(i, one)| requirement(one, &format!("{at}.requirements[{i}]"), &mut errors));
     }
+    errors.extend(check_metadata(object, local));
     let own = meta::namespace(object);
     if local && r.is_object() && meta::text(r, "/namespace") != own {
         let at = "spec.resourceAttributes.namespace";
@@ -178,9 +218,11 @@ fn requirement(one: &Value, at: &str, errors: &mut Vec<FieldError>) {
         }
         _ => {}
     }
-    if !fields && let Err(e) = names::label_key(meta::text(one, "/key")) {
+    if !fields {
         let key = if nameless { &json!("") } else { key };
-        errors.push(FieldError::invalid(format!("{at}.key"), key, &e));
+        for why in names::label_key_faults(meta::text(one, "/key")) {
+            errors.push(FieldError::invalid(format!("{at}.key"), key, &why));
+        }
     }
 }
 
@@ -234,4 +276,41 @@ fn rules(plane: &Plane, user: &User, spec: &Value) -> Value {
     let (paths, resources): (Vec<Value>, Vec<Value>) =
         all.into_iter().partition(|r| r.get("nonResourceURLs").is_some());
     json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Registry;
+
+    // What a kube-apiserver 1.33 answered.
+    #[test]
+    fn a_review_of_rights_has_no_metadata_and_what_is_empty_is_not_asked_for() {
+        let of = |plural: &str| Registry::new().builtin("authorization.k8s.io", plural);
+        let said = |plural: &str, metadata: Value| {
+            let spec =
+                json!({"user": "a", "resourceAttributes": {"verb": "get", "namespace": "n"}});
+            let object = json!({"metadata": metadata, "spec": spec});
+            check_review(&of(plural), "n", &object).map_err(|s| (s.code, s.message))
+        };
+        let records = json!([{"manager": "x"}]);
+        let (wide, local) = ("subjectaccessreviews", "localsubjectaccessreviews");
+        assert_eq!(
+            said(wide, json!({"creationTimestamp": null, "managedFields": records})),
+            Ok(())
+        );
+        assert_eq!(said(local, json!({"namespace": "n"})), Ok(()));
+        let (code, message) = said(wide, json!({"name": "x"})).unwrap_err();
+        assert_eq!(code, 422);
+        assert!(
+            message.starts_with(".authorization.k8s.io \"\" is invalid: metadata: Invalid value: ")
+        );
+        assert!(message.ends_with(": must be empty"), "{message}");
+        let (_, message) =
+            said(local, json!({"namespace": "n", "labels": {"a": "b"}})).unwrap_err();
+        assert!(message.ends_with(": must be empty except for namespace"), "{message}");
+        let mut spec = json!({"user": "", "resourceAttributes": {"group": "", "verb": "get"}});
+        without_empty(&mut spec);
+        assert_eq!(spec, json!({"resourceAttributes": {"verb": "get"}}));
+    }
 }

@@ -135,6 +135,11 @@ fn health(plane: &Plane, parts: &Parts, name: &str) -> Response {
     }
 }
 
+/// What is nothing that there is.
+fn not_found() -> Response {
+    response::text(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
 /// Copies the database to a file in the data folder, for `keadm backup` on this machine.
 async fn copy_database(plane: &Plane) -> Result<Response, Status> {
     let to = backup::new_copy(&plane.data_dir).map_err(|e| Status::internal(&e.to_string()))?;
@@ -171,6 +176,9 @@ async fn not_a_resource(
     if let Some(r) = discovery::serve(plane, path, &parts.headers)? {
         return if read || path == "/" { Ok(r) } else { Err(Status::no_such_method()) };
     }
+    if path == "/index.html" {
+        return Ok(discovery::serve(plane, "/", &parts.headers)?.unwrap_or_else(not_found));
+    }
     let described =
         openapi::serve(plane, path, parts).or_else(|| swagger::serve(plane, path, parts));
     if let Some(r) = described {
@@ -194,7 +202,7 @@ async fn not_a_resource(
             &json!({"issuer": super::tokens::ISSUER, "jwks_uri": format!("{}/openid/v1/jwks", super::tokens::ISSUER),
                 "response_types_supported": ["id_token"], "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["ES256"]}),
         )),
-        _ => Ok(response::text(StatusCode::NOT_FOUND, "404 page not found\n")),
+        _ => Ok(not_found()),
     }
 }
 
@@ -270,11 +278,17 @@ impl Call<'_> {
             if snapshot.resources.iter().any(|r| r.group == t.group && r.custom.is_none()) {
                 return Err(Status::no_such_path());
             }
-            return Ok(response::text(StatusCode::NOT_FOUND, "404 page not found\n"));
+            return Ok(not_found());
         }
         let resource =
             snapshot.find(&t.group, &t.version, &t.resource).ok_or_else(Status::no_such_path)?;
-        if resource.namespaced && t.namespace.is_empty() && !matches!(verb, "list" | "watch") {
+        let outside =
+            resource.namespaced && t.namespace.is_empty() && !matches!(verb, "list" | "watch");
+        if resource.custom.is_some() && (outside || !resource.namespaced && !t.namespace.is_empty())
+        {
+            return Ok(not_found());
+        }
+        if outside {
             return Err(if t.name.is_empty() {
                 Status::no_such_method()
             } else {
@@ -391,7 +405,8 @@ impl Call<'_> {
         let at = (t.namespace.as_str(), t.name.as_str());
         let (code, outcome, warnings) = match verb {
             "create" => {
-                if !t.name.is_empty() {
+                // A custom object may be sent to any name; what counts is its own.
+                if !t.name.is_empty() && resource.custom.is_none() {
                     return Err(Status::no_such_method());
                 }
                 let mut parsed = body::parse_as(resource, &self.parts.headers, body)?;
@@ -463,9 +478,12 @@ impl Call<'_> {
             return subresource::bind(self.plane, self.user, (namespace, &name), &object, options)
                 .await;
         }
-        let sent = object.clone();
         let mut answer = reviews::review(self.plane, self.user, resource, namespace, object)?;
-        apply::record_create(resource, &mut answer, &sent, None, options);
+        if !reviews::of_its_own(resource) {
+            let mut sent = answer.clone();
+            sent.as_object_mut().and_then(|m| m.remove("status"));
+            apply::record_create(resource, &mut answer, &sent, None, options);
+        }
         Ok(answer)
     }
 

@@ -197,6 +197,14 @@ fn details(gr: GroupResource<'_>, name: &str) -> Value {
     Value::Object(d)
 }
 
+/// What is wrong with an object that is applied: one thing, or a list of them.
+fn together(errors: &[String]) -> String {
+    match errors {
+        [one] => one.clone(),
+        all => format!("errors:\n  {}", all.join("\n  ")),
+    }
+}
+
 impl Status {
     fn new(code: u16, reason: &'static str, message: String) -> Self {
         Self {
@@ -332,8 +340,12 @@ impl Status {
         }
     }
 
-    /// A patch in a form that the resource does not take.
-    pub(crate) fn unknown_patch() -> Self {
+    /// A patch in a form that the resource does not take. One without a body is refused later, for the
+    /// form of its answer.
+    pub(crate) fn unknown_patch(empty: bool) -> Self {
+        if empty {
+            return Self::no_representation("");
+        }
         Self {
             details: Some(json!({})),
             ..Self::new(415, "UnsupportedMediaType", "415: Unsupported Media Type".into())
@@ -429,12 +441,12 @@ impl Status {
 
     /// A configuration that is not of the type that it is applied as.
     pub(crate) fn untyped(what: &str, errors: &[String]) -> Self {
-        let all = match errors {
-            [one] => one.clone(),
-            all => format!("errors:\n  {}", all.join("\n  ")),
-        };
-        let message = format!("failed to create typed patch object {what}: {all}");
-        Self::new(500, "", message)
+        Self::plain(format!("failed to create typed patch object {what}: {}", together(errors)))
+    }
+
+    /// An object that has what another version does not.
+    pub(crate) fn unconverted(errors: &[String]) -> Self {
+        Self::plain(format!("failed to convert new object: {}", together(errors)))
     }
 
     /// A patch whose result is no object of the kind. `shown`: the result, or the patch.

@@ -18,6 +18,8 @@ pub(crate) struct Served {
     pub(crate) schema: Node,
     /// The schema of the version that is stored, if that is another one.
     stored: Option<Node>,
+    /// The version that is stored.
+    pub(crate) stored_version: String,
     /// The revision of the definition: what is older was written by another.
     revision: u64,
     /// JSON paths of `selectableFields`.
@@ -58,11 +60,22 @@ impl Served {
     }
 
     /// Makes of an object from the store what the definition makes of it now: a version has what its own
-    /// schema has.
+    /// schema has, and what the stored version fills in.
     pub(crate) fn read(&self, object: &mut Value) {
         self.store(object);
         self.schema.prune(object, "", true, &mut Vec::new());
-        self.schema.fill(object);
+        if self.stored.is_none() {
+            self.schema.fill(object);
+        }
+    }
+
+    /// What an object of this version has that the stored version does not.
+    pub(crate) fn lost(&self, object: &Value) -> Vec<String> {
+        let mut unknown = Vec::new();
+        if let Some(stored) = &self.stored {
+            stored.prune(&mut object.clone(), "", true, &mut unknown);
+        }
+        unknown
     }
 }
 
@@ -107,12 +120,22 @@ pub(crate) static DEFINITION: Strategy = Strategy {
             default(accepted, "singular", kind.to_lowercase());
             default(accepted, "listKind", format!("{kind}List"));
         }
+        let mut stored = Vec::new();
         for v in list(spec, "versions") {
+            if v["storage"] == true {
+                stored.push(v["name"].clone());
+            }
             for c in list(v, "additionalPrinterColumns") {
                 if c.get("type").is_none() {
                     c["type"] = "string".into();
                 }
             }
+        }
+        // What is stored is so in some version.
+        if let Some(status) = o.get_mut("status").filter(|s| s.is_object())
+            && status["storedVersions"].as_array().is_none_or(Vec::is_empty)
+        {
+            status["storedVersions"] = stored.into();
         }
     },
     prepare: |new, old, part| {
@@ -281,12 +304,14 @@ fn resource(d: &Value, v: &Value) -> Resource {
     });
     let raw = v["schema"]["openAPIV3Schema"].clone();
     let deprecated = (v["deprecated"] == true).then(|| deprecation(d, v));
-    let stored = spec["versions"].as_array().into_iter().flatten();
-    let stored = stored.filter(|v| v["storage"] == true);
-    let stored = stored.map(|v| &v["schema"]["openAPIV3Schema"]).next();
+    let mut versions = spec["versions"].as_array().into_iter().flatten();
+    let stored = versions.find(|v| v["storage"] == true);
+    let stored_version = stored.map_or_else(|| version.clone(), |v| text(&v["name"]));
+    let stored = stored.map(|v| &v["schema"]["openAPIV3Schema"]);
     let served = Served {
         schema: Node::read(&raw),
         stored: stored.filter(|s| **s != raw).map(Node::read),
+        stored_version,
         revision: meta::text(d, "/metadata/resourceVersion").parse().unwrap_or_default(),
         selectable_fields: v["selectableFields"]
             .as_array()
@@ -381,19 +406,25 @@ mod tests {
             errors.len()
         };
         assert_eq!(told(&d), 2);
+        // One that is kept in no version is kept in the one that is stored.
+        let mut none = d.clone();
+        none["status"]["storedVersions"] = json!([]);
+        (DEFINITION.default)(&mut none);
+        assert_eq!(none["status"]["storedVersions"], json!(["v1"]));
         d["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
         assert_eq!(told(&d), 0);
     }
 
     // "Field pruning" of
     // https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#field-pruning,
-    // and what a kube-apiserver 1.33 answered: a version shows no field that its schema does not have.
+    // and what a kube-apiserver 1.33 answered: a version shows no field that its schema does not have. What is
+    // read is filled in by the stored version alone ("Defaulting" of the same page).
     #[test]
     fn a_version_shows_what_its_schema_has() {
         let in_store = json!({"spec": {"both": "b", "old": "o"}});
         for (version, shown) in [
             ("v1", json!({"spec": {"both": "b", "old": "o"}})),
-            ("v2", json!({"spec": {"both": "b", "new": "d"}})),
+            ("v2", json!({"spec": {"both": "b"}})),
         ] {
             let resource = served(version);
             let custom = resource.custom.as_ref().unwrap();

@@ -172,6 +172,12 @@ fn validate_versions(new: &Value, errors: &mut Vec<FieldError>) {
         }
         validate_warning(v, &at, errors);
     }
+    // A field of old has the first of the names, too.
+    if let Some(first) = versions.first()
+        && let Err(e) = names::dns_1035_label(first["name"].as_str().unwrap_or_default())
+    {
+        errors.push(FieldError::invalid("spec.version", &first["name"], &e));
+    }
     let unique = versions
         .iter()
         .enumerate()
@@ -274,8 +280,8 @@ fn validate_stored(new: &Value, errors: &mut Vec<FieldError>) {
 const SIMPLE: &str = "must be a simple json path starting with .";
 
 fn validate_columns(version: &Value, at: &str, errors: &mut Vec<FieldError>) {
-    const FORMATS: [&str; 9] =
-        ["byte", "date", "date-time", "double", "float", "int32", "int64", "name", "password"];
+    const FORMATS: [&str; 8] =
+        ["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
     for (i, c) in version["additionalPrinterColumns"].as_array().into_iter().flatten().enumerate() {
         let at = format!("{at}.additionalPrinterColumns[{i}]");
         if c["name"].as_str().unwrap_or_default().is_empty() {

@@ -1,6 +1,7 @@
 use super::places::Place;
 use super::*;
 use crate::registry::Registry;
+use serde_json::Map;
 
 fn options(manager: &str, force: bool) -> WriteOptions {
     WriteOptions { manager: manager.into(), force, applying: true, ..WriteOptions::default() }
@@ -432,4 +433,52 @@ fn what_stands_under_a_key_that_no_type_has_is_owned_as_such() {
     let fields = Fields::of(&applied, Place::Free);
     let all = json!({"f:spec": {".": {}, "f:free": {".": {}, "f:q": {".": {}, "f:r": {}}}}});
     assert_eq!(fields.write(), all);
+}
+
+// What a kube-apiserver 1.33 answered: of a kind with the versions v1, which is stored, and v2.
+#[test]
+fn what_the_stored_version_does_not_have_is_not_applied_beside_its_owners() {
+    let properties = |names: &[&str]| {
+        let all: Map<String, Value> =
+            names.iter().map(|n| ((*n).to_owned(), json!({"type": "string"}))).collect();
+        json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object", "properties": all}}}})
+    };
+    let definition = json!({"spec": {"group": "e.com", "scope": "Namespaced", "versions": [
+            {"name": "v1", "served": true, "storage": true, "schema": properties(&["a"])},
+            {"name": "v2", "served": true, "storage": false, "schema": properties(&["a", "extra"])}]},
+        "status": {"acceptedNames": {"plural": "ws", "kind": "W"}, "conditions": [{"type": "Established", "status": "True"}]}});
+    let all = crate::registry::crd::resources(&definition);
+    let v2 = all.iter().find(|r| r.version == "v2").unwrap();
+    let old = |version: &str| {
+        json!({"metadata": {"name": "w", "managedFields": [{"manager": "x", "operation": "Apply", "apiVersion": version,
+            "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:a": {}}}}]}, "spec": {"a": "1"}})
+    };
+    let applied = json!({"metadata": {"name": "w"}, "spec": {"extra": "x"}});
+    let apply = |old: Value| applied_to(v2, &old, &applied, Part::Main, &options("me", false));
+    let e = apply(old("e.com/v1")).unwrap_err();
+    let why = "failed to convert new object: .spec.extra: field not declared in schema";
+    assert_eq!((e.code, e.message.as_str()), (500, why));
+    assert!(apply(old("e.com/v2")).is_ok());
+}
+
+// What a kube-apiserver 1.33 answered.
+#[test]
+fn all_that_is_wrong_with_a_custom_object_is_told_at_once() {
+    let text = br#"{"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {"size": "x"}, "zz": 1}"#;
+    let e = configuration(&widget(), ("ns", "w"), text, &options("me", false))
+        .map(|c| c.object)
+        .unwrap_err();
+    let why = "errors:\n  .spec.size: expected numeric (int or float), got string\n  .zz: field not declared in schema";
+    assert!(e.message.ends_with(why), "{}", e.message);
+}
+
+// What a kube-apiserver 1.33 answered.
+#[test]
+fn who_applies_nothing_is_not_on_record() {
+    let r = Registry::new().builtin("", "configmaps");
+    let old = json!({"metadata": {"name": "m"}, "data": {"a": "1"}});
+    let applied = json!({"metadata": {"name": "m"}});
+    let new = applied_to(&r, &old, &applied, Part::Main, &options("me", false)).unwrap();
+    let all = new["metadata"]["managedFields"].as_array().unwrap();
+    assert_eq!(all.iter().filter(|e| e["manager"] == "me").count(), 0);
 }

@@ -87,7 +87,17 @@ impl Walk {
                 self.below(&format!("[{i}]"), |walk| walk.value(item, place.element()));
                 continue;
             }
-            let Some(key) = element_key(&lists, item) else { return };
+            let Some(key) = element_key(&lists, item) else {
+                if let (Lists::Keys(keys), Place::Custom(_)) = (&lists, place)
+                    && let Some(key) = keys.iter().find(|k| item.get(**k).is_none())
+                {
+                    let why = format!(
+                        "associative list with keys has an element that omits key field {key:?} (and doesn't have default value)"
+                    );
+                    return self.wrong(&format!("element {i}: {why}"));
+                }
+                return;
+            };
             let mut shown = Vec::new();
             let single = Fields { children: [(key.clone(), Fields::leaf())].into(), here: false };
             single.paths("", &mut shown);
@@ -147,6 +157,17 @@ mod tests {
         assert_eq!(found.len(), 2);
         let found = mistakes(&json!({"a".repeat(LIMIT): {"b": "x"}}), Place::Shape(&root));
         assert_eq!(found, ["expected boolean, got &{x}"]);
+    }
+
+    // As a kube-apiserver 1.33 said it.
+    #[test]
+    fn an_element_of_a_custom_list_without_its_key_is_told() {
+        let schema = json!({"type": "object", "properties": {"l": {"type": "array", "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["k"], "items": {"type": "object", "properties": {"k": {"type": "string"}}}}}});
+        let node = crate::registry::structural::Node::read(&schema);
+        let found = mistakes(&json!({"l": [{"k": "a"}, {"v": "1"}]}), Place::Custom(&node));
+        let why = "associative list with keys has an element that omits key field \"k\" (and doesn't have default value)";
+        assert_eq!(found, [format!(".l: element 1: {why}")]);
     }
 
     // As a kube-apiserver 1.33 said it.

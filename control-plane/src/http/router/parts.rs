@@ -30,10 +30,8 @@ impl Call<'_> {
         let (plane, user, at) = (self.plane, self.user, (t.namespace.as_str(), t.name.as_str()));
         let sub = match resource.subresource(&t.subresource) {
             Some(sub) => sub,
-            // To Kubernetes a custom resource has its parts, but this object has none.
-            None if resource.custom.is_some()
-                && matches!(t.subresource.as_str(), "status" | "scale") =>
-            {
+            // To Kubernetes a custom resource has any part, but this object has none.
+            None if resource.custom.is_some() => {
                 return Err(Status::not_found(resource.group_resource(), &t.name));
             }
             None => return Err(Status::no_such_path()),

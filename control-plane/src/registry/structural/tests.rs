@@ -253,6 +253,14 @@ fn an_object_within_another_says_what_it_is_and_has_metadata() {
         wrong[0],
         "e.apiVersion: Invalid value: \"a/b/c\": unexpected GroupVersion string: a/b/c"
     );
+    let labelled = of(
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "A_", "labels": {"a b": "c"}}}),
+    );
+    assert!(
+        labelled.len() == 1
+            && labelled[0].starts_with("e.metadata.labels: Invalid value: \"a b\": name part must"),
+        "{labelled:?}"
+    );
     assert!(wrong[1].starts_with("e.kind: Invalid value: \"p o\": may have mixed case, but should otherwise match: a DNS-1035 label"), "{wrong:?}");
     let mut v = json!({"e": {"apiVersion": "v1", "kind": "Pod", "other": 1, "metadata": {"name": "x", "foo": 1}}});
     let mut unknown = Vec::new();

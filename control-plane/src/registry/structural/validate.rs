@@ -8,8 +8,8 @@
 use serde_json::{Map, Value, json};
 
 use super::super::decode::json_type;
-use super::super::names;
 use super::super::restore::as_code;
+use super::super::{meta, names};
 use super::{Node, formats, join, shown};
 use crate::http::status::FieldError;
 
@@ -246,6 +246,11 @@ fn embedded(fields: &Map<String, Value>, path: &str, errors: &mut Errors) {
     } else if let Err(why) = names::dns_1035_label(&kind.to_lowercase()) {
         let why = format!("may have mixed case, but should otherwise match: {why}");
         errors.push(FieldError::invalid(at, &json!(kind), &why));
+    }
+    if let Some(m) = fields.get("metadata") {
+        let at = |f: &str| join(path, &format!("metadata.{f}"));
+        meta::validate_labels(m.get("labels"), &at("labels"), errors);
+        meta::validate_annotations(m.get("annotations"), &at("annotations"), errors);
     }
 }
 
