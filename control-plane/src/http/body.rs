@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::{Map, Value, json};
 
 use super::json::{
-    Parsed, Surplus, in_order, parse_typed, parse_yaml, whole_escapes, with_integers,
+    Parsed, Surplus, in_gos_words, in_order, parse_typed, parse_yaml, whole_escapes, with_integers,
 };
 use super::protobuf;
 use super::request::Query;
@@ -338,46 +338,6 @@ pub(crate) fn parse_json(body: &[u8]) -> Result<Parsed, Status> {
     })
 }
 
-/// What Go's decoder says of the same mistake.
-pub(crate) fn in_gos_words(e: &serde_json::Error, body: &[u8]) -> String {
-    if e.is_eof() {
-        return "unexpected end of JSON input".to_owned();
-    }
-    let line = body.split(|b| *b == b'\n').nth(e.line().saturating_sub(1)).unwrap_or_default();
-    let at = line.get(e.column().saturating_sub(1)).copied().unwrap_or_default();
-    // A byte beyond ASCII is a letter to Go.
-    let shown = match at {
-        b'\n' => "\\n".to_owned(),
-        b'\t' => "\\t".to_owned(),
-        b'\r' => "\\r".to_owned(),
-        b' ' | 0xa1..=0xac | 0xae.. => char::from(at).to_string(),
-        0x80.. => format!("\\u{:04x}", at),
-        at if at.is_ascii_graphic() => char::from(at).to_string(),
-        at => format!("\\x{at:02x}"),
-    };
-    let text = e.to_string();
-    let said = if text.starts_with("recursion limit") {
-        "exceeded max depth"
-    } else if text.starts_with("expected value") || text.starts_with("expected ident") {
-        "looking for beginning of value"
-    } else if text.starts_with("expected `:`") {
-        "after object key"
-    } else if text.starts_with("expected `,` or `}`") {
-        "after object key:value pair"
-    } else if text.starts_with("expected `,` or `]`") {
-        "after array element"
-    } else if text.starts_with("key must be a string") || text.starts_with("trailing comma") {
-        "looking for beginning of object key string"
-    } else if text.starts_with("trailing characters") {
-        "after top-level value"
-    } else if text.starts_with("control character") {
-        "in string literal"
-    } else {
-        return text;
-    };
-    format!("invalid character '{shown}' {said}")
-}
-
 /// The beginning of a body, for a person to know it again: text, or hexadecimal digits.
 fn beginning(body: &[u8]) -> String {
     const SHOWN: usize = 30;
@@ -438,6 +398,10 @@ pub(crate) fn object_of(
     let api_version = resource.api_version();
     let kind = fields.get("kind").and_then(Value::as_str).unwrap_or_default();
     let version = fields.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+    if version.matches('/').count() > 1 {
+        let why = format!("unexpected GroupVersion string: {version} ({})", beginning(text));
+        return Err(Status::bad_request(unrecognized(resource, &why)));
+    }
     let name = fields.get("metadata").and_then(|m| m["name"].as_str()).unwrap_or_default();
     if let Some(wrong) = another_kind(resource, kind, version, name) {
         return Err(wrong);
@@ -512,7 +476,12 @@ fn another_kind(resource: &Resource, kind: &str, version: &str, name: &str) -> O
     let group = version.split_once('/').map_or("", |(group, _)| group);
     let (ours, internal) = (&resource.kind, package(&resource.group));
     let has = |kind: &str| schema::schemas().has_kind(&package(group), plain, kind);
-    let known = has(kind) || kind.strip_suffix("List").is_some_and(has);
+    // These are of every group, and `List` is of the oldest.
+    let options = ["Get", "List", "Delete", "Create", "Update", "Patch"];
+    let shared = matches!(kind, "Status" | "WatchEvent")
+        || kind.strip_suffix("Options").is_some_and(|of| options.contains(&of))
+        || (kind, version) == ("List", "v1");
+    let known = has(kind) || kind.strip_suffix("List").is_some_and(has) || shared;
     let why = if !known {
         format!(
             "no kind \"{kind}\" is registered for version \"{version}\" in scheme \"pkg/api/legacyscheme/scheme.go:30\""

@@ -101,6 +101,10 @@ fn taken(plane: &Plane, resource: &Resource, object: &Value, at: (&str, &str)) -
     if !meta::text(object, "/metadata/generateName").is_empty() {
         let more = ", the server was not able to generate a unique name for the object";
         status.message.push_str(more);
+        status.retry_after = Some(1);
+        if let Some(details) = &mut status.details {
+            details["retryAfterSeconds"] = 1.into();
+        }
     }
     status
 }

@@ -90,11 +90,12 @@ impl DeleteOptions {
         let pre = body.get("preconditions");
         let pre_text =
             |f: &str| pre.and_then(|p| p.get(f)).and_then(Value::as_str).map(str::to_owned);
+        let asked = |f: &str| query.get(f).map(str::to_owned);
         Ok(Self {
             grace,
             propagation,
-            uid: pre_text("uid"),
-            revision: pre_text("resourceVersion"),
+            uid: pre_text("uid").or_else(|| asked("uid")),
+            revision: pre_text("resourceVersion").or_else(|| asked("resourceVersion")),
             dry_run: !dry.is_empty(),
         })
     }

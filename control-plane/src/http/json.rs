@@ -327,6 +327,74 @@ fn position(error: &str) -> Option<(&str, &str)> {
     Some((place.split(' ').next()?, what))
 }
 
+/// What Go's decoder says of the same mistake.
+pub(crate) fn in_gos_words(e: &serde_json::Error, body: &[u8]) -> String {
+    if e.is_eof() {
+        let text = body.trim_ascii_end();
+        return match literal(text) {
+            Some((of, next)) => {
+                format!("invalid character ' ' in literal {of} (expecting '{next}')")
+            }
+            None if text.ends_with(b"-") => "invalid character ' ' in numeric literal".to_owned(),
+            None => "unexpected end of JSON input".to_owned(),
+        };
+    }
+    let line = body.split(|b| *b == b'\n').nth(e.line().saturating_sub(1)).unwrap_or_default();
+    let column = e.column().saturating_sub(1);
+    let at = line.get(column).copied().unwrap_or_default();
+    // A byte beyond ASCII is a letter to Go.
+    let shown = match at {
+        b'\n' => "\\n".to_owned(),
+        b'\t' => "\\t".to_owned(),
+        b'\r' => "\\r".to_owned(),
+        b'\'' => "\\'".to_owned(),
+        b' ' | 0xa1..=0xac | 0xae.. => char::from(at).to_string(),
+        0x80.. => format!("\\u{:04x}", at),
+        at if at.is_ascii_graphic() => char::from(at).to_string(),
+        at => format!("\\x{at:02x}"),
+    };
+    let text = e.to_string();
+    let broken = literal(line.get(..column).unwrap_or_default());
+    if let (true, Some((of, next))) = (text.starts_with("expected ident"), broken) {
+        return format!("invalid character '{shown}' in literal {of} (expecting '{next}')");
+    }
+    if text.starts_with("control character") && e.column() == 0 {
+        return "invalid character '\\n' in string literal".to_owned();
+    }
+    let said = if text.starts_with("recursion limit") {
+        "exceeded max depth"
+    } else if text.starts_with("expected value") || text.starts_with("expected ident") {
+        "looking for beginning of value"
+    } else if text.starts_with("expected `:`") {
+        "after object key"
+    } else if text.starts_with("expected `,` or `}`") {
+        "after object key:value pair"
+    } else if text.starts_with("expected `,` or `]`") {
+        "after array element"
+    } else if text.starts_with("trailing comma") && at == b']' {
+        "looking for beginning of value"
+    } else if text.starts_with("invalid escape") {
+        "in string escape code"
+    } else if text.starts_with("key must be a string") || text.starts_with("trailing comma") {
+        "looking for beginning of object key string"
+    } else if text.starts_with("trailing characters") {
+        "after top-level value"
+    } else if text.starts_with("control character") {
+        "in string literal"
+    } else {
+        return text;
+    };
+    format!("invalid character '{shown}' {said}")
+}
+
+/// The literal that a text ends in the middle of, and the letter that comes next.
+fn literal(text: &[u8]) -> Option<(&'static str, char)> {
+    let begun = text.iter().rev().take_while(|b| b.is_ascii_lowercase()).count();
+    let word = std::str::from_utf8(&text[text.len() - begun..]).ok().filter(|w| !w.is_empty())?;
+    let of = ["true", "false", "null"].into_iter().find(|l| l.starts_with(word))?;
+    Some((of, of[word.len()..].chars().next()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -395,6 +463,26 @@ mod tests {
         }
         let block = "a: |\n  x\n  ---\n  y\n";
         assert_eq!(parse_yaml(block.as_bytes()).unwrap().value, json!({"a": "x\n---\ny\n"}));
+    }
+
+    // What a kube-apiserver 1.33 said of each.
+    #[test]
+    fn what_is_no_json_is_told_in_the_words_of_go() {
+        for (text, words) in [
+            (r#"{"a":tru}"#, "invalid character '}' in literal true (expecting 'e')"),
+            ("nul", "invalid character ' ' in literal null (expecting 'l')"),
+            ("-", "invalid character ' ' in numeric literal"),
+            ("{\"a\":\"\n\"}", "invalid character '\\n' in string literal"),
+            (r#"{"a":"\x"}"#, "invalid character 'x' in string escape code"),
+            (r#"{"a":[1,]}"#, "invalid character ']' looking for beginning of value"),
+            (r#"{"a":1,}"#, "invalid character '}' looking for beginning of object key string"),
+            ("{'a'}", "invalid character '\\'' looking for beginning of object key string"),
+            ("é", "invalid character 'Ã' looking for beginning of value"),
+            (r#"{"a""#, "unexpected end of JSON input"),
+        ] {
+            let e = parse(text.as_bytes()).unwrap_err();
+            assert_eq!(in_gos_words(&e, text.as_bytes()), words, "{text}");
+        }
     }
 
     // What Go's decoder makes of them.

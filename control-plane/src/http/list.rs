@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use serde_json::{Value, json};
 
-use super::body::in_gos_words;
+use super::json::in_gos_words;
 use super::request::Query;
 use super::status::{FieldError, Status};
 use crate::plane::Plane;
@@ -180,7 +180,7 @@ fn contradictions(query: &Query, continues: bool) -> Vec<FieldError> {
             errors.push(FieldError::forbidden(field, why));
         }
     }
-    if query.get("sendInitialEvents").is_some() {
+    if query.has("sendInitialEvents") {
         let why = "sendInitialEvents is forbidden for list";
         errors.push(FieldError::forbidden("sendInitialEvents", why));
     }
@@ -271,13 +271,13 @@ pub(crate) async fn list(
     let at = continued.or(options.revision.filter(|_| options.exact));
     let snapshot = match at {
         None => plane.store.list(&resource.table, &prefix, after),
-        Some(r) => plane.store.list_at(&resource.table, &prefix, after, r).map_err(|old| {
+        Some(r) => plane.store.list_at(&resource.table, &prefix, after, r).map_err(|_| {
             if let Some(t) = &options.next {
                 let next = Token { revision: None, start: t.start.clone() }.encode();
                 let expired = Status::expired("The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.");
                 Status { next: Some(next.into()), ..expired }
             } else {
-                Status::expired(format!("too old resource version: {} ({})", old.asked, old.floor))
+                Status::expired("The resourceVersion for the provided list is too old.".to_owned())
             }
         })?,
     };

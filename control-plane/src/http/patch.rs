@@ -128,7 +128,7 @@ pub(crate) fn read(
 ) -> Result<(Patch, Vec<String>), Status> {
     let parsed = |prefix: &str| {
         json::parse(text)
-            .map_err(|e| Status::bad_request(format!("{prefix}{}", body::in_gos_words(&e, text))))
+            .map_err(|e| Status::bad_request(format!("{prefix}{}", json::in_gos_words(&e, text))))
     };
     let map = |prefix: &str| -> Result<(Value, Vec<String>), Status> {
         let parsed = parsed(prefix)?;

@@ -13,11 +13,18 @@ pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
     pub(crate) fn parse(raw: &str) -> Self {
-        let pairs = raw.split('&').filter(|p| !p.is_empty()).map(|p| {
+        // What Go cannot read it leaves out.
+        let readable = |p: &&str| !p.is_empty() && !p.contains(';') && is_escaped(p);
+        let pairs = raw.split('&').filter(readable).map(|p| {
             let (k, v) = p.split_once('=').unwrap_or((p, ""));
             (decode(k, true), decode(v, true))
         });
         Self(pairs.collect())
+    }
+
+    /// Whether there is a parameter, be it empty.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(k, _)| k == name)
     }
 
     /// The first value of a parameter.
@@ -40,7 +47,7 @@ impl Query {
     /// # Errors
     /// When it is there and is not one.
     pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, Status> {
-        let Some(text) = self.get(name) else { return Ok(None) };
+        let Some((_, text)) = self.0.iter().find(|(k, _)| k == name) else { return Ok(None) };
         let bad = |e: std::num::ParseIntError| {
             use std::num::IntErrorKind::{NegOverflow, PosOverflow};
             let why = match e.kind() {
@@ -51,6 +58,12 @@ impl Query {
         };
         text.parse().map(Some).map_err(bad)
     }
+}
+
+/// Whether all escapes of a text are some.
+fn is_escaped(text: &str) -> bool {
+    let mut escapes = text.split('%').skip(1).map(str::as_bytes);
+    escapes.all(|e| e.iter().take(2).filter(|b| b.is_ascii_hexdigit()).count() == 2)
 }
 
 /// Percent-decodes; what is not valid stays as it is. `+` is a space in queries.
@@ -95,7 +108,8 @@ pub(crate) struct Target {
 pub(crate) fn target(path: &str) -> Option<Target> {
     // An escaped slash is one.
     let path = decode(path, false);
-    let mut parts: Vec<String> = path.trim_matches('/').split('/').map(str::to_owned).collect();
+    let path = path.strip_prefix('/').unwrap_or(&path).trim_end_matches('/');
+    let mut parts: Vec<String> = path.split('/').map(str::to_owned).collect();
     let mut t = Target::default();
     match parts.first()?.as_str() {
         "api" if parts.len() >= 3 => {
@@ -286,6 +300,7 @@ mod tests {
             "rbac|v1||clusterroles|system:node|"
         );
         assert_eq!(t("/api/v1/namespaces/a/pods/b%2Fc").unwrap(), "|v1|a|pods|b|c");
+        assert_eq!(t("//api/v1/pods"), None);
         assert_eq!(t("/apis/apps/v1"), None);
         assert_eq!(t("/version"), None);
     }
@@ -367,7 +382,11 @@ mod tests {
         let q = Query::parse("labelSelector=a%3Db%2Cc&x=1+2&limit=-x&watch=true&bad=%zz");
         assert_eq!(q.get("labelSelector"), Some("a=b,c"));
         assert_eq!(q.get("x"), Some("1 2"));
-        assert_eq!(q.get("bad"), Some("%zz"));
+        // As Go's parser, what cannot be read is not there.
+        assert_eq!(q.get("bad"), None);
+        assert_eq!(Query::parse("a=b;c&d=1%2&e=%41").get("a"), None);
+        assert_eq!(Query::parse("a=b;c&d=1%2&e=%41").get("e"), Some("A"));
+        assert!(Query::parse("limit=").number("limit").is_err());
         assert!(q.flag("watch"));
         assert!(q.number("limit").is_err());
     }

@@ -221,6 +221,7 @@ impl Call<'_> {
         // A get of one object is a get, whatever the query says.
         let watching = self.target.watch || (!named && self.query.flag("watch"));
         match self.parts.method {
+            _ if self.target.watch => "watch",
             Method::GET | Method::HEAD if watching && self.target.subresource.is_empty() => "watch",
             Method::GET | Method::HEAD if named => "get",
             Method::GET | Method::HEAD => "list",
@@ -301,7 +302,8 @@ impl Call<'_> {
         if !resource.namespaced && !t.namespace.is_empty() {
             return Err(Status::no_such_path());
         }
-        if verb.is_empty() || self.parts.method == Method::HEAD {
+        let reads = self.parts.method == Method::GET;
+        if verb.is_empty() || self.parts.method == Method::HEAD || t.watch && !reads {
             return Err(Status::no_such_method());
         }
         if let Some(why) = wrong_segment(&t.name) {
@@ -336,7 +338,7 @@ impl Call<'_> {
                     resource,
                     &t.namespace,
                     query.as_ref().unwrap_or(self.query),
-                    accept.form,
+                    accept,
                 )
                 .await
             }
@@ -495,7 +497,10 @@ impl Call<'_> {
         body: &Bytes,
     ) -> Result<Response, Status> {
         let fields = body::options(&self.parts.headers, body)?;
-        let mut options = DeleteOptions::read(&fields, self.query)?;
+        // Who sends options means those, and not what the query says.
+        let none = Query::default();
+        let query = if body.is_empty() { self.query } else { &none };
+        let mut options = DeleteOptions::read(&fields, query)?;
         let warnings: Vec<String> =
             delete::keep_pods_of_jobs(resource, &mut options).into_iter().collect();
         let mut r = self
@@ -521,9 +526,7 @@ impl Call<'_> {
             let gone =
                 delete::delete_all(self.plane, self.user, resource, objects, options).await?;
             page.revision = self.plane.store.revision();
-            let v = json!({"kind": resource.list_kind, "apiVersion": resource.api_version(),
-                "metadata": table::list_metadata(resource, &page, false), "items": gone});
-            return Ok(response::value(StatusCode::OK, &v));
+            return Ok(self.values(resource, &page, gone, accept));
         }
         let at = (t.namespace.as_str(), t.name.as_str());
         match delete::delete(self.plane, self.user, resource, at, options).await? {
@@ -586,6 +589,17 @@ impl Call<'_> {
         let bare = accept.form == Form::Plain && resource.custom.is_none();
         let one = |o: &Stored| if bare { o.value() } else { get::with_kind(resource, o) };
         let values: Vec<Value> = page.objects.iter().map(|(_, o)| one(o)).collect();
+        self.values(resource, page, values, accept)
+    }
+
+    /// A list of some objects.
+    fn values(
+        &self,
+        resource: &Resource,
+        page: &Page,
+        values: Vec<Value>,
+        accept: Accept,
+    ) -> Response {
         let m = table::list_metadata(resource, page, false);
         let mut v = match accept.form {
             Form::Plain => {

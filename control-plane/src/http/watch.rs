@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::list::{self, selected};
-use super::request::{Form, Query};
+use super::request::{Accept, Form, Query};
 use super::response::{self, Body, Response};
 use super::seats::Seat;
 use super::status::{FieldError, Status};
@@ -36,6 +36,7 @@ struct Watch {
     resource: Arc<Resource>,
     selection: Selection,
     form: Form,
+    beta: bool,
     include: Include,
     header: bool,
     initial: VecDeque<Arc<Stored>>,
@@ -57,12 +58,12 @@ fn contradictions(query: &Query) -> Vec<FieldError> {
     let field = "resourceVersionMatch";
     let matching = query.get(field);
     let mut errors = Vec::new();
-    match (query.get("sendInitialEvents"), matching) {
-        (Some(_), m) if m != Some("NotOlderThan") => {
+    match (query.has("sendInitialEvents"), matching) {
+        (true, m) if m != Some("NotOlderThan") => {
             let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
             errors.push(FieldError::forbidden(field, why));
         }
-        (None, Some(_)) => {
+        (false, Some(_)) => {
             let why =
                 "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
             errors.push(FieldError::forbidden(field, why));
@@ -84,8 +85,9 @@ pub(crate) async fn watch(
     resource: &Arc<Resource>,
     namespace: &str,
     query: &Query,
-    form: Form,
+    accept: Accept,
 ) -> Result<Response, Status> {
+    query.number("limit")?;
     let seat = plane.seats.watch().await?;
     let selection = list::selection(resource, query)?;
     let errors = contradictions(query);
@@ -118,7 +120,8 @@ pub(crate) async fn watch(
     let w = Watch {
         resource: Arc::clone(resource),
         selection,
-        form,
+        form: accept.form,
+        beta: accept.beta,
         include: Include::read(query),
         header: true,
         mark_end: (send_initial == Some(true) && bookmarks).then_some(from),
@@ -229,7 +232,7 @@ impl Watch {
     }
 
     fn shaped(&mut self, out: &mut BytesMut, value: &Value) {
-        let v = match self.form {
+        let mut v = match self.form {
             Form::Metadata | Form::MetadataList => table::metadata_only(value),
             _ => {
                 let m = json!({"resourceVersion": value["metadata"]["resourceVersion"]});
@@ -244,6 +247,9 @@ impl Watch {
                 )
             }
         };
+        if self.beta {
+            table::into_beta(&mut v);
+        }
         out.put_slice(v.to_string().as_bytes());
     }
 

@@ -176,6 +176,11 @@ impl Resource {
             labels.into_iter().flatten().map(|(k, v)| (k.as_str().into(), text(v))).collect();
         let mut fields = Vec::new();
         for name in ["metadata.name", "metadata.namespace"].iter().chain(self.strategy.fields) {
+            // Kubernetes lets one ask for this, and finds it nowhere.
+            if *name == "status.podIPs" {
+                fields.push(((*name).into(), Box::from("")));
+                continue;
+            }
             let pointer = format!("/{}", name.replace('.', "/"));
             let value =
                 object.pointer(&pointer).map_or_else(|| Box::from(field_default(name)), text);

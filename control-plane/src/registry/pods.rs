@@ -44,6 +44,7 @@ pub(crate) static POD: Strategy = Strategy {
         "spec.hostNetwork",
         "status.phase",
         "status.podIP",
+        "status.podIPs",
         "status.nominatedNodeName",
     ],
     generation: true,
