@@ -99,7 +99,14 @@ impl Writer<'_> {
                 match delete(self.plane, &self.user, &resource, at, &options).await {
                     Ok(_) => self.note(note, &target.name).await,
                     Err(e) if e.code == 404 => {}
-                    Err(e) => return Err(failure(e)),
+                    Err(e) => {
+                        let message = not_deleted(self.about, &target.name, &e.message);
+                        let failed = failure(e);
+                        if matches!(failed, Failure::Refused(_)) {
+                            self.note(Some(Note::warning("FailedDelete", message)), "").await;
+                        }
+                        return Err(failed);
+                    }
                 }
                 Ok(())
             }
@@ -129,6 +136,7 @@ impl Writer<'_> {
     async fn create(&self, kind: Kind, object: Value, note: Option<Note>) -> Result<(), Failure> {
         let resource = self.plane.registry.builtin(kind.group(), kind.plural());
         let namespace = meta::namespace(&object).to_owned();
+        let name = meta::name(&object).to_owned();
         let made =
             create(self.plane, &self.user, &resource, &namespace, object, &self.options).await;
         match made {
@@ -141,8 +149,9 @@ impl Writer<'_> {
             // In a namespace that ends nothing is made, and nobody needs to be told.
             Err(e) if is_ending(&e) => Err(Failure::Refused(e.message)),
             Err(e) => {
-                let message = format!("Error creating: {}", e.message);
-                self.note(Some(Note::warning("FailedCreate", message)), "").await;
+                for note in not_made(self.about, kind, &name, &e) {
+                    self.note(Some(note), "").await;
+                }
                 // What is taken already is not `Overtaken`: it would be tried at once for ever.
                 Err(Failure::Refused(e.message))
             }
@@ -186,6 +195,51 @@ fn pinned(mut object: Value, revision: &str) -> Value {
     object
 }
 
+/// What is told of an object that could not be made, in the words of the controller that made it.
+fn not_made(about: &Value, kind: Kind, name: &str, e: &Status) -> Vec<Note> {
+    let (why, owner) = (&e.message, meta::name(about));
+    let failed = |message: String| vec![Note::warning("FailedCreate", message)];
+    let taken = e.reason == "AlreadyExists";
+    match (about["kind"].as_str().unwrap_or_default(), kind) {
+        // What is there already is looked at again soon enough.
+        ("StatefulSet", Kind::Pod | Kind::Claim) | ("CronJob", Kind::Job) if taken => Vec::new(),
+        ("StatefulSet", Kind::Pod) => {
+            failed(format!("create Pod {name} in StatefulSet {owner} failed error: {why}"))
+        }
+        ("StatefulSet", Kind::Claim) => {
+            // A claim is called after its pod.
+            let pod = name.rfind(&format!("-{owner}-")).map_or(name, |at| &name[at + 1..]);
+            let of_set = format!("in StatefulSet {owner} failed error:");
+            vec![
+                Note::warning(
+                    "FailedCreate",
+                    format!("create Claim {name} for Pod {pod} {of_set} {why}"),
+                ),
+                Note::warning(
+                    "FailedCreate",
+                    format!("create Pod {pod} {of_set} failed to create PVC {name}: {why}"),
+                ),
+            ]
+        }
+        ("Deployment", Kind::ReplicaSet) => {
+            let message = format!("Failed to create new replica set {name:?}: {why}");
+            vec![Note::warning("ReplicaSetCreateError", message)]
+        }
+        ("CronJob", Kind::Job) => failed(format!("Error creating job: {why}")),
+        _ => failed(format!("Error creating: {why}")),
+    }
+}
+
+/// The same of an object that could not be deleted.
+fn not_deleted(about: &Value, name: &str, why: &str) -> String {
+    let owner = meta::name(about);
+    match about["kind"].as_str().unwrap_or_default() {
+        "StatefulSet" => format!("delete Pod {name} in StatefulSet {owner} failed error: {why}"),
+        "CronJob" => format!("Deleted job: {why}"),
+        _ => format!("Error deleting: {why}"),
+    }
+}
+
 fn is_ending(e: &Status) -> bool {
     let causes = e.details.as_ref().map(|d| &d["causes"]);
     causes.is_some_and(|c| {
@@ -196,6 +250,54 @@ fn is_ending(e: &Status) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // Kubernetes' controllers of each kind say it so; "Debug a StatefulSet" of
+    // https://kubernetes.io/docs/tasks/debug/debug-application/ reads such events.
+    #[test]
+    fn what_could_not_be_made_is_told_in_the_words_of_its_controller() {
+        let told = |owner: &str, kind: Kind, name: &str, e: &Status| {
+            let about = json!({"kind": owner, "metadata": {"name": "web"}});
+            let notes = not_made(&about, kind, name, e);
+            notes.into_iter().map(|n| format!("{}: {}", n.reason, n.message)).collect::<Vec<_>>()
+        };
+        let e = Status::bad_request("no");
+        for (owner, kind, name, expected) in [
+            (
+                "StatefulSet",
+                Kind::Pod,
+                "web-0",
+                "FailedCreate: create Pod web-0 in StatefulSet web failed error: no",
+            ),
+            ("ReplicaSet", Kind::Pod, "", "FailedCreate: Error creating: no"),
+            ("DaemonSet", Kind::Pod, "", "FailedCreate: Error creating: no"),
+            ("Job", Kind::Pod, "", "FailedCreate: Error creating: no"),
+            ("CronJob", Kind::Job, "web-1", "FailedCreate: Error creating job: no"),
+            (
+                "Deployment",
+                Kind::ReplicaSet,
+                "web-1",
+                "ReplicaSetCreateError: Failed to create new replica set \"web-1\": no",
+            ),
+        ] {
+            assert_eq!(told(owner, kind, name, &e), [expected]);
+        }
+        assert_eq!(
+            told("StatefulSet", Kind::Claim, "data-web-0", &e),
+            [
+                "FailedCreate: create Claim data-web-0 for Pod web-0 in StatefulSet web failed error: no",
+                "FailedCreate: create Pod web-0 in StatefulSet web failed error: failed to create PVC data-web-0: no",
+            ]
+        );
+        let pods = crate::http::status::GroupResource { group: "", resource: "pods" };
+        let taken = Status::already_exists(pods, "web-0");
+        assert_eq!(told("StatefulSet", Kind::Pod, "web-0", &taken), Vec::<String>::new());
+        let set = json!({"kind": "StatefulSet", "metadata": {"name": "web"}});
+        assert_eq!(
+            not_deleted(&set, "web-0", "no"),
+            "delete Pod web-0 in StatefulSet web failed error: no"
+        );
+        assert_eq!(not_deleted(&json!({"kind": "Job"}), "a", "no"), "Error deleting: no");
+    }
 
     #[test]
     fn a_change_is_made_for_the_revision_that_was_looked_at() {
