@@ -16,7 +16,7 @@ use super::json::{
 use super::protobuf;
 use super::request::Query;
 use super::status::{FieldError, Status};
-use crate::registry::{Part, Resource, decode, meta, schema};
+use crate::registry::{Part, Resource, decode, meta, schema, zeros};
 
 /// The largest body that is read, as in Kubernetes.
 pub(crate) const LIMIT: usize = 3 * 1024 * 1024;
@@ -494,8 +494,11 @@ fn another_kind(resource: &Resource, kind: &str, version: &str, name: &str) -> O
     )))
 }
 
-/// Fills in what Kubernetes fills in when it reads an object.
+/// Leaves out what says nothing, and fills in what Kubernetes fills in when it reads an object.
 pub(crate) fn defaults(resource: &Resource, value: &mut Value) {
+    if let Some(ty) = resource.schema {
+        zeros::as_go_writes(ty, value);
+    }
     (resource.strategy.default)(value);
     if let Some(custom) = &resource.custom {
         custom.schema.fill(value);

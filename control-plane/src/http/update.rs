@@ -12,7 +12,7 @@ use super::status::{FieldError, GroupResource, Status};
 use super::webhooks::{self, Operation, Write};
 use super::{admission, apply, get};
 use crate::plane::Plane;
-use crate::registry::{Part, Resource, meta, warnings};
+use crate::registry::{Part, Resource, meta, warnings, zeros};
 use crate::store::{Draft, Expect, Held, Stored, WriteError};
 
 /// How often a change that names no revision is tried against newer ones.
@@ -186,7 +186,11 @@ pub(crate) async fn modify(
 ) -> Result<Outcome, Status> {
     for _ in 0..ATTEMPTS {
         let current = get::find(plane, resource, namespace, name)?;
-        let old = get::with_kind(resource, &current);
+        let mut old = get::with_kind(resource, &current);
+        // What was stored when more was kept has not changed.
+        if let Some(ty) = resource.schema {
+            zeros::as_go_writes(ty, &mut old);
+        }
         let sent = f(&old)?;
         let asked = meta::text(&sent, "/metadata/resourceVersion").to_owned();
         let fixed = !asked.is_empty() && asked != meta::text(&old, "/metadata/resourceVersion");

@@ -41,6 +41,7 @@ pub(crate) mod structural;
 mod table;
 pub(crate) mod warnings;
 pub(crate) mod webhooks;
+pub(crate) mod zeros;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
