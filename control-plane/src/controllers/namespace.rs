@@ -1,25 +1,23 @@
 //! The end of namespaces.
 //!
-//! Owns: emptying a namespace that is being deleted, and letting it go. Called by: `controllers::spawn`,
-//! and the subresource `finalize`.
+//! Owns: emptying a namespace that is being deleted, and letting go of Kubernetes' own hold on it.
+//! Called by: `controllers::spawn`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Change, Follower};
 use crate::http::auth::User;
 use crate::http::body::WriteOptions;
 use crate::http::delete::{DeleteOptions, Propagation, delete_collection};
-use crate::http::get;
 use crate::http::status::Status;
 use crate::http::update::modify;
 use crate::plane::Plane;
 use crate::registry::selectors::Selection;
 use crate::registry::{Part, Resource, meta};
-use crate::store::{Draft, Expect, WriteError};
 
 /// How soon a namespace that is not empty yet is looked at again: its pods may be ending.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -74,7 +72,7 @@ async fn empty(plane: &Plane, name: &str) -> Result<bool, Status> {
         say(plane, &user, name, &left).await?;
         return Ok(false);
     }
-    finalize(plane, name, &json!({"spec": {"finalizers": []}})).await?;
+    finalize(plane, &user, name).await?;
     Ok(true)
 }
 
@@ -154,35 +152,17 @@ async fn say(plane: &Plane, user: &User, name: &str, left: &Left) -> Result<(), 
     modify(plane, user, &resource, ("", name), Part::Status, &options, change).await.map(|_| ())
 }
 
-/// Replaces a namespace's own finalizers; it goes when it waits for nothing else.
-///
-/// # Errors
-/// When it does not exist or is changed by somebody else all the time.
-pub(crate) async fn finalize(plane: &Plane, name: &str, sent: &Value) -> Result<Value, Status> {
-    let resource: Arc<Resource> = plane.registry.builtin("", "namespaces");
-    let key = get::key(&resource, "", name);
-    for _ in 0..8 {
-        let current = get::find(plane, &resource, "", name)?;
-        let mut new = get::with_kind(&resource, &current);
-        new["spec"]["finalizers"] = sent["spec"]["finalizers"].clone();
-        let waits =
-            |p: &str| new.pointer(p).and_then(Value::as_array).is_some_and(|f| !f.is_empty());
-        let done = meta::is_terminating(&new)
-            && !waits("/spec/finalizers")
-            && !waits("/metadata/finalizers");
-        let written = if done {
-            plane.store.delete(key.clone(), current.revision).await
-        } else {
-            plane.store.put(key.clone(), Expect::Revision(current.revision), Draft::of(&new)).await
-        };
-        match written {
-            Ok(s) => return Ok(get::with_kind(&resource, &s)),
-            Err(WriteError::Conflict) => {}
-            Err(WriteError::Missing) => {
-                return Err(Status::not_found(resource.group_resource(), name));
-            }
-            Err(e) => return Err(e.into()),
+/// Takes away what Kubernetes itself waits for; the namespace goes when it waits for nothing else.
+async fn finalize(plane: &Plane, user: &User, name: &str) -> Result<(), Status> {
+    let resource = plane.registry.builtin("", "namespaces");
+    let options =
+        WriteOptions { manager: "kube-controller-manager".into(), ..WriteOptions::default() };
+    let change = |old: &Value| {
+        let mut new = old.clone();
+        if let Some(Value::Array(all)) = new.pointer_mut("/spec/finalizers") {
+            all.retain(|f| f != "kubernetes");
         }
-    }
-    Err(Status::modified(resource.group_resource(), name))
+        Ok(new)
+    };
+    modify(plane, user, &resource, ("", name), Part::Finalize, &options, change).await.map(|_| ())
 }

@@ -14,6 +14,7 @@ use super::{escalation, services, signing};
 use crate::controllers::protection;
 use crate::plane::Plane;
 use crate::registry::core::{default, object};
+use crate::registry::quantity::Quantity;
 use crate::registry::{Part, Resource, meta};
 use crate::store::{Held, Key};
 
@@ -112,7 +113,7 @@ pub(crate) fn on_update(
         match part {
             Part::Approval => signing::check_approval(plane, user, resource, old)?,
             Part::Status => signing::check_status(plane, user, resource, new, old)?,
-            Part::Main | Part::Ephemeral => {}
+            Part::Main | Part::Ephemeral | Part::Finalize => {}
         }
     }
     if resource.table.as_ref() == "core/pods" && part == Part::Main {
@@ -122,6 +123,44 @@ pub(crate) fn on_update(
         return services::allocate(plane, at.0, new, Some(old), dry_run);
     }
     Ok(None)
+}
+
+/// What is refused of a change that makes sense by itself.
+pub(crate) fn validate_update(
+    plane: &Plane,
+    resource: &Resource,
+    new: &Value,
+    old: &Value,
+    part: Part,
+) -> Result<(), Status> {
+    if resource.table.as_ref() != "core/persistentvolumeclaims" || part != Part::Main {
+        return Ok(());
+    }
+    let refused = |why| Status::forbidden(resource.group_resource(), meta::name(old), why);
+    may_grow(plane, new, old).map_err(refused)
+}
+
+/// A claim grows once it has a volume, if its class says that its volumes can.
+fn may_grow(plane: &Plane, new: &Value, old: &Value) -> Result<(), &'static str> {
+    let size = |v: &Value| {
+        let text = v["spec"]["resources"]["requests"]["storage"].as_str();
+        text.and_then(Quantity::parse).unwrap_or_default()
+    };
+    if size(new) <= size(old) {
+        return Ok(());
+    }
+    if old["status"]["phase"] != "Bound" {
+        return Err("Only bound persistent volume claims can be expanded");
+    }
+    let class = meta::text(new, "/spec/storageClassName");
+    let classes = plane.registry.builtin("storage.k8s.io", "storageclasses");
+    let found = plane.store.get(&super::get::key(&classes, "", class));
+    if found.is_some_and(|c| c.value()["allowVolumeExpansion"] == true) {
+        return Ok(());
+    }
+    Err(
+        "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize",
+    )
 }
 
 /// There are no runtime classes here, so a pod has none and none of their overhead.

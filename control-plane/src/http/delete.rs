@@ -161,15 +161,16 @@ pub(crate) async fn delete(
         };
         webhooks::mutate(plane, &write, &mut Value::Null).await?;
         webhooks::validate(plane, &write, None).await?;
-        let plan = plan(resource, &old, options, jiff::Timestamp::now());
+        let now = jiff::Timestamp::now();
+        let plan = plan(resource, &old, options, now);
         let key = get::key(resource, namespace, name);
         let result = match plan {
-            Plan::Remove if options.dry_run => return Ok(Deleted::Gone(old)),
+            Plan::Remove if options.dry_run => return Ok(Deleted::Gone(ended(resource, old, now))),
             Plan::Remove => plane
                 .store
                 .delete(key, current.revision)
                 .await
-                .map(|s| Deleted::Gone(get::with_kind(resource, &s))),
+                .map(|s| Deleted::Gone(ended(resource, get::with_kind(resource, &s), now))),
             Plan::Mark(new) if options.dry_run => return Ok(Deleted::Waiting(Outcome::Dry(new))),
             Plan::Mark(new) => {
                 let draft = Draft::of(&new);
@@ -281,6 +282,20 @@ fn plan(resource: &Resource, old: &Value, options: &DeleteOptions, now: jiff::Ti
         core::object(&mut new, "status")["phase"] = "Terminating".into();
     }
     if new == *old { Plan::Nothing } else { Plan::Mark(new) }
+}
+
+/// A pod that is gone says when it ended, and that it was given no time.
+fn ended(resource: &Resource, mut gone: Value, now: jiff::Timestamp) -> Value {
+    if resource.table.as_ref() == "core/pods" {
+        let fresh = !meta::is_terminating(&gone);
+        let m = meta::metadata(&mut gone);
+        m.insert("deletionTimestamp".into(), meta::timestamp(now).into());
+        m.insert("deletionGracePeriodSeconds".into(), 0.into());
+        if let Some(g) = m.get("generation").and_then(Value::as_i64).filter(|_| fresh) {
+            m.insert("generation".into(), (g + 1).into());
+        }
+    }
+    gone
 }
 
 /// How long a pod may take to end: nobody waits for one that runs nowhere.

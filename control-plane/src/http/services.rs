@@ -185,6 +185,13 @@ fn address(spec: &mut Value, old: Option<&Value>, taken: &mut Taken) -> Result<(
     }
     let ip = spec["clusterIP"].clone();
     spec["clusterIPs"] = json!([ip]);
+    // Whoever fills in the endpoints of a service without an address and a selector decides.
+    let open = spec["clusterIP"] == "None"
+        && spec["selector"].as_object().is_none_or(serde_json::Map::is_empty);
+    if open && spec["ipFamilies"].is_null() && spec["ipFamilyPolicy"].is_null() {
+        spec["ipFamilies"] = json!(["IPv4", "IPv6"]);
+        spec["ipFamilyPolicy"] = "RequireDualStack".into();
+    }
     default(spec, "ipFamilies", json!(["IPv4"]));
     default(spec, "ipFamilyPolicy", "SingleStack");
     Ok(())

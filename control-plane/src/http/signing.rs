@@ -48,6 +48,11 @@ pub(crate) fn der(csr: &Value) -> Result<CertificateSigningRequestDer<'static>, 
         .map_err(|_| "PEM block type must be CERTIFICATE REQUEST".to_owned())
 }
 
+/// Whether a request's bytes can be read.
+pub(crate) fn parsed(der: &[u8]) -> Result<(), String> {
+    X509CertificationRequest::from_der(der).map(|_| ()).map_err(|e| format!("asn1: {e}"))
+}
+
 /// Whether a value is base64 of PEM, which has certificates and nothing else in it.
 pub(crate) fn is_chain(certificate: &Value) -> bool {
     let Ok(pem) = STANDARD.decode(certificate.as_str().unwrap_or_default()) else { return false };

@@ -59,6 +59,17 @@ impl FieldError {
         Self { reason: "FieldValueNotSupported", field: field.into(), message }
     }
 
+    /// As [`FieldError::unsupported`], with the value as Kubernetes shows what is no JSON value to it.
+    pub(crate) fn unsupported_shown(
+        field: impl Into<String>,
+        shown: &str,
+        supported: &[&str],
+    ) -> Self {
+        let e = Self::unsupported(field, &Value::Null, supported);
+        let message = e.message.replacen("null", shown, 1);
+        Self { message, ..e }
+    }
+
     /// `field: Duplicate value: <value>`.
     pub(crate) fn duplicate(field: impl Into<String>, value: &Value) -> Self {
         Self {
@@ -267,7 +278,10 @@ impl Status {
     }
 
     pub(crate) fn invalid(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
-        let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let mut all: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        // What is found twice is one cause each, and told once.
+        let mut seen = std::collections::HashSet::new();
+        all.retain(|e| seen.insert(e.clone()));
         let text = if all.len() == 1 { all.concat() } else { format!("[{}]", all.join(", ")) };
         let full = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
         let causes: Vec<Value> = errors

@@ -36,13 +36,19 @@ pub(crate) async fn bind(
 ) -> Result<Value, Status> {
     let pods = plane.registry.builtin("", "pods");
     let node = meta::text(binding, "/target/name").to_owned();
-    if node.is_empty() {
-        return Err(Status::plain(FieldError::required("target.name", "").to_string()));
-    }
+    let mut wrong = Vec::new();
     let kind = meta::text(binding, "/target/kind");
     if !matches!(kind, "" | "Node") {
         let e = FieldError::unsupported("target.kind", &json!(kind), &["Node", "<empty>"]);
-        return Err(Status::plain(e.to_string()));
+        wrong.push(e.to_string());
+    }
+    if node.is_empty() {
+        wrong.push(FieldError::required("target.name", "").to_string());
+    }
+    match wrong.len() {
+        0 => {}
+        1 => return Err(Status::plain(wrong.concat())),
+        _ => return Err(Status::plain(format!("[{}]", wrong.join(", ")))),
     }
     let uid = meta::uid(binding).to_owned();
     // Not `modify`: a pod's node may change here and nowhere else.
@@ -86,6 +92,7 @@ pub(crate) async fn bind(
             }
         }
         meta::set_condition(&mut pod, "PodScheduled", "True", "", "", jiff::Timestamp::now());
+        super::body::defaults(&pods, &mut pod);
         let draft = crate::store::Draft::of(&pod);
         match plane
             .store

@@ -282,7 +282,9 @@ async fn prepare(
     (resource.strategy.prepare)(&mut new, Some(old), part);
     new["kind"] = resource.kind.as_str().into();
     new["apiVersion"] = resource.api_version().into();
-    meta::count_generation(&mut new, old, resource, part);
+    // The addresses and ports that a service is given belong to nobody.
+    let is_service = resource.table.as_ref() == "core/services" && part == Part::Main;
+    let mut unallocated = is_service.then(|| new.clone());
     let held = admission::on_update(plane, user, resource, &mut new, old, part, options.dry_run)?;
     let write = Write {
         user,
@@ -295,11 +297,14 @@ async fn prepare(
         old: Some(old),
     };
     if webhooks::mutate(plane, &write, &mut new).await? {
+        unallocated = None;
         body::check(resource, &mut new)?;
         body::defaults(resource, &mut new);
         meta::keep_identity(&mut new, old);
         (resource.strategy.prepare)(&mut new, Some(old), part);
     }
+    // What admission puts back has not changed.
+    meta::count_generation(&mut new, old, resource, part);
     let mut errors = Vec::new();
     meta::validate(&new, resource, &mut errors);
     meta::validate_update(&new, old, &mut errors);
@@ -311,12 +316,20 @@ async fn prepare(
     if part == Part::Main {
         options.told.set(warnings::of(resource, &new, Some(old)));
     }
+    admission::validate_update(plane, resource, &new, old, part)?;
     webhooks::validate(plane, &write, Some(&new)).await?;
     if let Some(custom) = &resource.custom {
         custom.store(&mut new);
     }
     meta::metadata(&mut new)
         .insert("resourceVersion".into(), old["metadata"]["resourceVersion"].clone());
-    apply::record_update(resource, &mut new, old, part, options);
+    match unallocated {
+        Some(mut plain) => {
+            plain["metadata"] = new["metadata"].take();
+            apply::record_update(resource, &mut plain, old, part, options);
+            new["metadata"] = plain["metadata"].take();
+        }
+        None => apply::record_update(resource, &mut new, old, part, options),
+    }
     Ok((new, held))
 }

@@ -66,6 +66,11 @@ fn validate_selector(new: &Value, old: Option<&Value>, kind: &str, errors: &mut 
     let labels = &spec["template"]["metadata"]["labels"];
     match LabelSelector::from_value(selector) {
         Err(_) if kind == "daemonset" => {}
+        Err(_) if kind == "statefulset" => {
+            let shown = FieldError::invalid_shown("spec.selector", &shown, "");
+            let message = shown.message.trim_end_matches(": ").to_owned();
+            errors.push(FieldError { message, ..shown });
+        }
         Err(_) => {
             let why = "invalid label selector";
             errors.push(FieldError::invalid_shown("spec.selector", &shown, why));
@@ -105,7 +110,12 @@ fn validate_workload(new: &Value, old: Option<&Value>, kind: &str, errors: &mut 
         }
     }
     validate_selector(new, old, kind, errors);
-    pods::validate_template(&spec["template"], "spec.template", errors);
+    if kind == "statefulset" {
+        // Its pods have volumes that the template does not name: they are looked at one by one.
+        pods::validate_template_metadata(&spec["template"], "spec.template", errors);
+    } else {
+        pods::validate_template(&spec["template"], "spec.template", errors);
+    }
     let pod = &spec["template"]["spec"];
     if pod["restartPolicy"] != "Always" {
         let at = "spec.template.spec.restartPolicy";
@@ -120,6 +130,13 @@ fn validate_workload(new: &Value, old: Option<&Value>, kind: &str, errors: &mut 
         let why = format!("activeDeadlineSeconds in {who} is not Supported");
         errors.push(FieldError::forbidden("spec.template.spec.activeDeadlineSeconds", &why));
     }
+}
+
+/// The way in which pods are replaced, as error texts show it.
+fn shown_strategy(strategy: &Value, ty: &str, rolling: &str) -> String {
+    let kind = strategy["type"].as_str().unwrap_or_default();
+    let set = if strategy["rollingUpdate"].is_object() { "0xc000000000" } else { "nil" };
+    format!("apps.{ty}{{Type:{kind:?}, RollingUpdate:(*apps.{rolling})({set})}}")
 }
 
 /// Whether a number or a percentage is nothing.
@@ -161,7 +178,9 @@ fn validate_daemon_update(strategy: &Value, errors: &mut Vec<FieldError>) {
         Some("RollingUpdate") => {}
         _ => {
             let known = ["RollingUpdate", "OnDelete"];
-            errors.push(FieldError::unsupported("spec.updateStrategy", strategy, &known));
+            let shown =
+                shown_strategy(strategy, "DaemonSetUpdateStrategy", "RollingUpdateDaemonSet");
+            errors.push(FieldError::unsupported_shown("spec.updateStrategy", &shown, &known));
             return;
         }
     }
@@ -231,9 +250,9 @@ pub(crate) static DEPLOYMENT: Strategy = Strategy {
             }
             Some("Recreate") => {}
             Some("RollingUpdate") => validate_rolling_deployment(&new["spec"], errors),
-            _ => errors.push(FieldError::unsupported(
+            _ => errors.push(FieldError::unsupported_shown(
                 "spec.strategy",
-                strategy,
+                &shown_strategy(strategy, "DeploymentStrategy", "RollingUpdateDeployment"),
                 &["Recreate", "RollingUpdate"],
             )),
         }
@@ -255,6 +274,9 @@ pub(crate) static REPLICA_SET: Strategy = Strategy {
     },
     validate: |new, old, part, errors| {
         if part == Part::Main {
+            if old.is_some() {
+                validate_workload(new, None, "deployment", errors);
+            }
             return validate_workload(new, old, "deployment", errors);
         }
         let within = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
@@ -316,6 +338,11 @@ pub(crate) static DAEMON_SET: Strategy = Strategy {
     },
     validate: |new, old, part, errors| {
         if part == Part::Main {
+            // A change is looked at twice, as a whole and as a change, and so is told.
+            if old.is_some() {
+                validate_workload(new, None, "daemonset", errors);
+                validate_daemon_update(&new["spec"]["updateStrategy"], errors);
+            }
             validate_workload(new, old, "daemonset", errors);
             return validate_daemon_update(&new["spec"]["updateStrategy"], errors);
         }
@@ -338,12 +365,6 @@ pub(crate) static DAEMON_SET: Strategy = Strategy {
 };
 
 fn validate_stateful(spec: &Value, errors: &mut Vec<FieldError>) {
-    let name = spec["serviceName"].as_str().unwrap_or_default();
-    if !name.is_empty()
-        && let Err(e) = names::dns_label(name)
-    {
-        errors.push(FieldError::invalid("spec.serviceName", &spec["serviceName"], &e));
-    }
     let order = &spec["podManagementPolicy"];
     if !matches!(order.as_str(), Some("OrderedReady" | "Parallel")) {
         let why = "must be 'OrderedReady' or 'Parallel'";
@@ -364,14 +385,22 @@ fn validate_stateful(spec: &Value, errors: &mut Vec<FieldError>) {
         }
         _ => {
             let why = "must be 'RollingUpdate' or 'OnDelete'";
-            errors.push(FieldError::invalid(path, strategy, why));
+            let rolling = "RollingUpdateStatefulSetStrategy";
+            let shown = shown_strategy(strategy, "StatefulSetUpdateStrategy", rolling);
+            errors.push(FieldError::invalid_shown(path, &shown, why));
         }
     }
-    checks::not_negative(&spec["ordinals"], "spec.ordinals", &["start"], errors);
     for field in ["whenDeleted", "whenScaled"] {
         let at = format!("spec.persistentVolumeClaimRetentionPolicy.{field}");
         let policy = &spec["persistentVolumeClaimRetentionPolicy"][field];
         checks::one_of(policy, &at, &["Retain", "Delete"], errors);
+    }
+    checks::not_negative(&spec["ordinals"], "spec.ordinals", &["start"], errors);
+    let name = spec["serviceName"].as_str().unwrap_or_default();
+    if !name.is_empty()
+        && let Err(e) = names::dns_label(name)
+    {
+        errors.push(FieldError::invalid("spec.serviceName", &spec["serviceName"], &e));
     }
 }
 
@@ -390,7 +419,10 @@ pub(crate) static STATEFUL_SET: Strategy = Strategy {
         let strategy = object(spec, "updateStrategy");
         default_text(strategy, "type", "RollingUpdate");
         if strategy["type"] == "RollingUpdate" {
-            default(object(strategy, "rollingUpdate"), "partition", 0);
+            let rolling = object(strategy, "rollingUpdate");
+            default(rolling, "partition", 0);
+            // How many may be away takes a feature that is off.
+            rolling.as_object_mut().and_then(|m| m.remove("maxUnavailable"));
         }
         pods::default_template(spec);
         for claim in super::core::list(spec, "volumeClaimTemplates") {
@@ -403,6 +435,11 @@ pub(crate) static STATEFUL_SET: Strategy = Strategy {
     },
     prepare: |new, old, part| {
         prepare(new, old, part);
+        // It stands there even if nobody has said it.
+        let spec = object(new, "spec");
+        if spec["serviceName"].is_null() {
+            spec["serviceName"] = "".into();
+        }
         for field in ["replicas", "availableReplicas"] {
             default(object(new, "status"), field, 0);
         }
@@ -437,6 +474,9 @@ pub(crate) static STATEFUL_SET: Strategy = Strategy {
                 "minReadySeconds",
             ] {
                 spec.as_object_mut().and_then(|m| m.remove(f));
+            }
+            if spec["serviceName"] == "" {
+                spec.as_object_mut().and_then(|m| m.remove("serviceName"));
             }
             spec
         };

@@ -8,7 +8,7 @@ use super::apps::prepare;
 use super::core::{BASE, default, default_text, list, object};
 use super::schedule::Schedule;
 use super::{Part, Strategy, checks, columns, job_checks, job_status, meta, pods};
-use crate::http::status::FieldError;
+use crate::http::status::{FieldError, shown_selector};
 
 /// As many pods of an indexed job may run at once.
 const PARALLEL: i64 = 100_000;
@@ -116,7 +116,7 @@ fn validate_indexes(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
             format!("must be less than or equal to {PARALLEL} when completion mode is Indexed");
         errors.push(FieldError::invalid(at("parallelism"), &spec["parallelism"], &why));
     }
-    if !indexed {
+    if spec["completionMode"] == "NonIndexed" {
         for field in ["backoffLimitPerIndex", "maxFailedIndexes", "successPolicy"] {
             if spec.get(field).is_some_and(|v| !v.is_null()) {
                 let why = "requires indexed completion mode";
@@ -135,7 +135,7 @@ fn validate_indexes(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
 
 fn validate_success(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     let policy = &spec["successPolicy"];
-    if policy.is_null() {
+    if policy.is_null() || spec["completionMode"] != "Indexed" {
         return;
     }
     let at = format!("{path}.successPolicy.rules");
@@ -152,35 +152,38 @@ fn validate_success(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
             let why = "at least one of succeededCount or succeededIndexes must be specified";
             errors.push(FieldError::required(at.as_str(), why));
         }
-        let mut most = completions;
+        let mut named = None;
         if let Some(text) = indexes.as_str() {
-            match intervals(text, completions) {
-                Ok(total) => most = total,
-                Err(why) => {
-                    errors.push(FieldError::invalid(
-                        format!("{at}.succeededIndexes"),
-                        indexes,
-                        &why,
-                    ));
-                }
+            let found = intervals(text, completions);
+            if let Err(why) = &found {
+                let why = format!("error parsing succeededIndexes: {why}");
+                errors.push(FieldError::invalid(format!("{at}.succeededIndexes"), indexes, &why));
             }
+            named = Some(found.unwrap_or(0));
         }
-        if let Some(n) = count.as_i64() {
-            let why = if n < 0 {
-                "must be greater than or equal to 0".to_owned()
-            } else if n > most {
-                format!("must be less than or equal to {most} (the number of indexes)")
-            } else {
-                continue;
-            };
-            errors.push(FieldError::invalid(format!("{at}.succeededCount"), count, &why));
+        let Some(n) = count.as_i64() else { continue };
+        let mut bad = |why: &str| {
+            errors.push(FieldError::invalid(format!("{at}.succeededCount"), count, why));
+        };
+        if n < 0 {
+            bad("must be greater than or equal to 0");
+        }
+        if n > completions {
+            bad(&format!(
+                "must be less than or equal to {completions} (the number of specified completions)"
+            ));
+        }
+        if let Some(most) = named.filter(|most| n > *most) {
+            bad(&format!(
+                "must be less than or equal to {most} (the number of indexes in the specified succeededIndexes field)"
+            ));
         }
     }
 }
 
 /// How many indexes `1,3-5,7` names, which are in order and less than `completions`.
 fn intervals(text: &str, completions: i64) -> Result<i64, String> {
-    let (mut total, mut last) = (0, -1);
+    let (mut total, mut last): (i64, Option<i64>) = (0, None);
     for part in text.split(',') {
         let (from, to) = part.split_once('-').unwrap_or((part, part));
         let number = |s: &str| {
@@ -188,14 +191,18 @@ fn intervals(text: &str, completions: i64) -> Result<i64, String> {
                 .map_err(|_| format!("cannot convert string to integer for index: \"{s}\""))
         };
         let (from, to) = (number(from)?, number(to)?);
-        if from <= last || to < from {
-            return Err(format!("non-increasing order, previous: {last}, current: {from}"));
+        for (before, now) in [(last, from), (Some(from), to)] {
+            // The two ends of one part may be the same.
+            let same = before == Some(from) && now == to;
+            if let Some(before) = before.filter(|b| now < *b || (now == *b && !same)) {
+                return Err(format!("non-increasing order, previous: {before}, current: {now}"));
+            }
         }
         if to >= completions {
             return Err(format!("too large index: \"{to}\""));
         }
         total += to - from + 1;
-        last = to;
+        last = Some(to);
     }
     Ok(total)
 }
@@ -219,20 +226,28 @@ pub(crate) static JOB: Strategy = Strategy {
         validate_job_spec(&new["spec"], "spec", errors);
         job_checks::selects_pods(&new["spec"], errors);
         let Some(old) = old else { return job_checks::names_of_pods(new, errors) };
+        // A change is looked at twice, as a whole and as a change, and so is told.
+        validate_job_spec(&new["spec"], "spec", errors);
+        job_checks::selects_pods(&new["spec"], errors);
         // How many are wanted may change where each has its index, with how many run at a time.
         if old["spec"]["completions"] != new["spec"]["completions"]
             && new["spec"]["completionMode"] != "Indexed"
         {
             let wanted = &new["spec"]["completions"];
-            errors.push(FieldError::invalid("spec.completions", wanted, "field is immutable"));
+            let shown = if wanted.is_null() { json!("null") } else { wanted.clone() };
+            errors.push(FieldError::invalid("spec.completions", &shown, "field is immutable"));
         }
         let mut kept = |field: &str| {
             if old["spec"][field] == new["spec"][field] {
                 return;
             }
             let (at, value) = (format!("spec.{field}"), &new["spec"][field]);
-            let given = if value.is_null() { json!("null") } else { value.clone() };
-            errors.push(FieldError::invalid(at, &given, "field is immutable"));
+            let why = "field is immutable";
+            errors.push(match value {
+                Value::Null => FieldError::invalid(at, &json!("null"), why),
+                v if field == "selector" => FieldError::invalid_shown(at, &shown_selector(v), why),
+                v => FieldError::invalid(at, v, why),
+            });
         };
         kept("selector");
         let (was, is) = (&old["spec"]["template"], &new["spec"]["template"]);

@@ -61,7 +61,7 @@ pub(crate) static CSR: Strategy = Strategy {
                 }
             }
             // The request is what it was.
-            Part::Main | Part::Ephemeral => {
+            Part::Main | Part::Ephemeral | Part::Finalize => {
                 keep(new, Some(old), "spec");
                 keep(new, Some(old), "status");
                 return;
@@ -96,8 +96,8 @@ fn time_conditions(new: &mut Value, old: &Value) {
 
 fn validate_new(new: &Value, errors: &mut Vec<FieldError>) {
     let spec = &new["spec"];
-    if let Err(e) = signing::der(new) {
-        errors.push(FieldError::invalid("spec.request", &spec["request"], &e));
+    if let Err(e) = signing::der(new).and_then(|der| signing::parsed(&der)) {
+        errors.push(FieldError::invalid_shown("spec.request", &shown_bytes(&spec["request"]), &e));
     }
     let usages = spec["usages"].as_array().map_or(&[][..], Vec::as_slice);
     if usages.is_empty() {
@@ -118,6 +118,15 @@ fn validate_new(new: &Value, errors: &mut Vec<FieldError>) {
             "may not specify a duration less than 600 seconds (10 minutes)",
         ));
     }
+}
+
+/// Bytes as error texts show them.
+fn shown_bytes(text: &Value) -> String {
+    use base64::Engine as _;
+    let text = text.as_str().unwrap_or_default();
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default();
+    let all: Vec<String> = bytes.iter().map(|b| format!("{b:#x}")).collect();
+    format!("[]byte{{{}}}", all.join(", "))
 }
 
 /// The name of a signer: a domain and a path.
@@ -244,6 +253,22 @@ mod tests {
             c["spec"][field] = bad;
             assert_eq!(errors(&c, None, Part::Main).len(), 1, "{field}");
         }
+    }
+
+    // A kube-apiserver 1.33 refused the same, and showed the bytes in the same way.
+    #[test]
+    fn a_request_that_is_none_inside_is_refused() {
+        use base64::Engine as _;
+        let pem = "-----BEGIN CERTIFICATE REQUEST-----\nMIIB\n-----END CERTIFICATE REQUEST-----\n";
+        let text = base64::engine::general_purpose::STANDARD.encode(pem);
+        let bad = csr("example.com/x", text, "u", &["client auth"]);
+        let told = errors(&bad, None, Part::Main);
+        assert!(
+            told[0].starts_with("spec.request: Invalid value: []byte{0x2d, 0x2d, ")
+                && told[0].contains("0xa}: asn1: "),
+            "{told:?}"
+        );
+        assert_eq!(told.len(), 1);
     }
 
     #[test]

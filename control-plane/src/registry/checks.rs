@@ -9,10 +9,12 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
+use super::decode::json_type;
 use super::endpoints::reachable;
 use super::pod_fields::port_name;
 use super::quantity::Quantity;
-use super::{meta, names, pod_volumes};
+use super::{meta, names};
+use crate::http::json::in_gos_words;
 use crate::http::status::FieldError;
 
 type Errors = Vec<FieldError>;
@@ -20,8 +22,6 @@ type Errors = Vec<FieldError>;
 const PORT: &str = "must be between 1 and 65535, inclusive";
 const IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 const LOOPBACK: &str = "may not be in the loopback range (127.0.0.0/8, ::1/128)";
-const ACCESS_MODES: [&str; 4] =
-    ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 
 fn each<'a>(v: &'a Value, field: &str) -> impl Iterator<Item = (usize, &'a Value)> + use<'a> {
     v[field].as_array().into_iter().flatten().enumerate()
@@ -144,6 +144,13 @@ pub(crate) fn load_balancer(new: &Value, old: Option<&Value>, errors: &mut Error
         if !ip.is_empty() && ip.parse::<IpAddr>().is_err() {
             errors.push(FieldError::invalid(format!("{at}[{i}].ip"), &to["ip"], IP));
         }
+        let mode = format!("{at}[{i}].ipMode");
+        if ip.is_empty() && !to["ipMode"].is_null() {
+            let why = "may not be specified when `ip` is not set";
+            errors.push(FieldError::forbidden(mode, why));
+        } else {
+            one_of(&to["ipMode"], &mode, &["Proxy", "VIP"], errors);
+        }
         let name = to["hostname"].as_str().unwrap_or_default();
         if !name.is_empty()
             && let Err(e) = names::dns_subdomain(name)
@@ -241,121 +248,14 @@ pub(crate) fn service(spec: &Value, errors: &mut Errors) {
     }
 }
 
-fn access_modes(spec: &Value, path: &str, errors: &mut Errors) {
-    let at = format!("{path}.accessModes");
-    let modes = spec["accessModes"].as_array().map_or(&[][..], Vec::as_slice);
-    for m in modes {
-        one_of(m, &at, &ACCESS_MODES, errors);
-    }
-    if modes.len() > 1 && modes.contains(&json!("ReadWriteOncePod")) {
-        let why = "may not use ReadWriteOncePod with other access modes";
-        errors.push(FieldError::forbidden(at, why));
-    }
-}
-
-/// A claim, beyond what it must have.
-pub(crate) fn claim(spec: &Value, path: &str, errors: &mut Errors) {
-    access_modes(spec, path, errors);
-    let size = &spec["resources"]["requests"]["storage"];
-    let number = size.as_str().and_then(Quantity::parse);
-    if number.is_some_and(|q| q <= Quantity::default()) {
-        let why = "must be greater than zero";
-        errors.push(FieldError::invalid(format!("{path}.resources[storage]"), size, why));
-    }
-    class_name(spec, path, errors);
-    let modes = ["Block", "Filesystem"];
-    one_of(&spec["volumeMode"], &format!("{path}.volumeMode"), &modes, errors);
-}
-
-fn class_name(spec: &Value, path: &str, errors: &mut Errors) {
-    if let Some(class) = spec["storageClassName"].as_str().filter(|c| !c.is_empty())
-        && let Err(e) = names::dns_subdomain(class)
-    {
-        let at = format!("{path}.storageClassName");
-        errors.push(FieldError::invalid(at, &spec["storageClassName"], &e));
-    }
-}
-
-/// What is in a volume's spec beside its source.
-const NO_SOURCES: [&str; 9] = [
-    "accessModes",
-    "capacity",
-    "claimRef",
-    "mountOptions",
-    "nodeAffinity",
-    "persistentVolumeReclaimPolicy",
-    "storageClassName",
-    "volumeMode",
-    "volumeAttributesClassName",
-];
-
-/// Where the data of a volume are: the part of its spec that never changes.
-pub(crate) fn volume_source(spec: &Value) -> Vec<(&str, &Value)> {
-    let fields = spec.as_object().into_iter().flatten().map(|(k, v)| (k.as_str(), v));
-    fields.filter(|(k, _)| !NO_SOURCES.contains(k)).collect()
-}
-
-/// A volume, beyond what it must have.
-pub(crate) fn volume(spec: &Value, errors: &mut Errors) {
-    access_modes(spec, "spec", errors);
-    one_of(
-        &spec["persistentVolumeReclaimPolicy"],
-        "spec.persistentVolumeReclaimPolicy",
-        &["Delete", "Recycle", "Retain"],
-        errors,
-    );
-    class_name(spec, "spec", errors);
-    one_of(&spec["volumeMode"], "spec.volumeMode", &["Block", "Filesystem"], errors);
-    let fields = spec.as_object().into_iter().flatten().map(|(k, _)| k.as_str());
-    let sources: Vec<&str> = fields.filter(|f| !NO_SOURCES.contains(f)).collect();
-    match sources[..] {
-        [] => errors.push(FieldError::required("spec", "must specify a volume type")),
-        [_] => {}
-        [_, second, ..] => {
-            let why = "may not specify more than 1 volume type";
-            errors.push(FieldError::forbidden(format!("spec.{second}"), why));
-        }
-    }
-    let size = &spec["capacity"]["storage"];
-    if size.as_str().and_then(Quantity::parse).is_some_and(|q| q <= Quantity::default()) {
-        let why = "must be greater than zero";
-        errors.push(FieldError::invalid("spec.capacity[storage]", size, why));
-    }
-    // Of several sources the first is looked at.
-    let is = |field: &str| sources.first() == Some(&field) && spec[field].is_object();
-    for field in ["hostPath", "local"] {
-        if is(field) && spec[field]["path"].as_str().is_none_or(str::is_empty) {
-            errors.push(FieldError::required(format!("spec.{field}.path"), ""));
-        }
-    }
-    if is("nfs") {
-        pod_volumes::nfs(&spec["nfs"], "spec.nfs", errors);
-    }
-    if is("csi") {
-        pod_volumes::driver_name(&spec["csi"]["driver"], "spec.csi.driver", errors);
-        if spec["csi"]["volumeHandle"].as_str().is_none_or(str::is_empty) {
-            errors.push(FieldError::required("spec.csi.volumeHandle", ""));
-        }
-    }
-    if spec["nodeAffinity"].is_object() && spec["nodeAffinity"]["required"].is_null() {
-        let why = "must specify required node constraints";
-        errors.push(FieldError::required("spec.nodeAffinity.required", why));
-    }
-    let path = &spec["hostPath"]["path"];
-    if path.as_str().is_some_and(|p| p.split('/').any(|p| p == "..")) {
-        errors.push(FieldError::invalid("spec.hostPath.path", path, "must not contain '..'"));
-    }
-    if spec.get("local").is_some() && spec["nodeAffinity"]["required"].is_null() {
-        let why = "Local volume requires node affinity";
-        errors.push(FieldError::required("spec.nodeAffinity", why));
-    }
-}
-
 /// What a secret of a known type must have in it.
 pub(crate) fn secret(new: &Value, errors: &mut Errors) {
     use base64::Engine as _;
     let data = &new["data"];
     match new["type"].as_str().unwrap_or_default() {
+        "kubernetes.io/ssh-auth" if data["ssh-privatekey"] == "" => {
+            errors.push(FieldError::required("data[ssh-privatekey]", ""));
+        }
         "kubernetes.io/basic-auth" if data["username"].is_null() && data["password"].is_null() => {
             for k in ["username", "password"] {
                 errors.push(FieldError::required(format!("data[{k}]"), ""));
@@ -365,16 +265,47 @@ pub(crate) fn secret(new: &Value, errors: &mut Errors) {
             let key = if kind.ends_with("json") { ".dockerconfigjson" } else { ".dockercfg" };
             let Some(text) = data[key].as_str() else { return };
             let raw = base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default();
-            if serde_json::from_slice::<serde_json::Map<String, Value>>(&raw).is_err() {
-                errors.push(FieldError::invalid(
-                    format!("data[{key}]"),
-                    &json!("<secret contents redacted>"),
-                    "it is no JSON object",
-                ));
-            }
+            let why = match serde_json::from_slice::<Value>(&raw) {
+                Ok(Value::Object(_) | Value::Null) => return,
+                Ok(other) => format!(
+                    "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+                    json_type(&other)
+                ),
+                Err(e) => in_gos_words(&e, &raw),
+            };
+            errors.push(FieldError::invalid(
+                format!("data[{key}]"),
+                &json!("<secret contents redacted>"),
+                &why,
+            ));
         }
         _ => {}
     }
+}
+
+/// What a node has: nothing of it is below zero, and what is counted is whole.
+pub(crate) fn node_resources(status: &Value, errors: &mut Errors) {
+    for field in ["capacity", "allocatable"] {
+        for (name, amount) in status[field].as_object().into_iter().flatten() {
+            let at = format!("status.{field}.{name}");
+            let text = amount.as_str().unwrap_or_default();
+            let Some(q) = Quantity::parse(text) else { continue };
+            if q.is_negative() {
+                let why = "must be greater than or equal to 0";
+                errors.push(FieldError::invalid(at.as_str(), amount, why));
+            }
+            if !q.is_whole() && is_counted(name) {
+                let shown = Quantity::shown(text);
+                errors.push(FieldError::invalid_shown(at, &shown, "must be an integer"));
+            }
+        }
+    }
+}
+
+/// Whether there is only a whole number of a resource.
+pub(crate) fn is_counted(name: &str) -> bool {
+    let own = name.contains("kubernetes.io/") || name.starts_with("requests.");
+    name == "pods" || (name.contains('/') && !own)
 }
 
 /// The taints and networks of a node.
@@ -416,6 +347,25 @@ pub(crate) fn node(new: &Value, errors: &mut Errors) {
             let why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
             errors.push(FieldError::invalid(format!("spec.podCIDRs[{i}]"), v, why));
         }
+    }
+    let ranges = &new["spec"]["podCIDRs"];
+    let of_six = |v: &Value| v.as_str().is_some_and(|s| s.contains(':'));
+    let (six, four): (Vec<&Value>, Vec<&Value>) =
+        ranges.as_array().into_iter().flatten().partition(|v| of_six(v));
+    if six.len() > 1 || four.len() > 1 {
+        let why = "may specify no more than one CIDR for each IP family";
+        errors.push(FieldError::invalid("spec.podCIDRs", ranges, why));
+    }
+    let mut addresses = Vec::new();
+    for (i, a) in each(&new["status"], "addresses") {
+        if addresses.contains(&a) {
+            let of = |f: &str| a[f].as_str().unwrap_or_default();
+            let e = FieldError::duplicate(format!("status.addresses[{i}]"), a);
+            let shown =
+                format!("core.NodeAddress{{Type:{:?}, Address:{:?}}}", of("type"), of("address"));
+            errors.push(FieldError { message: format!("Duplicate value: {shown}"), ..e });
+        }
+        addresses.push(a);
     }
 }
 
@@ -564,33 +514,5 @@ mod tests {
             assert_eq!(service(field, value), [format!("spec.{expected}")]);
         }
         assert!(service("clusterIP", json!("None")).is_empty());
-    }
-
-    fn claim_of_spec(v: &Value, errors: &mut Errors) {
-        claim(v, "spec", errors);
-    }
-
-    #[test]
-    fn storage_is_of_a_size_and_a_mode_that_there_is() {
-        let good = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
-        assert!(found(claim_of_spec, &good).is_empty());
-        let bad = json!({"accessModes": ["Foo"], "volumeMode": "Bar", "resources": {"requests": {"storage": "0"}}});
-        assert_eq!(
-            found(claim_of_spec, &bad),
-            [
-                "spec.accessModes: Unsupported value: \"Foo\": supported values: \"ReadOnlyMany\", \"ReadWriteMany\", \"ReadWriteOnce\", \"ReadWriteOncePod\"",
-                "spec.resources[storage]: Invalid value: \"0\": must be greater than zero",
-                "spec.volumeMode: Unsupported value: \"Bar\": supported values: \"Block\", \"Filesystem\""
-            ]
-        );
-        let two =
-            json!({"accessModes": ["ReadWriteOnce"], "hostPath": {"path": "../x"}, "nfs": {}});
-        assert_eq!(
-            found(volume, &two),
-            [
-                "spec.nfs: Forbidden: may not specify more than 1 volume type",
-                "spec.hostPath.path: Invalid value: \"../x\": must not contain '..'"
-            ]
-        );
     }
 }

@@ -504,9 +504,10 @@ pub(crate) static EVENT: Columns = Columns {
             "" => text(o, "/reportingComponent"),
             c => c,
         };
-        let source = match text(o, "/source/host") {
-            "" => component.to_owned(),
-            host => format!("{component}, {host}"),
+        let host = [text(o, "/source/host"), text(o, "/reportingInstance")];
+        let source = match host.into_iter().find(|h| !h.is_empty()) {
+            None => component.to_owned(),
+            Some(host) => format!("{component}, {host}"),
         };
         let count =
             o.pointer("/series/count").or(o.get("count")).and_then(Value::as_i64).unwrap_or(1);
@@ -880,9 +881,9 @@ pub(crate) static ROLE_BINDING: Columns = Columns {
                 .into_iter()
                 .flatten()
                 .filter(|s| s["kind"] == kind)
-                .map(|s| match s["namespace"].as_str() {
-                    Some(ns) => format!("{ns}/{}", s["name"].as_str().unwrap_or_default()),
-                    None => s["name"].as_str().unwrap_or_default().to_owned(),
+                .map(|s| match kind {
+                    "ServiceAccount" => format!("{}/{}", text(s, "/namespace"), text(s, "/name")),
+                    _ => text(s, "/name").to_owned(),
                 })
                 .collect();
             Value::from(all.join(", "))

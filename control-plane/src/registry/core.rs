@@ -251,11 +251,12 @@ fn validate_event(new: &Value, errors: &mut Vec<FieldError>) {
         if text(field).is_empty() && field != "message" {
             errors.push(FieldError::required(field, ""));
         }
-        if field == "reportingComponent"
-            && let Err(e) = names::label_key(text(field))
-        {
-            errors.push(FieldError::invalid(field, &json!(text(field)), &e));
-        }
+        let faults = match field {
+            "reportingComponent" => names::label_key_faults(text(field)),
+            _ => Vec::new(),
+        };
+        let given = json!(text(field));
+        errors.extend(faults.iter().map(|e| FieldError::invalid(field, &given, e)));
         if text(field).len() > most {
             let why = format!("can have at most {most} characters");
             errors.push(FieldError::invalid(field, &json!(""), &why));
@@ -278,6 +279,7 @@ pub(crate) static NAMESPACE: Strategy = Strategy {
             only_status(new, old);
             default(object(new, "status"), "phase", "Active");
         }
+        (Part::Finalize, Some(old)) => keep_status(new, Some(old)),
         (_, Some(old)) => {
             keep(new, Some(old), "spec");
             keep_status(new, Some(old));
@@ -290,6 +292,27 @@ pub(crate) static NAMESPACE: Strategy = Strategy {
             let labels = meta::metadata(new).entry("labels").or_insert_with(|| json!({}));
             labels["kubernetes.io/metadata.name"] = name.into();
         }
+    },
+    validate: |new, _, part, errors| match part {
+        Part::Status => {
+            let (phase, why) = match meta::is_terminating(new) {
+                false => ("Active", "may only be 'Active' if `deletionTimestamp` is empty"),
+                true => {
+                    ("Terminating", "may only be 'Terminating' if `deletionTimestamp` is not empty")
+                }
+            };
+            let said = &new["status"]["phase"];
+            if *said != phase {
+                errors.push(FieldError::invalid("status.Phase", said, why));
+            }
+        }
+        Part::Finalize => {
+            let all = new["spec"]["finalizers"].as_array().into_iter().flatten();
+            for (i, f) in all.enumerate() {
+                meta::validate_finalizer(f, &format!("spec.finalizers[{i}]"), errors);
+            }
+        }
+        _ => {}
     },
     fields: &["status.phase"],
     columns: &columns::NAMESPACE,
@@ -324,6 +347,8 @@ pub(crate) static NODE: Strategy = Strategy {
                 default(t, "timeAdded", meta::timestamp(jiff::Timestamp::now()));
             }
         }
+        // A node is configured by the programs on it.
+        spec.as_object_mut().and_then(|m| m.remove("configSource"));
         if let Some(one) = spec.get("podCIDR").filter(|c| **c != "").cloned() {
             default(spec, "podCIDRs", json!([one]));
         }
@@ -357,6 +382,7 @@ pub(crate) static NODE: Strategy = Strategy {
             }
         }
         checks::node(new, errors);
+        checks::node_resources(&new["status"], errors);
         if let Some(old) = old {
             for (field, at) in [("podCIDR", "podCIDRs"), ("providerID", "providerID")] {
                 let before = &old["spec"][field];
@@ -398,6 +424,61 @@ mod tests {
         (NODE.prepare)(&mut o, None, Part::Main);
         assert_eq!(o["status"]["daemonEndpoints"], json!({"kubeletEndpoint": {"Port": 0}}));
         assert_eq!(o["status"]["nodeInfo"]["kubeletVersion"], "");
+    }
+
+    fn told(kind: &Strategy, new: &Value, part: Part) -> Vec<String> {
+        let mut errors = Vec::new();
+        (kind.validate)(new, Some(new), part, &mut errors);
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    // What a kube-apiserver 1.33 answered.
+    #[test]
+    fn a_namespace_has_the_phase_that_it_is_in_and_finalizers_that_say_whose_they_are() {
+        let mut ns = json!({"metadata": {"name": "n"}, "status": {"phase": "Foo"}});
+        assert_eq!(
+            told(&NAMESPACE, &ns, Part::Status),
+            [
+                "status.Phase: Invalid value: \"Foo\": may only be 'Active' if `deletionTimestamp` is empty"
+            ]
+        );
+        ns["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        ns["status"]["phase"] = "Active".into();
+        assert_eq!(
+            told(&NAMESPACE, &ns, Part::Status),
+            [
+                "status.Phase: Invalid value: \"Active\": may only be 'Terminating' if `deletionTimestamp` is not empty"
+            ]
+        );
+        ns["spec"] = json!({"finalizers": ["a", "b/c", "kubernetes"]});
+        assert_eq!(
+            told(&NAMESPACE, &ns, Part::Finalize),
+            [
+                "spec.finalizers[0]: Invalid value: \"a\": name is neither a standard finalizer name nor is it fully qualified"
+            ]
+        );
+        let old =
+            json!({"spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Terminating"}});
+        (NAMESPACE.prepare)(&mut ns, Some(&old), Part::Finalize);
+        assert_eq!(ns["spec"]["finalizers"], json!(["a", "b/c", "kubernetes"]));
+        assert_eq!(ns["status"], old["status"]);
+        (NAMESPACE.prepare)(&mut ns, Some(&old), Part::Main);
+        assert_eq!(ns["spec"], old["spec"]);
+    }
+
+    // The same.
+    #[test]
+    fn what_a_node_has_is_not_below_zero_and_whole_where_it_is_counted() {
+        let node = json!({"metadata": {"name": "n"}, "status": {"capacity": {
+            "cpu": "-4", "example.com/gpu": "1500m", "memory": "8Gi", "pods": "110"},
+            "allocatable": {"cpu": "1500m", "a.kubernetes.io/b": "1500m"}}});
+        assert_eq!(
+            told(&NODE, &node, Part::Status),
+            [
+                "status.capacity.cpu: Invalid value: \"-4\": must be greater than or equal to 0",
+                "status.capacity.example.com/gpu: Invalid value: resource.Quantity{i:resource.int64Amount{value:15, scale:-1}, d:resource.infDecAmount{Dec:(*inf.Dec)(nil)}, s:\"\", Format:\"DecimalSI\"}: must be an integer",
+            ]
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::http::status::{FieldError, shown_list};
 const SUFFIX: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 /// So much of `generateName` stands in a name.
 pub(crate) const GENERATED: usize = 58;
+const CSI_DRIVERS: &str = "storage.k8s.io/csidrivers";
 pub(crate) const ANNOTATIONS_LIMIT: usize = 256 * 1024;
 
 /// Random letters as Kubernetes puts behind `generateName`.
@@ -78,15 +79,12 @@ pub(crate) fn finalizers(object: &Value) -> usize {
 
 /// Sets what the server decides at creation.
 pub(crate) fn stamp_new(object: &mut Value, resource: &Resource, namespace: &str) {
-    let generation = resource.custom.is_some() || resource.strategy.generation;
+    // That of a storage driver counts its changes only.
+    let generation = resource.custom.is_some()
+        || (resource.strategy.generation && resource.table.as_ref() != CSI_DRIVERS);
     let m = metadata(object);
-    for field in [
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "resourceVersion",
-        "selfLink",
-        "generation",
-    ] {
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion", "selfLink"]
+    {
         m.remove(field);
     }
     if m.get("name").and_then(Value::as_str).unwrap_or_default().is_empty()
@@ -290,18 +288,31 @@ pub(crate) fn validate(object: &Value, resource: &Resource, errors: &mut Vec<Fie
         errors.push(FieldError::invalid_shown("metadata.finalizers", &shown, why));
     }
     for (i, f) in finalizers.iter().enumerate() {
-        let text = f.as_str().unwrap_or_default();
-        if let Err(e) = names::label_key(text) {
-            errors.push(FieldError::invalid("metadata.finalizers", f, &e));
-        } else if resource.custom.is_none()
+        let key = names::label_key_faults(f.as_str().unwrap_or_default());
+        errors.extend(key.iter().map(|e| FieldError::invalid("metadata.finalizers", f, e)));
+        if resource.custom.is_none()
             && !matches!(resource.plural.as_str(), "events" | "customresourcedefinitions")
-            && !text.contains('/')
-            && !matches!(text, "orphan" | "foregroundDeletion" | "kubernetes")
         {
-            let why = "name is neither a standard finalizer name nor is it fully qualified";
-            errors.push(FieldError::invalid(format!("metadata.finalizers[{i}]"), f, why));
+            whose_finalizer(f, &format!("metadata.finalizers[{i}]"), errors);
         }
     }
+}
+
+/// A finalizer says whose it is, unless it is one of Kubernetes' own.
+fn whose_finalizer(f: &Value, at: &str, errors: &mut Vec<FieldError>) {
+    let text = f.as_str().unwrap_or_default();
+    if !text.contains('/') && !matches!(text, "orphan" | "foregroundDeletion" | "kubernetes") {
+        let why = "name is neither a standard finalizer name nor is it fully qualified";
+        errors.push(FieldError::invalid(at, f, why));
+    }
+}
+
+/// What is wrong with a finalizer of a namespace.
+pub(crate) fn validate_finalizer(f: &Value, at: &str, errors: &mut Vec<FieldError>) {
+    for e in names::label_key_faults(f.as_str().unwrap_or_default()) {
+        errors.push(FieldError::invalid(at, f, &e));
+    }
+    whose_finalizer(f, at, errors);
 }
 
 pub(crate) fn validate_labels(labels: Option<&Value>, field: &str, errors: &mut Vec<FieldError>) {

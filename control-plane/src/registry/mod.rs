@@ -23,6 +23,9 @@ pub(crate) mod meta;
 pub(crate) mod names;
 pub(crate) mod others;
 pub(crate) mod pod_fields;
+mod pod_lookup;
+mod pod_placement;
+mod pod_systems;
 mod pod_volumes;
 pub(crate) mod pods;
 pub(crate) mod policy;
@@ -36,6 +39,7 @@ pub(crate) mod schema;
 pub(crate) mod selectors;
 pub(crate) mod services;
 mod storage;
+mod storage_checks;
 pub(crate) mod strategic;
 pub(crate) mod structural;
 mod table;
@@ -66,6 +70,8 @@ pub(crate) enum Part {
     Approval,
     /// The containers that are added to a pod to look into it.
     Ephemeral,
+    /// What a namespace waits for before it goes.
+    Finalize,
 }
 
 impl Part {
@@ -76,6 +82,7 @@ impl Part {
             Self::Status => "status",
             Self::Approval => "approval",
             Self::Ephemeral => "ephemeralcontainers",
+            Self::Finalize => "finalize",
         }
     }
 }

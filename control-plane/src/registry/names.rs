@@ -52,6 +52,23 @@ pub(crate) fn dns_subdomain(s: &str) -> Result<(), String> {
     if !s.is_empty() && s.split('.').all(label_form) { Ok(()) } else { Err(SUBDOMAIN.to_owned()) }
 }
 
+/// A domain to search in: a subdomain whose parts may have underscores, too.
+pub(crate) fn dns_search(s: &str) -> Result<(), String> {
+    at_most(s, 253)?;
+    let part = |p: &str| {
+        let b = p.strip_prefix('_').unwrap_or(p).as_bytes();
+        !b.is_empty()
+            && lower(b[0])
+            && lower(b[b.len() - 1])
+            && b.iter().all(|c| lower(*c) || b"-_".contains(c))
+    };
+    if s.split('.').all(part) {
+        Ok(())
+    } else {
+        Err(SUBDOMAIN.replacen("characters, '-'", "characters, '_', '-'", 1))
+    }
+}
+
 /// A DNS-1035 label, the form of service names.
 pub(crate) fn dns_1035_label(s: &str) -> Result<(), String> {
     at_most(s, 63)?;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::core::{BASE, default, default_text, list, object, split_status};
 use super::quantity::Quantity;
-use super::{Part, Strategy, checks, columns, endpoints, meta, names};
+use super::{Part, Strategy, checks, columns, endpoints, meta, names, storage_checks};
 use crate::http::status::{FieldError, shown_list};
 
 const RBAC: &str = "rbac.authorization.k8s.io";
@@ -17,6 +17,12 @@ pub(crate) static PLAIN: Strategy = Strategy { ..BASE };
 pub(crate) static SCALE: Strategy = Strategy { columns: &columns::SCALE, ..BASE };
 
 pub(crate) static LEASE: Strategy = Strategy {
+    // Electing a leader together takes a feature that is off.
+    default: |o| {
+        if let Some(m) = o["spec"].as_object_mut() {
+            m.retain(|k, _| !matches!(k.as_str(), "strategy" | "preferredHolder"));
+        }
+    },
     validate: |new, _, _, errors| {
         if new["spec"]["leaseDurationSeconds"].as_i64().is_some_and(|n| n <= 0) {
             errors.push(FieldError::invalid(
@@ -27,12 +33,6 @@ pub(crate) static LEASE: Strategy = Strategy {
         }
         let spec = &new["spec"];
         checks::not_negative(spec, "spec", &["leaseTransitions"], errors);
-        let strategy = spec["strategy"].as_str().unwrap_or_default();
-        let holder = spec["preferredHolder"].as_str().unwrap_or_default();
-        if !holder.is_empty() && strategy.is_empty() {
-            let why = "may only be specified if `strategy` is defined";
-            errors.push(FieldError::forbidden("spec.preferredHolder", why));
-        }
     },
     columns: &columns::LEASE,
     ..BASE
@@ -46,6 +46,8 @@ pub(crate) static ENDPOINT_SLICE: Strategy = Strategy {
         }
         for e in list(o, "endpoints") {
             default(e, "conditions", json!({}));
+            // Of an older version.
+            e.as_object_mut().and_then(|m| m.remove("deprecatedTopology"));
         }
         default(o, "endpoints", Value::Null);
         default(o, "ports", Value::Null);
@@ -181,9 +183,61 @@ pub(crate) static ROLE_BINDING: Strategy = Strategy {
     ..BASE
 };
 
-/// Defaults of a claim, also inside a stateful set.
+/// Defaults of a claim, also inside a stateful set or a pod.
 pub(crate) fn default_claim(o: &mut Value) {
-    default(object(o, "spec"), "volumeMode", "Filesystem");
+    let spec = object(o, "spec");
+    if spec["volumeMode"].is_null() {
+        spec["volumeMode"] = "Filesystem".into();
+    }
+    default(spec, "resources", json!({}));
+    for field in ["dataSource", "dataSourceRef"] {
+        // The group of a claim has no name, and stands there all the same.
+        if let Some(source) = spec.get_mut(field).filter(|s| s.is_object()) {
+            default(source, "apiGroup", Value::Null);
+        }
+    }
+}
+
+/// A class of attributes takes a feature that is off.
+fn drop_attributes_class(new: &mut Value, old: Option<&Value>) {
+    let class = "volumeAttributesClassName";
+    if old.is_none_or(|o| o["spec"][class].is_null())
+        && let Some(m) = new["spec"].as_object_mut()
+    {
+        m.remove(class);
+    }
+}
+
+/// What a claim's volume is filled from stands in two fields, whichever of them was sent. A source in
+/// another namespace has only one of them, and that one takes a feature that is off.
+fn mirror_source(spec: &mut Value) {
+    let elsewhere = meta::text(spec, "/dataSourceRef/namespace");
+    if !elsewhere.is_empty()
+        && let Some(m) = spec.as_object_mut()
+    {
+        m.remove("dataSourceRef");
+    }
+    let known = |v: &Value| {
+        let group = v["apiGroup"].as_str().unwrap_or_default();
+        let kind = v["kind"].as_str().unwrap_or_default();
+        matches!(
+            (group, kind),
+            ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot")
+        )
+    };
+    // The older field never took anything else, and left it out without a word.
+    if spec["dataSourceRef"].is_null()
+        && spec["dataSource"].is_object()
+        && !known(&spec["dataSource"])
+        && let Some(m) = spec.as_object_mut()
+    {
+        m.remove("dataSource");
+    }
+    for (from, to) in [("dataSource", "dataSourceRef"), ("dataSourceRef", "dataSource")] {
+        if spec[to].is_null() && spec[from].is_object() {
+            spec[to] = spec[from].clone();
+        }
+    }
 }
 
 /// What is wrong with a claim's spec, also inside a stateful set or a pod.
@@ -196,18 +250,22 @@ pub(crate) fn validate_claim_spec(spec: &Value, path: &str, errors: &mut Vec<Fie
         errors.push(FieldError::required(format!("{path}.resources[storage]"), ""));
     }
     checks::label_selector(&spec["selector"], &format!("{path}.selector"), errors);
-    checks::claim(spec, path, errors);
+    storage_checks::claim(spec, path, errors);
 }
 
 pub(crate) static CLAIM: Strategy = Strategy {
     default: default_claim,
     prepare: |new, old, part| {
         split_status(new, old, part);
+        if part == Part::Main {
+            mirror_source(&mut new["spec"]);
+        }
+        drop_attributes_class(new, old);
         default(object(new, "status"), "phase", "Pending");
     },
     validate: |new, old, part, errors| {
         if part == Part::Status {
-            return;
+            return storage_checks::claim_status(&new["status"], errors);
         }
         validate_claim_spec(&new["spec"], "spec", errors);
         if let Some(old) = old {
@@ -262,13 +320,16 @@ pub(crate) static VOLUME: Strategy = Strategy {
     default: |o| {
         let spec = object(o, "spec");
         default_text(spec, "persistentVolumeReclaimPolicy", "Retain");
-        default(spec, "volumeMode", "Filesystem");
+        if spec["volumeMode"].is_null() {
+            spec["volumeMode"] = "Filesystem".into();
+        }
         if let Some(h) = spec.get_mut("hostPath") {
             default(h, "type", "");
         }
     },
     prepare: |new, old, part| {
         split_status(new, old, part);
+        drop_attributes_class(new, old);
         default(object(new, "status"), "phase", "Pending");
         // When it came into its phase.
         let was = old.map(|o| &o["status"]["phase"]);
@@ -285,24 +346,23 @@ pub(crate) static VOLUME: Strategy = Strategy {
         if part == Part::Status {
             return;
         }
+        if new["spec"]["accessModes"].as_array().is_none_or(Vec::is_empty) {
+            errors.push(FieldError::required("spec.accessModes", ""));
+        }
+        storage_checks::volume(&new["spec"], errors);
         if let Some(old) = old {
+            // A change is looked at twice, as a whole and as a change, and so is told.
+            storage_checks::volume(&new["spec"], errors);
             let (before, after) = (&old["spec"], &new["spec"]);
-            if checks::volume_source(before) != checks::volume_source(after) {
+            if storage_checks::volume_source(before) != storage_checks::volume_source(after) {
                 let at = "spec.persistentvolumesource";
                 let why = "spec.persistentvolumesource is immutable after creation";
                 errors.push(FieldError::forbidden(at, why));
             }
             let mode = &new["spec"]["volumeMode"];
             if old["spec"]["volumeMode"] != *mode {
-                errors.push(FieldError::invalid("spec.volumeMode", mode, "field is immutable"));
+                errors.push(FieldError::invalid("volumeMode", mode, "field is immutable"));
             }
-        }
-        checks::volume(&new["spec"], errors);
-        if new["spec"]["accessModes"].as_array().is_none_or(Vec::is_empty) {
-            errors.push(FieldError::required("spec.accessModes", ""));
-        }
-        if new.pointer("/spec/capacity/storage").is_none() {
-            errors.push(FieldError::required("spec.capacity", ""));
         }
     },
     columns: &columns::VOLUME,
@@ -346,10 +406,45 @@ mod tests {
         assert_eq!(told(json!({"hostPath": {"path": "/y"}})), [stays]);
         assert_eq!(
             told(json!({"volumeMode": "Block"})),
-            ["spec.volumeMode: Invalid value: \"Block\": field is immutable"]
+            ["volumeMode: Invalid value: \"Block\": field is immutable"]
         );
         let other = json!({"capacity": {"storage": "2Gi"}, "persistentVolumeReclaimPolicy": "Delete", "storageClassName": "q"});
         assert_eq!(told(other), Vec::<String>::new());
+    }
+
+    // "Data source references" of https://kubernetes.io/docs/concepts/storage/persistent-volumes/, and
+    // what a kube-apiserver 1.33 did.
+    #[test]
+    fn what_a_volume_is_filled_from_stands_in_both_fields() {
+        let made = |spec: Value| {
+            let mut o = json!({"spec": spec});
+            (CLAIM.default)(&mut o);
+            (CLAIM.prepare)(&mut o, None, Part::Main);
+            o["spec"].clone()
+        };
+        let source = json!({"apiGroup": null, "kind": "PersistentVolumeClaim", "name": "x"});
+        let sent = json!({"kind": "PersistentVolumeClaim", "name": "x"});
+        for field in ["dataSource", "dataSourceRef"] {
+            let spec = made(json!({field: sent}));
+            assert_eq!((&spec["dataSource"], &spec["dataSourceRef"]), (&source, &source));
+        }
+        let other = json!({"apiGroup": "example.com", "kind": "Image", "name": "x"});
+        let spec = made(json!({"dataSourceRef": other}));
+        assert_eq!((&spec["dataSource"], &spec["dataSourceRef"]), (&other, &other));
+        // What the older field never took is left out.
+        let spec = made(json!({"dataSource": other, "volumeAttributesClassName": "q"}));
+        assert_eq!(spec, json!({"resources": {}, "volumeMode": "Filesystem"}));
+        let mut errors = Vec::new();
+        let spec = json!({"dataSource": sent, "dataSourceRef": {"kind": "Foo", "name": ""}});
+        storage_checks::claim(&spec, "spec", &mut errors);
+        assert_eq!(
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [
+                "spec.dataSourceRef.name: Required value",
+                "spec.dataSourceRef: Invalid value: \"Foo\": must be 'PersistentVolumeClaim' when referencing the default apiGroup",
+                "spec: Invalid value: \"spec.dataSource\": must match dataSourceRef",
+            ]
+        );
     }
 
     // "Reserving a PersistentVolume" and "Expanding Persistent Volumes Claims" of

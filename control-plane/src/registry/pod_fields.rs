@@ -4,12 +4,10 @@
 //!
 //! <https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/>
 
-use std::net::IpAddr;
-
 use serde_json::{Map, Value, json};
 
-use super::names;
 use super::quantity::Quantity;
+use super::{names, pod_systems, pod_volumes};
 use crate::http::status::FieldError;
 
 pub(super) type Errors = Vec<FieldError>;
@@ -17,7 +15,6 @@ pub(super) type Errors = Vec<FieldError>;
 const PORT: &str = "must be between 1 and 65535, inclusive";
 const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 const ID: &str = "must be between 0 and 2147483647, inclusive";
-const IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 
 pub(super) fn each<'a>(
     v: &'a Value,
@@ -171,7 +168,7 @@ pub(crate) fn restart(c: &Value, at: &str, init: bool, errors: &mut Errors) {
     }
 }
 
-/// What a pod waits for, and the system it is for.
+/// What a pod waits for.
 pub(crate) fn gates(spec: &Value, at: &str, errors: &mut Errors) {
     for (i, g) in each(spec, "readinessGates") {
         let at = format!("{at}.readinessGates[{i}].conditionType");
@@ -186,54 +183,69 @@ pub(crate) fn gates(spec: &Value, at: &str, errors: &mut Errors) {
         }
         seen.push(text(g, "name"));
     }
-    let system = &spec["os"]["name"];
-    if spec["os"].is_object() {
-        let at = format!("{at}.os");
-        match system.as_str().unwrap_or_default() {
-            "" => errors.push(FieldError::required(format!("{at}.name"), "cannot be empty")),
-            "linux" | "windows" => {}
-            _ => errors.push(FieldError::unsupported(at, system, &["linux", "windows"])),
-        }
-    }
 }
 
-/// Names of a container's ports.
-pub(crate) fn port_names(c: &Value, at: &str, errors: &mut Errors) {
+/// The ports of a container.
+pub(crate) fn ports(c: &Value, at: &str, errors: &mut Errors) {
     let mut seen = Vec::new();
     for (i, p) in each(c, "ports") {
+        let at = format!("{at}.ports[{i}]");
         let name = text(p, "name");
-        if name.is_empty() {
-            continue;
-        }
-        let at = format!("{at}.ports[{i}].name");
-        let why = port_name(name);
+        let why = if name.is_empty() { Vec::new() } else { port_name(name) };
         if !why.is_empty() {
+            let at = format!("{at}.name");
             errors.extend(why.iter().map(|e| FieldError::invalid(at.clone(), &p["name"], e)));
         } else if seen.contains(&name) {
-            errors.push(FieldError::duplicate(at, &p["name"]));
-        } else {
+            errors.push(FieldError::duplicate(format!("{at}.name"), &p["name"]));
+        } else if !name.is_empty() {
             seen.push(name);
+        }
+        for field in ["containerPort", "hostPort"] {
+            let at = format!("{at}.{field}");
+            match p[field].as_i64().unwrap_or(0) {
+                0 if field == "containerPort" => errors.push(FieldError::required(at, "")),
+                0..=65535 => {}
+                n => errors.push(FieldError::invalid(at, &json!(n), PORT)),
+            }
+        }
+        let known = ["SCTP", "TCP", "UDP"];
+        if !known.contains(&text(p, "protocol")) {
+            errors.push(FieldError::unsupported(format!("{at}.protocol"), &p["protocol"], &known));
         }
     }
 }
 
-/// Ports of the host: each can be taken once, and there is but one number in the host's network.
-pub(crate) fn host_ports(spec: &Value, at: &str, errors: &mut Errors) {
+/// Ports of the host can be taken once. `containers` are those that run at the same time.
+pub(crate) fn port_conflicts<'a>(
+    containers: impl Iterator<Item = (String, &'a Value)>,
+    errors: &mut Errors,
+) {
     let mut seen = Vec::new();
-    for field in ["containers", "initContainers"] {
-        for (k, c) in each(spec, field) {
-            for (i, p) in each(c, "ports") {
-                let at = format!("{at}.{field}[{k}].ports[{i}].hostPort");
-                let Some(n) = p["hostPort"].as_i64().filter(|n| *n != 0) else { continue };
-                if spec["hostNetwork"] == true && p["containerPort"] != p["hostPort"] {
-                    let why = "must match `containerPort` when `hostNetwork` is true";
-                    errors.push(FieldError::invalid(at.clone(), &p["hostPort"], why));
-                }
-                let key = format!("{}/{}/{n}", text(p, "protocol"), text(p, "hostIP"));
-                if field == "containers" && seen.contains(&key) {
-                    errors.push(FieldError::duplicate(at, &key.as_str().into()));
-                }
-                seen.push(key);
+    for (at, c) in containers {
+        for (i, p) in each(c, "ports") {
+            let Some(n) = p["hostPort"].as_i64().filter(|n| *n != 0) else { continue };
+            let key = format!("{}/{}/{n}", text(p, "protocol"), text(p, "hostIP"));
+            if seen.contains(&key) {
+                let at = format!("{at}.ports[{i}].hostPort");
+                errors.push(FieldError::duplicate(at, &key.as_str().into()));
+            }
+            seen.push(key);
+        }
+    }
+}
+
+/// In the host's network a port has but one number.
+pub(crate) fn host_network_ports(spec: &Value, at: &str, errors: &mut Errors) {
+    if spec["hostNetwork"] != true {
+        return;
+    }
+    for (k, c) in each(spec, "containers") {
+        for (i, p) in each(c, "ports") {
+            let own = p["hostPort"].as_i64().unwrap_or(0);
+            if own != 0 && p["containerPort"] != p["hostPort"] {
+                let at = format!("{at}.containers[{k}].ports[{i}].hostPort");
+                let why = "must match `containerPort` when `hostNetwork` is true";
+                errors.push(FieldError::invalid(at, &p["hostPort"], why));
             }
         }
     }
@@ -472,6 +484,7 @@ pub(crate) fn container_security(c: &Value, at: &str, errors: &mut Errors) {
     let at = format!("{at}.securityContext");
     ids(s, &at, &["runAsUser", "runAsGroup"], errors);
     one_of(s, "procMount", &at, &["Default", "Unmasked"], errors);
+    seccomp(s, &at, errors);
     if s["allowPrivilegeEscalation"] == false && s["privileged"] == true {
         let why = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
         errors.push(FieldError::invalid(at.as_str(), s, why));
@@ -484,7 +497,8 @@ pub(crate) fn container_security(c: &Value, at: &str, errors: &mut Errors) {
             "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
         errors.push(FieldError::invalid(at.as_str(), s, why));
     }
-    profiles(s, &at, errors);
+    pod_systems::windows_options(s, &at, errors);
+    app_armor(s, &at, errors);
 }
 
 /// The security context of a pod.
@@ -512,11 +526,13 @@ pub(crate) fn pod_security(spec: &Value, at: &str, errors: &mut Errors) {
         };
         name.len() <= 253 && name.split(['.', '/']).all(part)
     };
+    let mut seen = Vec::new();
     for (i, c) in each(s, "sysctls") {
         let at = format!("{at}.sysctls[{i}].name");
         match text(c, "name") {
             "" => errors.push(FieldError::required(at, "")),
-            name if sysctl(name) => {}
+            name if seen.contains(&name) => errors.push(FieldError::duplicate(at, &c["name"])),
+            name if sysctl(name) => seen.push(name),
             _ => {
                 let why = "must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
                 errors.push(FieldError::invalid(at, &c["name"], why));
@@ -524,186 +540,87 @@ pub(crate) fn pod_security(spec: &Value, at: &str, errors: &mut Errors) {
         }
     }
     one_of(s, "fsGroupChangePolicy", &at, &["Always", "OnRootMismatch"], errors);
+    seccomp(s, &at, errors);
+    pod_systems::windows_options(s, &at, errors);
+    app_armor(s, &at, errors);
     one_of(s, "supplementalGroupsPolicy", &at, &["Merge", "Strict"], errors);
-    profiles(s, &at, errors);
+    // The other way needs a feature that is off unless it is asked for.
+    one_of(s, "seLinuxChangePolicy", &at, &["Recursive"], errors);
 }
 
-/// Profiles of the kernel's that a container runs under.
-fn profiles(s: &Value, at: &str, errors: &mut Errors) {
-    let known = ["Localhost", "RuntimeDefault", "Unconfined"];
-    one_of(&s["seccompProfile"], "type", &format!("{at}.seccompProfile"), &known, errors);
-    let seccomp = &s["seccompProfile"];
-    let file = format!("{at}.seccompProfile.localhostProfile");
-    match (text(seccomp, "type"), text(seccomp, "localhostProfile")) {
+const PROFILES: [&str; 3] = ["Localhost", "RuntimeDefault", "Unconfined"];
+
+/// Which calls of the kernel a container may make.
+fn seccomp(s: &Value, at: &str, errors: &mut Errors) {
+    let profile = &s["seccompProfile"];
+    if !profile.is_object() {
+        return;
+    }
+    let at = format!("{at}.seccompProfile");
+    if text(profile, "type").is_empty() {
+        let why = "type is required when seccompProfile is set";
+        errors.push(FieldError::required(format!("{at}.type"), why));
+    } else {
+        one_of(profile, "type", &at, &PROFILES, errors);
+    }
+    let file = format!("{at}.localhostProfile");
+    match (text(profile, "type"), text(profile, "localhostProfile")) {
         ("Localhost", "") => {
             let why = "must be set when seccomp type is Localhost";
             errors.push(FieldError::required(file, why));
         }
-        ("Localhost", _) | (_, "") => {}
-        _ => {
+        ("Localhost", _) => {
+            pod_volumes::descending(&profile["localhostProfile"], &file, errors);
+        }
+        (_, "") => {}
+        (kind, _) => {
             let why = "can only be set when seccomp type is Localhost";
-            errors.push(FieldError::invalid(file, seccomp, why));
-        }
-    }
-    one_of(&s["appArmorProfile"], "type", &format!("{at}.appArmorProfile"), &known, errors);
-}
-
-/// Expressions about the labels of nodes.
-fn node_expressions(term: &Value, at: &str, errors: &mut Errors) {
-    for (i, e) in each(term, "matchExpressions") {
-        let at = format!("{at}.matchExpressions[{i}]");
-        let count = e["values"].as_array().map_or(0, Vec::len);
-        match text(e, "operator") {
-            "In" | "NotIn" if count == 0 => {
-                let why = "must be specified when `operator` is 'In' or 'NotIn'";
-                errors.push(FieldError::required(format!("{at}.values"), why));
-            }
-            "Exists" | "DoesNotExist" if count > 0 => {
-                let why = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
-                errors.push(FieldError::forbidden(format!("{at}.values"), why));
-            }
-            "Gt" | "Lt" if count != 1 => {
-                let why = "must be specified single value when `operator` is 'Lt' or 'Gt'";
-                errors.push(FieldError::required(format!("{at}.values"), why));
-            }
-            "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
-            _ => {
-                let at = format!("{at}.operator");
-                errors.push(FieldError::invalid(
-                    at,
-                    &e["operator"],
-                    "not a valid selector operator",
-                ));
-            }
-        }
-        key(&e["key"], format!("{at}.key"), errors);
-    }
-}
-
-fn key(v: &Value, at: String, errors: &mut Errors) {
-    if let Err(e) = names::label_key(v.as_str().unwrap_or_default()) {
-        errors.push(FieldError::invalid(at, &json!(v.as_str().unwrap_or_default()), &e));
-    }
-}
-
-fn weight(preferred: &Value, at: &str, errors: &mut Errors) {
-    if !preferred["weight"].as_i64().is_some_and(|w| (1..=100).contains(&w)) {
-        let (at, why) = (format!("{at}.weight"), "must be in the range 1-100");
-        errors.push(FieldError::invalid(at, &preferred["weight"], why));
-    }
-}
-
-fn topology_key(v: &Value, at: &str, errors: &mut Errors) {
-    let at = format!("{at}.topologyKey");
-    if text(v, "topologyKey").is_empty() {
-        errors.push(FieldError::required(at.clone(), "can not be empty"));
-    }
-    key(&v["topologyKey"], at, errors);
-}
-
-/// Affinity to nodes and pods, and how pods are spread.
-pub(crate) fn placement(spec: &Value, at: &str, errors: &mut Errors) {
-    let required = "requiredDuringSchedulingIgnoredDuringExecution";
-    let preferred = "preferredDuringSchedulingIgnoredDuringExecution";
-    let node = &spec["affinity"]["nodeAffinity"];
-    let node_at = format!("{at}.affinity.nodeAffinity");
-    if let Some(r) = node.get(required) {
-        let at = format!("{node_at}.{required}.nodeSelectorTerms");
-        if r["nodeSelectorTerms"].as_array().is_none_or(Vec::is_empty) {
-            let why = "must have at least one node selector term";
-            errors.push(FieldError::required(at.clone(), why));
-        }
-        for (i, term) in each(r, "nodeSelectorTerms") {
-            node_expressions(term, &format!("{at}[{i}]"), errors);
-        }
-    }
-    for (i, p) in each(node, preferred) {
-        let at = format!("{node_at}.{preferred}[{i}]");
-        weight(p, &at, errors);
-        node_expressions(&p["preference"], &format!("{at}.preference"), errors);
-    }
-    for field in ["podAffinity", "podAntiAffinity"] {
-        let (v, at) = (&spec["affinity"][field], format!("{at}.affinity.{field}"));
-        for (i, term) in each(v, required) {
-            topology_key(term, &format!("{at}.{required}[{i}]"), errors);
-        }
-        for (i, p) in each(v, preferred) {
-            let at = format!("{at}.{preferred}[{i}]");
-            weight(p, &at, errors);
-            topology_key(&p["podAffinityTerm"], &format!("{at}.podAffinityTerm"), errors);
-        }
-    }
-    for (i, c) in each(spec, "topologySpreadConstraints") {
-        let at = format!("{at}.topologySpreadConstraints[{i}]");
-        let skew = c["maxSkew"].as_i64().unwrap_or(0);
-        if skew <= 0 {
-            let at = format!("{at}.maxSkew");
-            errors.push(FieldError::invalid(at, &json!(skew), "must be greater than zero"));
-        }
-        if text(c, "topologyKey").is_empty() {
-            errors.push(FieldError::required(format!("{at}.topologyKey"), "can not be empty"));
-        }
-        let known = ["DoNotSchedule", "ScheduleAnyway"];
-        let when = json!(text(c, "whenUnsatisfiable"));
-        if !known.iter().any(|k| when == *k) {
-            let at = format!("{at}.whenUnsatisfiable");
-            errors.push(FieldError::unsupported(at, &when, &known));
-        }
-        if let Some(least) = c.get("minDomains") {
-            let at = format!("{at}.minDomains");
-            if least.as_i64().is_some_and(|n| n <= 0) {
-                errors.push(FieldError::invalid(at.clone(), least, "must be greater than zero"));
-            }
-            if when != "DoNotSchedule" {
-                let why = format!(
-                    "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {}",
-                    text(c, "whenUnsatisfiable")
-                );
-                errors.push(FieldError::invalid(at, least, &why));
-            }
-        }
-        let later = each(spec, "topologySpreadConstraints").skip(i + 1);
-        let same = |o: &Value| {
-            o["topologyKey"] == c["topologyKey"] && o["whenUnsatisfiable"] == c["whenUnsatisfiable"]
-        };
-        if later.into_iter().any(|(_, o)| same(o)) {
-            let both = format!("{{{}, {}}}", text(c, "topologyKey"), text(c, "whenUnsatisfiable"));
-            let at = format!("{at}.{{topologyKey, whenUnsatisfiable}}");
-            errors.push(FieldError::duplicate(at, &json!(both)));
+            let shown = format!(
+                "core.SeccompProfile{{Type:{kind:?}, LocalhostProfile:(*string)(0xc000000000)}}"
+            );
+            errors.push(FieldError::invalid_shown(file, &shown, why));
         }
     }
 }
 
-/// How names are resolved in a pod.
-pub(crate) fn name_resolution(spec: &Value, at: &str, errors: &mut Errors) {
-    let config = &spec["dnsConfig"];
-    if spec["dnsPolicy"] == "None" {
-        let at = format!("{at}.dnsConfig");
-        if config.is_null() {
-            let why = "must provide `dnsConfig` when `dnsPolicy` is None";
-            errors.push(FieldError::required(at, why));
-        } else if config["nameservers"].as_array().is_none_or(Vec::is_empty) {
-            let why = "must provide at least one DNS nameserver when `dnsPolicy` is None";
-            errors.push(FieldError::required(format!("{at}.nameservers"), why));
+/// What of the system AppArmor lets a container reach.
+fn app_armor(s: &Value, at: &str, errors: &mut Errors) {
+    let profile = &s["appArmorProfile"];
+    if !profile.is_object() {
+        return;
+    }
+    let at = format!("{at}.appArmorProfile");
+    let file = format!("{at}.localhostProfile");
+    let said = &profile["localhostProfile"];
+    match text(profile, "type") {
+        "" => {
+            let why = "type is required when appArmorProfile is set";
+            errors.push(FieldError::required(format!("{at}.type"), why));
         }
-    }
-    let is_ip = |v: &Value| v.as_str().is_some_and(|s| s.parse::<IpAddr>().is_ok());
-    for (i, v) in each(config, "nameservers").filter(|(_, v)| !is_ip(v)) {
-        errors.push(FieldError::invalid(format!("{at}.dnsConfig.nameservers[{i}]"), v, IP));
-    }
-    for (i, _) in each(config, "options").filter(|(_, o)| text(o, "name").is_empty()) {
-        let at = format!("{at}.dnsConfig.options[{i}]");
-        errors.push(FieldError::required(at, "must not be empty"));
-    }
-    for (i, alias) in each(spec, "hostAliases") {
-        let at = format!("{at}.hostAliases[{i}]");
-        if !is_ip(&alias["ip"]) {
-            errors.push(FieldError::invalid(format!("{at}.ip"), &alias["ip"], IP));
-        }
-        for (k, h) in each(alias, "hostnames") {
-            if let Err(e) = names::dns_subdomain(h.as_str().unwrap_or_default()) {
-                errors.push(FieldError::invalid(format!("{at}.hostnames[{k}]"), h, &e));
+        "Localhost" => {
+            let path = said.as_str().unwrap_or_default();
+            if path.trim() != path {
+                let why = "must not be padded with whitespace";
+                errors.push(FieldError::invalid(file, said, why));
+            } else if path.is_empty() {
+                let why = "must be set when AppArmor type is Localhost";
+                errors.push(FieldError::required(file, why));
             }
         }
+        "RuntimeDefault" | "Unconfined" => {
+            if !said.is_null() {
+                let why = "can only be set when AppArmor type is Localhost";
+                errors.push(FieldError::invalid(file, said, why));
+            }
+        }
+        _ => one_of(profile, "type", &at, &PROFILES, errors),
+    }
+}
+
+/// The key of a label, or a name of the same form.
+pub(super) fn key(v: &Value, at: String, errors: &mut Errors) {
+    let key = v.as_str().unwrap_or_default();
+    for e in names::label_key_faults(key) {
+        errors.push(FieldError::invalid(at.clone(), &json!(key), &e));
     }
 }

@@ -19,7 +19,7 @@ fn has_backsteps(path: &str) -> bool {
 }
 
 /// A path that stays below the place it starts from.
-fn descending(v: &Value, at: &str, errors: &mut Errors) {
+pub(super) fn descending(v: &Value, at: &str, errors: &mut Errors) {
     let path = v.as_str().unwrap_or_default();
     if path.starts_with('/') {
         errors.push(FieldError::invalid(at, v, RELATIVE));
@@ -137,8 +137,11 @@ fn projected(v: &Value, at: &str, errors: &mut Errors) {
     mode(v, "defaultMode", at, errors);
 }
 
-fn host_path(v: &Value, at: &str, errors: &mut Errors) {
+pub(crate) fn host_path(v: &Value, at: &str, errors: &mut Errors) {
     needs(v, at, "path", errors);
+    if text(v, "path").is_empty() {
+        return;
+    }
     if has_backsteps(text(v, "path")) {
         errors.push(FieldError::invalid(format!("{at}.path"), &v["path"], BACKSTEPS));
     }
@@ -185,12 +188,54 @@ fn ephemeral(v: &Value, at: &str, errors: &mut Errors) {
         errors.push(FieldError::required(at, ""));
         return;
     };
-    meta::validate_labels(
-        template.pointer("/metadata/labels"),
-        &format!("{at}.metadata.labels"),
-        errors,
-    );
+    let m = &template["metadata"];
+    let own = format!("{at}.metadata");
+    meta::validate_annotations(m.get("annotations"), &format!("{own}.annotations"), errors);
+    meta::validate_labels(m.get("labels"), &format!("{own}.labels"), errors);
+    for (field, v) in m.as_object().into_iter().flatten() {
+        // What the claim is called, and the rest, follows from the pod.
+        if !matches!(field.as_str(), "annotations" | "labels") && !v.is_null() {
+            errors.push(FieldError::forbidden(format!("{own}.{field}"), "cannot be set"));
+        }
+    }
     others::validate_claim_spec(&template["spec"], &format!("{at}.spec"), errors);
+}
+
+/// A disk on another machine, spoken to by iSCSI.
+fn iscsi(v: &Value, at: &str, errors: &mut Errors) {
+    needs(v, at, "targetPortal", errors);
+    needs(v, at, "iqn", errors);
+    let known = ["iqn", "eui", "naa"];
+    let name = text(v, "iqn");
+    if !name.is_empty() && !known.iter().any(|k| name.starts_with(k)) {
+        let why = "must be valid format starting with iqn, eui, or naa";
+        errors.push(FieldError::invalid(format!("{at}.iqn"), &v["iqn"], why));
+    }
+    if v["lun"].as_i64().is_some_and(|n| !(0..=255).contains(&n)) {
+        let why = "must be between 0 and 255, inclusive";
+        errors.push(FieldError::invalid(format!("{at}.lun"), &v["lun"], why));
+    }
+}
+
+/// What sources that no longer do anything by themselves, or are seldom met, must have.
+fn needed(field: &str) -> &'static [&'static str] {
+    match field {
+        "awsElasticBlockStore" | "cinder" | "portworxVolume" => &["volumeID"],
+        "azureDisk" => &["diskName", "diskURI"],
+        "azureFile" => &["secretName", "shareName"],
+        "cephfs" => &["monitors"],
+        "flexVolume" => &["driver"],
+        "gcePersistentDisk" => &["pdName"],
+        "gitRepo" => &["repository"],
+        "glusterfs" => &["endpoints", "path"],
+        "persistentVolumeClaim" => &["claimName"],
+        "photonPersistentDisk" => &["pdID"],
+        "rbd" => &["monitors", "image"],
+        "scaleIO" => &["gateway", "system", "volumeName"],
+        "storageos" => &["volumeName"],
+        "vsphereVolume" => &["volumePath"],
+        _ => &[],
+    }
 }
 
 /// What a volume is made of.
@@ -231,7 +276,9 @@ fn source(v: &Value, at: &str, errors: &mut Errors) {
     let mut first = true;
     for field in order {
         let Some(s) = v.get(field) else { continue };
-        let at = format!("{at}.{field}");
+        // This one is told under another name.
+        let shown = if field == "gcePersistentDisk" { "persistentDisk" } else { field };
+        let at = format!("{at}.{shown}");
         if !first {
             let why = "may not specify more than 1 volume type";
             errors.push(FieldError::forbidden(at, why));
@@ -247,9 +294,8 @@ fn source(v: &Value, at: &str, errors: &mut Errors) {
                 }
             }
             "hostPath" => host_path(s, &at, errors),
-            "gitRepo" => needs(s, &at, "repository", errors),
             "nfs" => nfs(s, &at, errors),
-            "persistentVolumeClaim" => needs(s, &at, "claimName", errors),
+            "iscsi" => iscsi(s, &at, errors),
             "secret" | "configMap" => {
                 needs(s, &at, if field == "secret" { "secretName" } else { "name" }, errors);
                 mode(s, "defaultMode", &at, errors);
@@ -266,7 +312,13 @@ fn source(v: &Value, at: &str, errors: &mut Errors) {
                 let known = ["Always", "IfNotPresent", "Never"];
                 one_of(s, "pullPolicy", &at, &known, errors);
             }
-            _ => {}
+            _ => {
+                for f in needed(field) {
+                    if text(s, f).is_empty() && s[*f].as_array().is_none_or(Vec::is_empty) {
+                        errors.push(FieldError::required(format!("{at}.{f}"), ""));
+                    }
+                }
+            }
         }
     }
 }
@@ -327,9 +379,8 @@ pub(crate) fn mounts(c: &Value, spec: &Value, path: &str, errors: &mut Errors) {
     let path = format!("{path}.volumeMounts");
     let privileged = c["securityContext"]["privileged"] == true;
     let is_volume = |name: &str| each(spec, "volumes").any(|(_, v)| text(v, "name") == name);
-    let device = |field: &str, value: &str| {
-        !value.is_empty() && each(c, "volumeDevices").any(|(_, d)| text(d, field) == value)
-    };
+    let device =
+        |field: &str, value: &str| each(c, "volumeDevices").any(|(_, d)| text(d, field) == value);
     let mut places: Vec<&str> = Vec::new();
     for (i, m) in each(c, "volumeMounts") {
         let at = format!("{path}[{i}]");
@@ -350,7 +401,7 @@ pub(crate) fn mounts(c: &Value, spec: &Value, path: &str, errors: &mut Errors) {
         }
         if device("devicePath", place) {
             let why = "must not already exist as a path in volumeDevices";
-            errors.push(FieldError::invalid(format!("{at}.mountPath"), &m["mountPath"], why));
+            errors.push(FieldError::invalid(format!("{at}.mountPath"), &json!(place), why));
         }
         // The errors of what follows do not say which mount it is.
         let (plain, made) = (text(m, "subPath"), text(m, "subPathExpr"));
@@ -375,6 +426,9 @@ pub(crate) fn mounts(c: &Value, spec: &Value, path: &str, errors: &mut Errors) {
 
 /// Volumes that a container has as devices.
 pub(crate) fn devices(c: &Value, spec: &Value, path: &str, errors: &mut Errors) {
+    // Of mounts of one name the last counts.
+    let mounted: std::collections::BTreeMap<&str, &str> =
+        each(c, "volumeMounts").map(|(_, m)| (text(m, "name"), text(m, "mountPath"))).collect();
     let (mut named, mut placed): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
     for (i, d) in each(c, "volumeDevices") {
         let at = format!("{path}.volumeDevices[{i}]");
@@ -401,7 +455,19 @@ pub(crate) fn devices(c: &Value, spec: &Value, path: &str, errors: &mut Errors) 
         }
         if has_backsteps(place) {
             let why = "can not contain backsteps ('..')";
-            errors.push(FieldError::invalid(at, &d["devicePath"], why));
+            errors.push(FieldError::invalid(at.as_str(), &d["devicePath"], why));
+        }
+        if mounted.contains_key(name) {
+            let why = "must not already exist in volumeMounts";
+            errors.push(FieldError::invalid(
+                format!("{path}.volumeDevices[{i}].name"),
+                &json!(name),
+                why,
+            ));
+        }
+        if mounted.values().any(|p| *p == place) {
+            let why = "must not already exist as a path in volumeMounts";
+            errors.push(FieldError::invalid(at, &json!(place), why));
         }
         named.push(name);
         placed.push(place);

@@ -9,16 +9,18 @@ mod spec;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
+
 use serde_json::{Value, json};
 
 use super::core::{BASE, default, keep_status, list, object, only_status};
 use super::quantity::Quantity;
-use super::{Part, Strategy, columns};
+use super::{Part, Strategy, columns, names, pod_placement};
 use crate::http::status::FieldError;
 pub(crate) use defaults::default_template;
 use defaults::{default_requests, default_spec};
-pub(crate) use spec::validate_template;
-use spec::{validate_ephemeral, validate_spec};
+use spec::{validate_ephemeral, validate_images, validate_spec};
+pub(crate) use spec::{validate_template, validate_template_metadata};
 
 pub(crate) static POD: Strategy = Strategy {
     default: |o| {
@@ -77,6 +79,7 @@ fn prepare_pod(new: &mut Value, old: Option<&Value>, part: Part) {
         (Part::Ephemeral, Some(old)) => only_ephemeral(new, old),
         (_, Some(old)) => keep_status(new, Some(old)),
         (_, None) => {
+            pod_placement::complete_selectors(new);
             new["status"] = json!({"phase": "Pending", "qosClass": qos_class(&new["spec"])})
         }
     }
@@ -131,7 +134,7 @@ pub(crate) fn qos_class(spec: &Value) -> &'static str {
 fn validate_pod(new: &Value, old: Option<&Value>, part: Part, errors: &mut Vec<FieldError>) {
     let Some(old) = old else {
         notes::validate(new, errors);
-        validate_spec(&new["spec"], "spec", errors);
+        validate_own_spec(&new["spec"], errors);
         let gated = new["spec"]["schedulingGates"].as_array().is_some_and(|g| !g.is_empty());
         if gated && !new["spec"]["nodeName"].as_str().unwrap_or_default().is_empty() {
             let why = "cannot be set until all schedulingGates have been cleared";
@@ -144,6 +147,13 @@ fn validate_pod(new: &Value, old: Option<&Value>, part: Part, errors: &mut Vec<F
         return;
     };
     if part == Part::Status {
+        let status = &new["status"];
+        for (i, c) in status["conditions"].as_array().into_iter().flatten().enumerate() {
+            for why in names::label_key_faults(c["type"].as_str().unwrap_or_default()) {
+                let at = format!("status.conditions[{i}].Type");
+                errors.push(FieldError::invalid(at, &c["type"], &why));
+            }
+        }
         let (before, after) = (&old["spec"]["nodeName"], &new["spec"]["nodeName"]);
         if before != after {
             errors.push(FieldError::forbidden("status.nodeName", "may not be changed directly"));
@@ -152,12 +162,27 @@ fn validate_pod(new: &Value, old: Option<&Value>, part: Part, errors: &mut Vec<F
         if was != is {
             errors.push(FieldError::invalid("status.qosClass", is, "field is immutable"));
         }
+        let node = status["nominatedNodeName"].as_str().unwrap_or_default();
+        if !node.is_empty()
+            && old["status"]["nominatedNodeName"] != *node
+            && let Err(why) = names::dns_subdomain(node)
+        {
+            errors.push(FieldError::invalid("status.nominatedNodeName", &json!(node), &why));
+        }
+        validate_addresses(status, &old["status"], "podIPs", errors);
+        let first = status.pointer("/hostIPs/0/ip");
+        if let Some(first) = first.filter(|ip| **ip != status["hostIP"]) {
+            let why = "must be equal to `hostIP`";
+            errors.push(FieldError::invalid("status.hostIPs[0].ip", first, why));
+        }
+        validate_addresses(status, &old["status"], "hostIPs", errors);
         return;
     }
     if part == Part::Ephemeral {
         validate_ephemeral(&new["spec"], "spec", errors);
         return kept_ephemeral(new, old, errors);
     }
+    validate_own_spec(&new["spec"], errors);
     let count = |v: &Value, f: &str| v["spec"][f].as_array().map_or(0, Vec::len);
     for field in ["containers", "initContainers"] {
         if count(old, field) != count(new, field) {
@@ -166,7 +191,17 @@ fn validate_pod(new: &Value, old: Option<&Value>, part: Part, errors: &mut Vec<F
             return;
         }
     }
-    validate_spec(&new["spec"], "spec", errors);
+    if !validate_deadline(&new["spec"], &old["spec"], errors) {
+        return;
+    }
+    let kept = |t: &Value| new["spec"]["tolerations"].as_array().is_some_and(|a| a.contains(t));
+    if old["spec"]["tolerations"].as_array().into_iter().flatten().any(|t| !kept(t)) {
+        errors.push(FieldError::forbidden(
+            "spec.tolerations",
+            "existing toleration can not be modified except its tolerationSeconds",
+        ));
+    }
+    validate_gates(&new["spec"], &old["spec"], errors);
     if mutable_parts_removed(&old["spec"], &new["spec"])
         != mutable_parts_removed(&new["spec"], &new["spec"])
     {
@@ -175,29 +210,74 @@ fn validate_pod(new: &Value, old: Option<&Value>, part: Part, errors: &mut Vec<F
             "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)",
         ));
     }
-    tightened(&new["spec"], &old["spec"], errors);
-    let kept = |t: &Value| new["spec"]["tolerations"].as_array().is_some_and(|a| a.contains(t));
-    if old["spec"]["tolerations"].as_array().into_iter().flatten().any(|t| !kept(t)) {
-        errors.push(FieldError::forbidden(
-            "spec.tolerations",
-            "existing toleration can not be modified except its tolerationSeconds",
-        ));
+}
+
+/// A pod and its host have one address of a family; what was there before stays.
+fn validate_addresses(new: &Value, old: &Value, field: &str, errors: &mut Vec<FieldError>) {
+    let all = |v: &Value| -> Vec<String> {
+        let listed = v[field].as_array().into_iter().flatten();
+        listed.map(|a| a["ip"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    let (given, had) = (all(new), all(old));
+    let at = format!("status.{field}");
+    let parsed: Vec<Option<IpAddr>> = given.iter().map(|a| a.parse().ok()).collect();
+    for (i, a) in given.iter().enumerate().filter(|(i, a)| parsed[*i].is_none() && !had.contains(a))
+    {
+        let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+        errors.push(FieldError::invalid(format!("{at}[{i}]"), &json!(a), why));
+    }
+    let four = parsed.iter().flatten().filter(|a| a.is_ipv4()).count();
+    if given.len() > 1 && !(given.len() == 2 && parsed.iter().all(Option::is_some) && four == 1) {
+        let ty = if field == "podIPs" { "PodIP" } else { "HostIP" };
+        let shown: Vec<String> = given.iter().map(|a| format!("core.{ty}{{IP:{a:?}}}")).collect();
+        let why = "may specify no more than one IP for each IP family";
+        let shown = format!("[]core.{ty}{{{}}}", shown.join(", "));
+        errors.push(FieldError::invalid_shown(at, &shown, why));
     }
 }
 
-/// What may only become less: the time that a pod has, and what it waits for.
-fn tightened(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
-    let at = "spec.activeDeadlineSeconds";
-    let (now, before) = (&new["activeDeadlineSeconds"], old["activeDeadlineSeconds"].as_i64());
-    if let Some(before) = before {
-        if now.is_null() {
-            let why = "must not update from a positive integer to nil value";
-            errors.push(FieldError::invalid(at, &json!("null"), why));
-        } else if now.as_i64().is_some_and(|n| n > before) {
-            let why = "must be less than or equal to previous value";
-            errors.push(FieldError::invalid(at, now, why));
+/// What is wrong with the spec of a pod, beyond what would be of a template.
+fn validate_own_spec(spec: &Value, errors: &mut Vec<FieldError>) {
+    validate_spec(spec, "spec", errors);
+    if spec["serviceAccountName"].as_str().unwrap_or_default().is_empty() {
+        for (i, v) in spec["volumes"].as_array().into_iter().flatten().enumerate() {
+            let sources = v["projected"]["sources"].as_array().into_iter().flatten();
+            for (k, _) in sources.enumerate().filter(|(_, s)| s["serviceAccountToken"].is_object())
+            {
+                let at = format!("spec.volumes[{i}].projected.sources[{k}].serviceAccountToken");
+                let why = "must not be specified when serviceAccountName is not set";
+                errors.push(FieldError::forbidden(at, why));
+            }
         }
     }
+    validate_images(spec, "spec", errors);
+}
+
+/// The time that a pod has only becomes less; false ends the checks.
+fn validate_deadline(new: &Value, old: &Value, errors: &mut Vec<FieldError>) -> bool {
+    let at = "spec.activeDeadlineSeconds";
+    let now = &new["activeDeadlineSeconds"];
+    let before = old["activeDeadlineSeconds"].as_i64();
+    let Some(n) = now.as_i64() else {
+        if before.is_some() {
+            let why = "must not update from a positive integer to nil value";
+            errors.push(FieldError::invalid(at, &json!("null"), why));
+        }
+        return true;
+    };
+    let why = if !(0..=i64::from(i32::MAX)).contains(&n) {
+        "must be between 0 and 2147483647, inclusive"
+    } else if before.is_some_and(|before| n > before) {
+        "must be less than or equal to previous value"
+    } else {
+        return true;
+    };
+    errors.push(FieldError::invalid(at, now, why));
+    false
+}
+
+/// What a pod waits for before it is placed only becomes less.
+fn validate_gates(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     let waited = |g: &Value| old["schedulingGates"].as_array().is_some_and(|a| a.contains(g));
     for (i, g) in new["schedulingGates"].as_array().into_iter().flatten().enumerate() {
         if !waited(g) {

@@ -77,6 +77,20 @@ impl Quantity {
         Some(format!("{sign}{number}{}", DECIMAL[step]))
     }
 
+    /// An amount as error texts show it.
+    pub(crate) fn shown(text: &str) -> String {
+        let Self(mut value) = Self::parse(text).unwrap_or_default();
+        let mut scale = -9;
+        while scale < 0 && value % 10 == 0 {
+            value /= 10;
+            scale += 1;
+        }
+        let format = if text.ends_with('i') { "BinarySI" } else { "DecimalSI" };
+        format!(
+            "resource.Quantity{{i:resource.int64Amount{{value:{value}, scale:{scale}}}, d:resource.infDecAmount{{Dec:(*inf.Dec)(nil)}}, s:\"\", Format:\"{format}\"}}"
+        )
+    }
+
     pub(crate) fn is_whole(self) -> bool {
         self.0 % 1_000_000_000 == 0
     }
@@ -84,6 +98,11 @@ impl Quantity {
     /// In thousandths, rounded up, as the scheduler counts processors.
     pub(crate) fn millis(self) -> i128 {
         self.0.div_euclid(1_000_000) + i128::from(self.0.rem_euclid(1_000_000) > 0)
+    }
+
+    /// In whole numbers, as those that are less than zero are told.
+    pub(crate) fn floor(self) -> i128 {
+        self.0.div_euclid(1_000_000_000)
     }
 
     pub(crate) fn is_negative(self) -> bool {

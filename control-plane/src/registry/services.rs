@@ -103,6 +103,13 @@ fn keep_node_ports(spec: &mut Value, old: &Value) {
 }
 
 fn default_service(o: &mut Value) {
+    // An address is reached directly, unless its balancer says otherwise.
+    let given = o.pointer_mut("/status/loadBalancer/ingress").and_then(Value::as_array_mut);
+    for to in given.into_iter().flatten() {
+        if !to["ip"].as_str().unwrap_or_default().is_empty() {
+            default(to, "ipMode", "VIP");
+        }
+    }
     let spec = object(o, "spec");
     default_text(spec, "sessionAffinity", "None");
     default_text(spec, "type", "ClusterIP");
@@ -224,8 +231,14 @@ fn validate_service(new: &Value, old: Option<&Value>, part: Part, errors: &mut V
     checks::service(spec, errors);
     for (i, p) in ports.iter().enumerate() {
         if ports[..i].iter().any(|o| o["port"] == p["port"] && o["protocol"] == p["protocol"]) {
-            let key = json!({"port": p["port"], "protocol": p["protocol"]});
-            errors.push(FieldError::duplicate(format!("spec.ports[{i}]"), &key));
+            // A port as Kubernetes shows it, but for what may differ.
+            let shown = format!(
+                "core.ServicePort{{Name:\"\", Protocol:{:?}, AppProtocol:(*string)(nil), Port:{}, TargetPort:intstr.IntOrString{{Type:0, IntVal:0, StrVal:\"\"}}, NodePort:0}}",
+                p["protocol"].as_str().unwrap_or_default(),
+                p["port"]
+            );
+            let e = FieldError::duplicate(format!("spec.ports[{i}]"), p);
+            errors.push(FieldError { message: format!("Duplicate value: {shown}"), ..e });
         }
     }
     let before = old.map(|o| &o["spec"]).filter(|o| o["type"] == "LoadBalancer");

@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::core::{BASE, default, object, split_status};
+use super::core::{BASE, default, list, object, split_status};
 use super::{Part, Strategy, checks, columns, meta, names, pod_volumes};
 use crate::http::status::FieldError;
 
@@ -105,7 +105,7 @@ fn topology(e: &Value, at: &str, errors: &mut Errors) {
         seen.push(v);
     }
     let key = e["key"].as_str().unwrap_or_default();
-    if let Err(why) = names::label_key(key) {
+    for why in names::label_key_faults(key) {
         errors.push(FieldError::invalid(format!("{at}.key"), &json!(key), &why));
     }
 }
@@ -170,7 +170,13 @@ fn validate_driver(spec: &Value, errors: &mut Errors) {
 }
 
 pub(crate) static CSI_NODE: Strategy = Strategy {
-    default: |o| default(object(o, "spec"), "drivers", Value::Null),
+    default: |o| {
+        let spec = object(o, "spec");
+        default(spec, "drivers", Value::Null);
+        for driver in list(spec, "drivers") {
+            default(driver, "topologyKeys", Value::Null);
+        }
+    },
     validate: |new, old, _, errors| {
         validate_drivers(&new["spec"], errors);
         let Some(old) = old else { return };
@@ -215,7 +221,7 @@ fn validate_drivers(spec: &Value, errors: &mut Errors) {
                 errors.push(FieldError::duplicate(at.as_str(), &json!(key)));
             }
             keys.push(key);
-            if let Err(e) = names::label_key(key) {
+            for e in names::label_key_faults(key) {
                 errors.push(FieldError::invalid(at.as_str(), &json!(key), &e));
             }
         }

@@ -7,6 +7,7 @@ mod details;
 mod hostile;
 mod large;
 mod manifests;
+mod objects;
 mod rules;
 mod security;
 mod services;

@@ -99,15 +99,10 @@ impl Call<'_> {
             let found = get::find(self.plane, resource, at.0, at.1)?;
             return Ok(self.object(StatusCode::OK, resource, &Outcome::Stored(found), accept));
         }
-        if t.subresource == "finalize" {
-            let parsed = body::parse(&self.parts.headers, body)?;
-            let v =
-                crate::controllers::namespace::finalize(self.plane, &t.name, &parsed.value).await?;
-            return Ok(response::value(StatusCode::OK, &v));
-        }
         let part = match t.subresource.as_str() {
             "approval" => Part::Approval,
             "ephemeralcontainers" => Part::Ephemeral,
+            "finalize" => Part::Finalize,
             _ => Part::Status,
         };
         let (outcome, warnings) = if verb == "patch" {

@@ -21,8 +21,28 @@ pub(super) fn default_requests(container: &mut Value) {
     }
 }
 
+/// Takes away what only features know that are off in Kubernetes, as it does itself.
+fn drop_unknown(spec: &mut Value) {
+    let remove = |v: Option<&mut Value>, field: &str| {
+        let Some(Value::Object(m)) = v else { return false };
+        m.remove(field);
+        m.is_empty()
+    };
+    remove(Some(spec), "resourceClaims");
+    remove(Some(spec), "resources");
+    for field in ["containers", "initContainers", "ephemeralContainers"] {
+        for c in list(spec, field) {
+            remove(c.get_mut("resources"), "claims");
+            if remove(c.get_mut("lifecycle"), "stopSignal") {
+                remove(Some(c), "lifecycle");
+            }
+        }
+    }
+}
+
 /// The defaults of a pod's spec, in pods and in templates.
 pub(super) fn default_spec(spec: &mut Value) {
+    drop_unknown(spec);
     default_text(spec, "restartPolicy", "Always");
     default(spec, "terminationGracePeriodSeconds", 30);
     default_text(spec, "dnsPolicy", "ClusterFirst");

@@ -6,29 +6,17 @@
 use serde_json::{Value, json};
 
 use super::super::quantity::Quantity;
-use super::super::{meta, names, pod_fields, pod_volumes};
+use super::super::{
+    checks, meta, names, pod_fields, pod_lookup, pod_placement, pod_systems, pod_volumes,
+};
 use crate::http::status::FieldError;
 
-/// What is wrong with a pod's spec, in a pod or in a template.
+/// What is wrong with a pod's spec, in a pod or in a template; in the order in which Kubernetes looks.
 pub(super) fn validate_spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     pod_volumes::volumes(spec, path, errors);
-    let containers = spec["containers"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if containers.is_empty() {
-        errors.push(FieldError::required(format!("{path}.containers"), ""));
-    }
-    let mut seen: Vec<&str> = Vec::new();
-    for field in ["containers", "initContainers"] {
-        for (i, c) in spec[field].as_array().into_iter().flatten().enumerate() {
-            let at = format!("{path}.{field}[{i}]");
-            validate_container(c, spec, &at, &mut seen, errors);
-            pod_fields::restart(c, &at, field == "initContainers", errors);
-            pod_fields::lifecycle(c, &at, field == "initContainers", errors);
-            pod_fields::container_security(c, &at, errors);
-            validate_sleep(c, spec, &at, errors);
-        }
-    }
-    pod_fields::host_ports(spec, path, errors);
-    pod_fields::gates(spec, path, errors);
+    validate_containers(spec, path, errors);
+    validate_ephemeral(spec, path, errors);
+    pod_fields::host_network_ports(spec, path, errors);
     if !matches!(spec["restartPolicy"].as_str(), Some("Always" | "OnFailure" | "Never")) {
         errors.push(FieldError::unsupported(
             format!("{path}.restartPolicy"),
@@ -47,32 +35,89 @@ pub(super) fn validate_spec(spec: &Value, path: &str, errors: &mut Vec<FieldErro
         ));
     }
     meta::validate_labels(spec.get("nodeSelector"), &format!("{path}.nodeSelector"), errors);
-    if let Some(n) = spec["activeDeadlineSeconds"].as_i64()
-        && n < 1
-    {
-        errors.push(FieldError::invalid(
-            format!("{path}.activeDeadlineSeconds"),
-            &spec["activeDeadlineSeconds"],
-            "must be between 1 and 2147483647, inclusive",
-        ));
-    }
-    for (field, form) in [
-        ("serviceAccountName", names::dns_subdomain as fn(&str) -> _),
-        ("nodeName", names::dns_subdomain),
-        ("hostname", names::dns_label),
-        ("subdomain", names::dns_label),
-    ] {
-        if let Some(s) = spec[field].as_str().filter(|s| !s.is_empty())
-            && let Err(e) = form(s)
-        {
-            errors.push(FieldError::invalid(format!("{path}.{field}"), &spec[field], &e));
-        }
-    }
     pod_fields::pod_security(spec, path, errors);
-    pod_fields::placement(spec, path, errors);
-    pod_fields::name_resolution(spec, path, errors);
+    pod_placement::affinity(spec, path, errors);
+    pod_lookup::name_resolution(spec, path, errors);
+    pod_fields::gates(spec, path, errors);
+    pod_placement::spread(spec, path, errors);
+    pod_systems::host_processes(spec, path, errors);
+    pod_systems::host_users(spec, path, errors);
+    type Form = fn(&str) -> Result<(), String>;
+    let named = |fields: &[&str], form: Form, errors: &mut Vec<FieldError>| {
+        for field in fields {
+            if let Some(s) = spec[*field].as_str().filter(|s| !s.is_empty())
+                && let Err(e) = form(s)
+            {
+                errors.push(FieldError::invalid(format!("{path}.{field}"), &spec[*field], &e));
+            }
+        }
+    };
+    named(&["serviceAccountName", "nodeName"], names::dns_subdomain, errors);
+    let deadline = &spec["activeDeadlineSeconds"];
+    if deadline.as_i64().is_some_and(|n| !(1..=i64::from(i32::MAX)).contains(&n)) {
+        let why = "must be between 1 and 2147483647, inclusive";
+        errors.push(FieldError::invalid(format!("{path}.activeDeadlineSeconds"), deadline, why));
+    }
+    named(&["hostname", "subdomain"], names::dns_label, errors);
     for (i, t) in spec["tolerations"].as_array().into_iter().flatten().enumerate() {
         validate_toleration(t, &format!("{path}.tolerations[{i}]"), errors);
+    }
+    pod_lookup::host_aliases(spec, path, errors);
+    pod_systems::system(spec, path, errors);
+}
+
+/// The containers that a pod starts with.
+fn validate_containers(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let all = |f: &str| spec[f].as_array().map(Vec::as_slice).unwrap_or_default();
+    if all("containers").is_empty() {
+        errors.push(FieldError::required(format!("{path}.containers"), ""));
+    }
+    let mut seen: Vec<&str> = Vec::new();
+    for field in ["containers", "initContainers"] {
+        let first = field == "initContainers";
+        for (i, c) in all(field).iter().enumerate() {
+            let at = format!("{path}.{field}[{i}]");
+            validate_container(c, spec, &at, errors);
+            if first {
+                pod_fields::restart(c, &at, first, errors);
+            }
+            note_name(c, &at, &mut seen, errors);
+            pod_fields::lifecycle(c, &at, first, errors);
+            validate_sleep(c, spec, &at, errors);
+            if first {
+                pod_fields::port_conflicts(std::iter::once((at, c)), errors);
+            } else {
+                pod_fields::restart(c, &at, first, errors);
+            }
+        }
+        if !first {
+            let placed = all(field).iter().enumerate();
+            let placed = placed.map(|(i, c)| (format!("{path}.{field}[{i}]"), c));
+            pod_fields::port_conflicts(placed, errors);
+        }
+    }
+}
+
+/// A pod has but one container of a name.
+fn note_name<'a>(c: &'a Value, path: &str, seen: &mut Vec<&'a str>, errors: &mut Vec<FieldError>) {
+    let name = c["name"].as_str().unwrap_or_default();
+    if seen.contains(&name) {
+        errors.push(FieldError::duplicate(format!("{path}.name"), &c["name"]));
+    }
+    seen.push(name);
+}
+
+/// Images of a pod are named without blanks around them; those of a template may have them.
+pub(super) fn validate_images(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    for field in ["containers", "initContainers"] {
+        for (i, c) in spec[field].as_array().into_iter().flatten().enumerate() {
+            let image = c["image"].as_str().unwrap_or_default();
+            if image.trim() != image {
+                let at = format!("{path}.{field}[{i}].image");
+                let why = "must not have leading or trailing whitespace";
+                errors.push(FieldError::invalid(at, &c["image"], why));
+            }
+        }
     }
 }
 
@@ -86,8 +131,8 @@ pub(super) fn validate_ephemeral(spec: &Value, path: &str, errors: &mut Vec<Fiel
     let mut seen: Vec<&str> = others.iter().map(String::as_str).collect();
     for (i, c) in all("ephemeralContainers").iter().enumerate() {
         let at = format!("{path}.ephemeralContainers[{i}]");
-        validate_container(c, spec, &at, &mut seen, errors);
-        pod_fields::container_security(c, &at, errors);
+        validate_container(c, spec, &at, errors);
+        note_name(c, &at, &mut seen, errors);
         let target = c["targetContainerName"].as_str().unwrap_or_default();
         if !target.is_empty() && !others.iter().any(|o| o == target) {
             let at = format!("{at}.targetContainerName");
@@ -170,65 +215,15 @@ fn validate_toleration(t: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn validate_container<'a>(
-    c: &'a Value,
-    spec: &Value,
-    path: &str,
-    seen: &mut Vec<&'a str>,
-    errors: &mut Vec<FieldError>,
-) {
+fn validate_container(c: &Value, spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     let name = c["name"].as_str().unwrap_or_default();
     if name.is_empty() {
         errors.push(FieldError::required(format!("{path}.name"), ""));
     } else if let Err(e) = names::dns_label(name) {
         errors.push(FieldError::invalid(format!("{path}.name"), &c["name"], &e));
-    } else if seen.contains(&name) {
-        errors.push(FieldError::duplicate(format!("{path}.name"), &c["name"]));
     }
-    seen.push(name);
-    let image = c["image"].as_str().unwrap_or_default();
-    if image.is_empty() {
+    if c["image"].as_str().unwrap_or_default().is_empty() {
         errors.push(FieldError::required(format!("{path}.image"), ""));
-    } else if image.trim() != image {
-        errors.push(FieldError::invalid(
-            format!("{path}.image"),
-            &c["image"],
-            "must not have leading or trailing whitespace",
-        ));
-    }
-    if !matches!(c["imagePullPolicy"].as_str(), Some("Always" | "IfNotPresent" | "Never")) {
-        errors.push(FieldError::unsupported(
-            format!("{path}.imagePullPolicy"),
-            &c["imagePullPolicy"],
-            &["Always", "IfNotPresent", "Never"],
-        ));
-    }
-    for (i, p) in c["ports"].as_array().into_iter().flatten().enumerate() {
-        for field in ["containerPort", "hostPort"] {
-            match p.get(field) {
-                n if field == "containerPort" && n.is_none_or(|n| *n == 0) => {
-                    errors.push(FieldError::required(format!("{path}.ports[{i}].{field}"), ""))
-                }
-                Some(n)
-                    if n.as_i64().is_none_or(|n| !(1..=65535).contains(&n))
-                        && (field != "hostPort" || *n != 0) =>
-                {
-                    errors.push(FieldError::invalid(
-                        format!("{path}.ports[{i}].{field}"),
-                        n,
-                        "must be between 1 and 65535, inclusive",
-                    ));
-                }
-                _ => {}
-            }
-        }
-        if !matches!(p["protocol"].as_str(), Some("TCP" | "UDP" | "SCTP")) {
-            errors.push(FieldError::unsupported(
-                format!("{path}.ports[{i}].protocol"),
-                &p["protocol"],
-                &["SCTP", "TCP", "UDP"],
-            ));
-        }
     }
     let policies = ["File", "FallbackToLogsOnError"];
     if !c["terminationMessagePolicy"].as_str().is_none_or(|p| policies.contains(&p)) {
@@ -238,13 +233,56 @@ fn validate_container<'a>(
             &policies,
         ));
     }
-    pod_fields::port_names(c, path, errors);
+    pod_fields::ports(c, path, errors);
     pod_fields::environment(c, path, errors);
     pod_volumes::environment_sources(c, path, errors);
     pod_volumes::mounts(c, spec, path, errors);
     pod_volumes::devices(c, spec, path, errors);
+    if !matches!(c["imagePullPolicy"].as_str(), Some("Always" | "IfNotPresent" | "Never")) {
+        errors.push(FieldError::unsupported(
+            format!("{path}.imagePullPolicy"),
+            &c["imagePullPolicy"],
+            &["Always", "IfNotPresent", "Never"],
+        ));
+    }
     pod_fields::resource_names(&c["resources"], path, errors);
     validate_resources(&c["resources"], path, errors);
+    validate_resize(c, spec, path, errors);
+    pod_fields::container_security(c, path, errors);
+}
+
+/// What happens to a container when it is given more or less.
+fn validate_resize(c: &Value, spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    const SHOWN: [&str; 2] = ["cpu", "memory"];
+    const POLICIES: [&str; 2] = ["NotRequired", "RestartContainer"];
+    let at = format!("{path}.resizePolicy");
+    let mut seen = Vec::new();
+    for (i, p) in c["resizePolicy"].as_array().into_iter().flatten().enumerate() {
+        let text = |f: &str| p[f].as_str().unwrap_or_default();
+        let (name, policy) = (text("resourceName"), text("restartPolicy"));
+        // Names of resources stand there without marks.
+        if seen.contains(&name) {
+            let e = FieldError::duplicate(format!("{at}[{i}]"), &p["resourceName"]);
+            errors.push(FieldError { message: format!("Duplicate value: {name}"), ..e });
+        }
+        seen.push(name);
+        if name.is_empty() {
+            errors.push(FieldError::required(at.as_str(), ""));
+        } else if !SHOWN.contains(&name) {
+            let e = FieldError::unsupported(at.as_str(), &p["resourceName"], &SHOWN);
+            let message = e.message.replacen(&format!("{name:?}"), name, 1);
+            errors.push(FieldError { message, ..e });
+        }
+        if policy.is_empty() {
+            errors.push(FieldError::required(at.as_str(), ""));
+        } else if !POLICIES.contains(&policy) {
+            errors.push(FieldError::unsupported(at.as_str(), &p["restartPolicy"], &POLICIES));
+        }
+        if spec["restartPolicy"] == "Never" && policy != "NotRequired" {
+            let why = "must be 'NotRequired' when `restartPolicy` is 'Never'";
+            errors.push(FieldError::invalid(at.as_str(), &json!(policy), why));
+        }
+    }
 }
 
 /// A container that sleeps before it ends has to end in time.
@@ -273,10 +311,11 @@ fn validate_resources(r: &Value, path: &str, errors: &mut Vec<FieldError>) {
                 let why = "must be greater than or equal to 0";
                 errors.push(FieldError::invalid(p.as_str(), v, why));
             }
-            // Devices are counted.
-            let counted = k.contains('/');
-            if counted && v.as_str().and_then(Quantity::parse).is_some_and(|q| !q.is_whole()) {
-                errors.push(FieldError::invalid(p, v, "must be an integer"));
+            if checks::is_counted(k)
+                && v.as_str().and_then(Quantity::parse).is_some_and(|q| !q.is_whole())
+            {
+                let shown = Quantity::shown(v.as_str().unwrap_or_default());
+                errors.push(FieldError::invalid_shown(p, &shown, "must be an integer"));
             }
         }
     }
@@ -297,11 +336,20 @@ fn validate_resources(r: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// What is wrong with a pod template.
-pub(crate) fn validate_template(template: &Value, path: &str, errors: &mut Vec<FieldError>) {
+/// What is wrong with the labels and annotations of a pod template.
+pub(crate) fn validate_template_metadata(
+    template: &Value,
+    path: &str,
+    errors: &mut Vec<FieldError>,
+) {
     let m = &template["metadata"];
     meta::validate_labels(m.get("labels"), &format!("{path}.labels"), errors);
     meta::validate_annotations(m.get("annotations"), &format!("{path}.annotations"), errors);
+}
+
+/// What is wrong with a pod template.
+pub(crate) fn validate_template(template: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    validate_template_metadata(template, path, errors);
     validate_spec(&template["spec"], &format!("{path}.spec"), errors);
     if template["spec"]["ephemeralContainers"].as_array().is_some_and(|c| !c.is_empty()) {
         let why = "ephemeral containers not allowed in pod template";

@@ -183,7 +183,58 @@ fn fields_of_pods_are_checked_one_by_one() {
     }
     let volumes = json!([{"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}},
         {"configMap": {"name": "c", "items": [{"key": "a", "path": "b"}]}}, {"downwardAPI": {"items": [{"path": "n", "fieldRef": {"fieldPath": "metadata.namespace"}}]}}]}}]);
-    assert_eq!(with("volumes", volumes), Vec::<String>::new());
+    assert_eq!(
+        with("volumes", volumes.clone()),
+        [
+            "spec.volumes[0].projected.sources[0].serviceAccountToken: Forbidden: must not be specified when serviceAccountName is not set"
+        ]
+    );
+    let spec = json!({"serviceAccountName": "default", "volumes": volumes, "containers": [{"name": "c", "image": "i"}]});
+    assert_eq!(problems(spec), Vec::<String>::new());
+}
+
+// What a kube-apiserver 1.33 answered.
+#[test]
+fn the_status_of_a_pod_has_addresses_and_conditions_that_can_be() {
+    let told = |status: Value| {
+        let old =
+            json!({"metadata": {"name": "a"}, "spec": {}, "status": {"podIPs": [{"ip": "old"}]}});
+        let mut new = old.clone();
+        new["status"] = status;
+        let mut errors = Vec::new();
+        (POD.validate)(&new, Some(&old), Part::Status, &mut errors);
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let both = json!({"podIPs": [{"ip": "1.2.3.4"}, {"ip": "::2"}], "hostIP": "1.2.3.4", "hostIPs": [{"ip": "1.2.3.4"}]});
+    assert_eq!(told(both), Vec::<String>::new());
+    assert_eq!(
+        told(json!({"podIPs": [{"ip": "1.2.3.4"}, {"ip": "1.2.3.5"}]})),
+        [
+            "status.podIPs: Invalid value: []core.PodIP{core.PodIP{IP:\"1.2.3.4\"}, core.PodIP{IP:\"1.2.3.5\"}}: may specify no more than one IP for each IP family"
+        ]
+    );
+    assert_eq!(
+        told(json!({"podIPs": [{"ip": "x"}]})),
+        [
+            "status.podIPs[0]: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+        ]
+    );
+    assert_eq!(told(json!({"podIPs": [{"ip": "old"}]})), Vec::<String>::new());
+    assert_eq!(
+        told(json!({"hostIP": "1.1.1.1", "hostIPs": [{"ip": "2.2.2.2"}]})),
+        ["status.hostIPs[0].ip: Invalid value: \"2.2.2.2\": must be equal to `hostIP`"]
+    );
+    let wrong =
+        told(json!({"conditions": [{"type": "a b", "status": "True"}], "nominatedNodeName": "A_"}));
+    assert!(
+        wrong[0].starts_with("status.conditions[0].Type: Invalid value: \"a b\": name part must"),
+        "{wrong:?}"
+    );
+    assert!(
+        wrong[1]
+            .starts_with("status.nominatedNodeName: Invalid value: \"A_\": a lowercase RFC 1123"),
+        "{wrong:?}"
+    );
 }
 
 // What a kube-apiserver 1.33 said.
