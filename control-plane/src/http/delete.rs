@@ -417,4 +417,13 @@ mod tests {
         };
         assert_eq!(m["metadata"]["finalizers"], json!(["orphan"]));
     }
+
+    // What a kube-apiserver 1.33 does.
+    #[test]
+    fn a_query_may_ask_for_what_options_ask_for() {
+        let query = Query::parse("uid=u&resourceVersion=7&propagationPolicy=Orphan&dryRun=All");
+        let o = DeleteOptions::read(&Map::new(), &query).unwrap();
+        assert_eq!((o.uid.as_deref(), o.revision.as_deref()), (Some("u"), Some("7")));
+        assert_eq!((o.propagation, o.dry_run), (Some(Propagation::Orphan), true));
+    }
 }
