@@ -321,7 +321,9 @@ spec:
   serviceName: nginx
   replicas: 2
   selector: {matchLabels: {app: nginx}}
-  template: {metadata: {labels: {app: nginx}}, spec: {containers: [{name: nginx, image: 'nginx:1'}]}}
+  template:
+    metadata: {labels: {app: nginx}}
+    spec: {containers: [{name: nginx, image: 'nginx:1', volumeMounts: [{name: www, mountPath: /usr/share/nginx/html}]}]}
   volumeClaimTemplates:
   - metadata: {name: www}
     spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
@@ -334,6 +336,8 @@ spec:
         c.ok(&["get", "pvc", "-o", "name"]).await,
         "persistentvolumeclaim/www-web-0\npersistentvolumeclaim/www-web-1\n"
     );
+    let claimed = "jsonpath={.spec.volumes[?(@.name=='www')].persistentVolumeClaim.claimName}";
+    assert_eq!(c.ok(&["get", "pod", "web-1", "-o", claimed]).await, "www-web-1");
     assert_eq!(row(&c.ok(&["get", "sts"]).await)[..2], ["web", "2/2"]);
     let uid = || async { c.ok(&["get", "pod", "web-0", "-o", "jsonpath={.metadata.uid}"]).await };
     let before = uid().await;
