@@ -4,8 +4,11 @@
 //! `webhooks` for what hooks answer.
 //!
 //! Kubernetes' patch library takes more than the RFC has: a path need not begin with a slash, an index may
-//! count from the end or have zeros in front, and what no step says is null.
+//! count from the end or have zeros in front, and what no step says is null. Here each step is put into the
+//! RFC's words, and `json_patch` makes it.
 
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{AddOperation, PatchOperation, RemoveOperation, ReplaceOperation, TestOperation};
 use serde_json::{Map, Value};
 
 use super::json::{self, Surplus};
@@ -88,13 +91,14 @@ impl Steps {
                 "add" => add(object, path, value())?,
                 "remove" => drop(removed(object, path)?),
                 "replace" => replace(object, path, value())?,
-                "test" => test(object, path, &value())?,
+                "test" => test(object, path, value())?,
                 "move" => {
                     let moved = removed(object, text("from")?)?;
                     add(object, path, moved)?;
                 }
                 "copy" => {
-                    let from = found(object, text("from")?)?.unwrap_or_default();
+                    let from = resolved(object, text("from")?, false)?;
+                    let from = from.resolve(object).cloned().unwrap_or_default();
                     copied = copied.saturating_add(from.to_string().len());
                     if copied > COPIED {
                         return Err(format!("more than {COPIED} bytes would be copied"));
@@ -108,23 +112,35 @@ impl Steps {
     }
 }
 
-/// The map or the list that a path leads into, and the key there. What is before the first slash counts
-/// for nothing.
-fn place<'a>(object: &'a mut Value, path: &str) -> Result<(&'a mut Value, String), String> {
+/// The place in an object that a path means, as RFC 6901 writes it: what is before the first slash counts
+/// for nothing. The last key of a map need not be there; `behind`: nor need that of a list.
+fn resolved(object: &Value, path: &str, behind: bool) -> Result<PointerBuf, String> {
     let missing = || format!("there is no place {path:?}");
-    let (_, rest) = path.split_once('/').ok_or_else(missing)?;
-    let mut keys = rest.split('/').map(|key| key.replace("~1", "/").replace("~0", "~"));
-    let last = keys.next_back().unwrap_or_default();
-    let mut here = object;
-    for key in keys {
+    let (_, keys) = path.split_once('/').ok_or_else(missing)?;
+    let mut keys = keys.split('/').map(|key| key.replace("~1", "/").replace("~0", "~")).peekable();
+    let (mut here, mut place) = (Some(object), PointerBuf::new());
+    while let Some(key) = keys.next() {
+        let last = keys.peek().is_none();
         here = match here {
-            Value::Object(m) => m.get_mut(&key),
-            Value::Array(list) => index(&key, list.len()).and_then(|i| list.get_mut(i)),
-            _ => None,
-        }
-        .ok_or_else(missing)?;
+            Some(Value::Object(map)) => {
+                place.push_back(key.as_str());
+                map.get(&key)
+            }
+            Some(Value::Array(_)) if key == "-" && last && behind => {
+                place.push_back(key.as_str());
+                None
+            }
+            Some(Value::Array(list)) => {
+                let len = list.len() + usize::from(last && behind);
+                let i =
+                    index(&key, len).ok_or_else(|| format!("{key:?} is no place in the list"))?;
+                place.push_back(i);
+                list.get(i)
+            }
+            _ => return Err(missing()),
+        };
     }
-    if here.is_object() || here.is_array() { Ok((here, last)) } else { Err(missing()) }
+    Ok(place)
 }
 
 /// The place in a list of so many elements that a key means: below zero it counts from the end.
@@ -134,45 +150,21 @@ fn index(key: &str, len: usize) -> Option<usize> {
     usize::try_from(i).ok().filter(|_| i < len)
 }
 
-fn no_index(key: &str) -> String {
-    format!("{key:?} is no place in the list")
-}
-
-/// What is at a path; none where a map does not have the key.
-fn found(object: &mut Value, path: &str) -> Result<Option<Value>, String> {
-    let (here, key) = place(object, path)?;
-    match here {
-        Value::Array(list) => match index(&key, list.len()) {
-            Some(i) => Ok(list.get(i).cloned()),
-            None => Err(no_index(&key)),
-        },
-        other => Ok(other.get(&key).cloned()),
-    }
+fn make(object: &mut Value, step: PatchOperation) -> Result<(), String> {
+    json_patch::patch(object, &[step]).map_err(|e| e.to_string())
 }
 
 fn add(object: &mut Value, path: &str, value: Value) -> Result<(), String> {
     fits(path, &value)?;
-    let (here, key) = place(object, path)?;
-    match here {
-        Value::Array(list) if key == "-" => list.push(value),
-        // One may also be added behind the last.
-        Value::Array(list) => {
-            let i = index(&key, list.len() + 1).ok_or_else(|| no_index(&key))?;
-            list.insert(i, value);
-        }
-        other => other[&key] = value,
-    }
-    Ok(())
+    let path = resolved(object, path, true)?;
+    make(object, PatchOperation::Add(AddOperation { path, value }))
 }
 
 fn removed(object: &mut Value, path: &str) -> Result<Value, String> {
-    let (here, key) = place(object, path)?;
-    let gone = match here {
-        Value::Array(list) => index(&key, list.len()).map(|i| list.remove(i)),
-        Value::Object(m) => m.remove(&key),
-        _ => None,
-    };
-    gone.ok_or_else(|| format!("there is nothing at {path:?}"))
+    let path = resolved(object, path, false)?;
+    let gone = path.resolve(object).cloned().map_err(|e| e.to_string())?;
+    make(object, PatchOperation::Remove(RemoveOperation { path }))?;
+    Ok(gone)
 }
 
 /// Also what a map does not have is replaced; the object as a whole only by a map or a list.
@@ -184,24 +176,24 @@ fn replace(object: &mut Value, path: &str, value: Value) -> Result<(), String> {
         }
         return Ok(());
     }
-    let (here, key) = place(object, path)?;
-    match here {
-        Value::Array(list) => {
-            let i = index(&key, list.len()).ok_or_else(|| no_index(&key))?;
-            list[i] = value;
-        }
-        other => other[&key] = value,
-    }
-    Ok(())
+    let path = resolved(object, path, false)?;
+    let step = match path.resolve(object) {
+        Ok(_) => PatchOperation::Replace(ReplaceOperation { path, value }),
+        Err(_) => PatchOperation::Add(AddOperation { path, value }),
+    };
+    make(object, step)
 }
 
-fn test(object: &mut Value, path: &str, value: &Value) -> Result<(), String> {
-    let same = if path.is_empty() {
-        object == value
-    } else {
-        found(object, path)?.unwrap_or_default() == *value
+/// What is not there is null.
+fn test(object: &mut Value, path: &str, value: Value) -> Result<(), String> {
+    let place = match path {
+        "" => PointerBuf::new(),
+        path => resolved(object, path, false)?,
     };
-    if same { Ok(()) } else { Err(format!("{path:?} is something else")) }
+    if value.is_null() && place.resolve(object).is_err() {
+        return Ok(());
+    }
+    make(object, PatchOperation::Test(TestOperation { path: place, value }))
 }
 
 /// Whether an object has room for a value at a path.
