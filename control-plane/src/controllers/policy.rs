@@ -5,6 +5,8 @@
 //!
 //! <https://kubernetes.io/docs/reference/access-authn-authz/rbac/#default-roles-and-role-bindings>
 
+mod components;
+
 use futures::future::try_join_all;
 use serde_json::{Value, json};
 
@@ -209,107 +211,28 @@ fn for_all() -> Vec<Value> {
     ]
 }
 
-/// What parts of a cluster get.
-fn for_components() -> Vec<Value> {
-    let csr = "certificates.k8s.io";
-    let signer = |name: &str, signer: &str, verb: &str| {
-        let mut r = rule(csr, &["signers"], &[verb]);
-        r["resourceNames"] = json!([signer]);
-        role(name, &[r])
-    };
-    let subresource = |name: &str| {
-        let resource = format!("certificatesigningrequests/{name}");
-        role(
-            &format!("system:certificates.k8s.io:certificatesigningrequests:{name}"),
-            &[rule(csr, &[&resource], &["create"])],
-        )
-    };
-    vec![
-        role(
-            "system:auth-delegator",
-            &[
-                rule("authentication.k8s.io", &["tokenreviews"], &["create"]),
-                rule("authorization.k8s.io", &["subjectaccessreviews"], &["create"]),
-            ],
-        ),
-        role(
-            "system:node-bootstrapper",
-            &[rule(csr, &["certificatesigningrequests"], &["create", "get", "list", "watch"])],
-        ),
-        role(
-            "system:kubelet-api-admin",
-            &[
-                rule("", &["nodes"], READ),
-                rule("", &["nodes"], &["proxy"]),
-                rule("", &["nodes/log", "nodes/metrics", "nodes/proxy", "nodes/stats"], &["*"]),
-            ],
-        ),
-        role(
-            "system:node-problem-detector",
-            &[
-                rule("", &["nodes"], &["get"]),
-                rule("", &["nodes/status"], &["patch"]),
-                rule("", &["events"], &["create", "patch", "update"]),
-            ],
-        ),
-        role(
-            "system:node-proxier",
-            &[
-                rule("", &["endpoints", "services"], &["list", "watch"]),
-                rule("", &["nodes"], READ),
-                rule("", &["events"], &["create", "patch", "update"]),
-                rule("discovery.k8s.io", &["endpointslices"], &["list", "watch"]),
-            ],
-        ),
-        role(
-            "system:persistent-volume-provisioner",
-            &[
-                rule("", &["persistentvolumes"], &["create", "delete", "get", "list", "watch"]),
-                rule("", &["persistentvolumeclaims"], &["get", "list", "update", "watch"]),
-                rule("storage.k8s.io", &["storageclasses"], READ),
-                rule("", &["events"], &["watch", "create", "update", "patch"]),
-            ],
-        ),
-        subresource("nodeclient"),
-        subresource("selfnodeclient"),
-        signer(
-            "system:certificates.k8s.io:kube-apiserver-client-approver",
-            "kubernetes.io/kube-apiserver-client",
-            "approve",
-        ),
-        signer(
-            "system:certificates.k8s.io:kube-apiserver-client-kubelet-approver",
-            "kubernetes.io/kube-apiserver-client-kubelet",
-            "approve",
-        ),
-        signer(
-            "system:certificates.k8s.io:kubelet-serving-approver",
-            "kubernetes.io/kubelet-serving",
-            "approve",
-        ),
-        signer(
-            "system:certificates.k8s.io:legacy-unknown-approver",
-            "kubernetes.io/legacy-unknown",
-            "approve",
-        ),
-    ]
-}
-
 /// Who has the default roles.
-const BINDINGS: [(&str, &str, &str); 7] = [
+const BINDINGS: &[(&str, &str, &str)] = &[
     ("cluster-admin", "Group", "system:masters"),
     ("system:basic-user", "Group", "system:authenticated"),
     ("system:discovery", "Group", "system:authenticated"),
+    ("system:kube-controller-manager", "User", "system:kube-controller-manager"),
+    ("system:kube-dns", "ServiceAccount", "kube-dns"),
+    ("system:kube-scheduler", "User", "system:kube-scheduler"),
     ("system:monitoring", "Group", "system:monitoring"),
     ("system:node-proxier", "User", "system:kube-proxy"),
     ("system:public-info-viewer", "Group", "system:authenticated"),
     ("system:service-account-issuer-discovery", "Group", "system:serviceaccounts"),
+    ("system:volume-scheduler", "User", "system:kube-scheduler"),
 ];
 
-fn binding((name, kind, subject): (&str, &str, &str)) -> Value {
+fn binding(&(name, kind, subject): &(&str, &str, &str)) -> Value {
     let mut b = object(name);
     b["roleRef"] = json!({"apiGroup": GROUP, "kind": "ClusterRole", "name": name});
-    b["subjects"] = json!([{"apiGroup": GROUP, "kind": kind, "name": subject}]);
+    b["subjects"] = match kind {
+        "ServiceAccount" => json!([{"kind": kind, "name": subject, "namespace": "kube-system"}]),
+        _ => json!([{"apiGroup": GROUP, "kind": kind, "name": subject}]),
+    };
     b
 }
 
@@ -317,7 +240,7 @@ fn binding((name, kind, subject): (&str, &str, &str)) -> Value {
 fn all_roles() -> Vec<Value> {
     let mut all = for_people();
     all.extend(for_all());
-    all.extend(for_components());
+    all.extend(components::for_components());
     all.sort_by(|a, b| meta::name(a).cmp(meta::name(b)));
     // `admin` takes from `edit`, and that from `view`.
     for name in ["view", "edit", "admin"] {
@@ -374,7 +297,7 @@ fn push(object: &mut Value, field: &str, v: &Value) {
 /// When the store refuses to write.
 pub(crate) async fn ensure(plane: &Plane) -> Result<(), Status> {
     let roles = all_roles().into_iter().map(|r| ("clusterroles", r));
-    let bindings = BINDINGS.map(|b| ("clusterrolebindings", binding(b)));
+    let bindings = BINDINGS.iter().map(|b| ("clusterrolebindings", binding(b)));
     try_join_all(roles.chain(bindings).map(|(plural, wanted)| one(plane, plural, wanted))).await?;
     Ok(())
 }
@@ -422,6 +345,28 @@ mod tests {
         assert!(!holds("admin", "", "namespaces", "delete"));
         assert!(!holds("admin", "", "nodes", "get"));
         assert!(holds("cluster-admin", "x", "y", "z"));
+    }
+
+    // https://kubernetes.io/docs/reference/access-authn-authz/rbac/#core-component-roles and the table of
+    // other components below it, but for Heapster's.
+    #[test]
+    fn the_parts_of_a_cluster_get_what_the_documentation_promises() {
+        assert!(holds("system:kube-scheduler", "", "pods/binding", "create"));
+        assert!(!holds("system:kube-scheduler", "", "secrets", "get"));
+        assert!(holds("system:volume-scheduler", "", "persistentvolumes", "update"));
+        assert!(holds("system:kube-controller-manager", "x", "y", "watch"));
+        assert!(!holds("system:kube-controller-manager", "", "pods", "create"));
+        assert!(holds("system:node", "", "pods/status", "patch"));
+        assert!(!holds("system:node", "", "pods", "update"));
+        assert!(holds("system:node-proxier", "discovery.k8s.io", "endpointslices", "watch"));
+        assert!(holds("system:kube-dns", "", "services", "list"));
+        assert!(holds("system:kube-aggregator", "", "endpoints", "get"));
+        assert!(holds("system:auth-delegator", "authentication.k8s.io", "tokenreviews", "create"));
+        let roles = all_roles();
+        for binding in BINDINGS.iter().map(binding) {
+            let named = binding["roleRef"]["name"].as_str().unwrap();
+            assert!(roles.iter().any(|r| meta::name(r) == named), "{named}");
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::registry::certificates::USAGES;
+
 const PULL: &[&str] = &["Always", "IfNotPresent", "Never"];
 const MESSAGE: &[&str] = &["FallbackToLogsOnError", "File"];
 const PROTOCOL: &[&str] = &["SCTP", "TCP", "UDP"];
@@ -85,31 +87,6 @@ const SIGNALS: &[&str] = &[
     "SIGWINCH",
     "SIGXCPU",
     "SIGXFSZ",
-];
-const USAGES: &[&str] = &[
-    "any",
-    "cert sign",
-    "client auth",
-    "code signing",
-    "content commitment",
-    "crl sign",
-    "data encipherment",
-    "decipher only",
-    "digital signature",
-    "email protection",
-    "encipher only",
-    "ipsec end system",
-    "ipsec tunnel",
-    "ipsec user",
-    "key agreement",
-    "key encipherment",
-    "microsoft sgc",
-    "netscape sgc",
-    "ocsp signing",
-    "s/mime",
-    "server auth",
-    "signing",
-    "timestamping",
 ];
 
 /// The end of a type's name, a field of it, and what that may be.
@@ -230,7 +207,7 @@ const VALUES: [(&str, &str, &[&str]); 75] = [
     ("batch.v1.JobSpec", "podReplacementPolicy", &["Failed", "TerminatingOrFailed"]),
     ("batch.v1.PodFailurePolicyOnExitCodesRequirement", "operator", &["In", "NotIn"]),
     ("batch.v1.PodFailurePolicyRule", "action", &["Count", "FailIndex", "FailJob", "Ignore"]),
-    ("certificates.v1.CertificateSigningRequestSpec", "usages", USAGES),
+    ("certificates.v1.CertificateSigningRequestSpec", "usages", &USAGES),
     ("discovery.v1.EndpointPort", "protocol", PROTOCOL),
     ("discovery.v1.EndpointSlice", "addressType", &["FQDN", "IPv4", "IPv6"]),
     (

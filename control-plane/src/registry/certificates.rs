@@ -12,7 +12,7 @@ use crate::http::status::FieldError;
 
 /// The usages that exist.
 /// <https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/certificate-signing-request-v1/>
-const USAGES: [&str; 23] = [
+pub(crate) const USAGES: [&str; 23] = [
     "any",
     "cert sign",
     "client auth",

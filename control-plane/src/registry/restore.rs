@@ -71,7 +71,7 @@ fn scalar(shape: &Shape, v: &Value) -> Result<(), String> {
     }
 }
 
-/// What Go calls the type of a value.
+/// What Go calls the kind of a value.
 fn kind_of(v: &Value) -> &'static str {
     match v {
         Value::Null => "nil",

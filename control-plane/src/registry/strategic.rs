@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::restore::printed;
+use super::restore::{printed, type_of};
 use super::schema::{ListKind, Shape, TypeId, schemas};
 
 /// A patch that cannot be applied.
@@ -116,7 +116,7 @@ fn merge_object(
             // As Go's `%s` writes what is no text.
             let other = match other {
                 Ok(text) => text.to_owned(),
-                Err(d) => format!("%!s({}={})", go_type(d), printed(d)),
+                Err(d) => format!("%!s({}={})", type_of(d), printed(d)),
             };
             return Err(PatchError::Directive(other, shown));
         }
@@ -135,7 +135,7 @@ fn merge_object(
         let lists = [Some(order), original.get(field), patch.get(field)];
         let o = order.as_array().map(Vec::as_slice).unwrap_or_default();
         if let Some(wrong) = lists.into_iter().flatten().find(|v| !v.is_array()) {
-            return Err(PatchError::NoList(go_type(wrong)));
+            return Err(PatchError::NoList(type_of(wrong)));
         }
         if let Some(list @ Value::Array(of)) = patch.get(field)
             && !in_order(of, o, &field_shape(shape, field))
@@ -273,26 +273,13 @@ fn merge_list(list: &mut Vec<Value>, patch: &[Value], shape: &Shape) -> Result<(
 
 /// Whether all elements of what is merged are of one type.
 fn alike(list: &[Value], patch: &[Value]) -> Result<(), PatchError> {
-    let mut types = list.iter().chain(patch).map(go_type);
+    let mut types = list.iter().chain(patch).map(type_of);
     let first = types.next();
     if types.all(|t| Some(t) == first) {
         return Ok(());
     }
     let all = Value::Array(vec![list.into(), patch.into()]);
     Err(PatchError::Elements(printed(&all)))
-}
-
-/// What Go calls the type of a value.
-fn go_type(v: &Value) -> &'static str {
-    match v {
-        Value::Null => "nil",
-        Value::Bool(_) => "bool",
-        Value::Number(n) if n.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
 }
 
 /// What a value of a patch is where there was none: as it is, but what is told to do something is left
