@@ -390,3 +390,44 @@ async fn of_a_collection_as_many_are_deleted_as_are_asked_for() {
         "c"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_there_is_told_from_what_cannot_be_done_with_it() {
+    let c = Cluster::start().await;
+    let wire = Wire::of(&c);
+    assert_eq!(wire.post(MAPS, map("m")).await.code, 201);
+    for (method, path, code) in [
+        ("POST", "/api", 405),
+        ("POST", "/version", 405),
+        ("POST", "/healthz", 200),
+        ("PUT", MAPS, 405),
+        ("POST", "/api/v1/namespaces/default/configmaps/m", 405),
+        ("DELETE", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", 405),
+        ("POST", "/api/v1/namespaces/default/nothings", 404),
+        ("GET", "/apis/apps/v7/deployments", 404),
+        ("POST", "/api/v1/watch/namespaces/default/configmaps", 405),
+        ("HEAD", MAPS, 405),
+        ("GET", "/api/v1/namespaces/default/configmaps/%2e%2e", 400),
+    ] {
+        let answer = wire.ask(method, path, "application/json", "{}").await;
+        assert_eq!(answer.code, code, "{method} {path}: {}", answer.text);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_deleted_together_comes_as_a_table_to_who_wants_one() {
+    let c = Cluster::start().await;
+    let wire = Wire::of(&c);
+    assert_eq!(wire.post(MAPS, map("m")).await.code, 201);
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+    let path = format!("{MAPS}?fieldSelector=metadata.name%3Dm");
+    let headers = [("accept", table), ("content-type", "application/json")];
+    let gone = wire.ask_with("DELETE", &path, &headers, "{}").await;
+    assert_eq!(
+        (gone.code.as_u16(), &gone.value()["kind"]),
+        (200, &json!("Table")),
+        "{}",
+        gone.text
+    );
+    assert_eq!(gone.value()["rows"][0]["cells"][0], "m");
+}
