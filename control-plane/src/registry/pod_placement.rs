@@ -283,10 +283,11 @@ fn complete(term: &mut Value, labels: &Value) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn told(check: fn(&Value, &str, &mut Errors), spec: Value) -> Vec<String> {
+    /// What a check tells of a pod's spec.
+    pub(crate) fn told(check: fn(&Value, &str, &mut Errors), spec: Value) -> Vec<String> {
         let mut errors = Vec::new();
         check(&spec, "spec", &mut errors);
         errors.iter().map(ToString::to_string).collect()

@@ -226,12 +226,7 @@ fn user_name(name: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn told(check: fn(&Value, &str, &mut Errors), spec: Value) -> Vec<String> {
-        let mut errors = Vec::new();
-        check(&spec, "spec", &mut errors);
-        errors.iter().map(ToString::to_string).collect()
-    }
+    use crate::registry::pod_placement::tests::told;
 
     // What a kube-apiserver 1.33 answered.
     #[test]

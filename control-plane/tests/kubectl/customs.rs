@@ -5,13 +5,12 @@ use serde_json::{Value, json};
 
 use crate::WIDGETS;
 use crate::support::Cluster;
-use crate::wire::{Answer, PATIENCE, Wire};
+use crate::wire::{Answer, PATIENCE, Wire, merge};
 
 const OBJECTS: &str = "/apis/example.com/v1/namespaces/default/widgets";
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
-const MERGE: &str = "application/merge-patch+json";
 
 async fn defined() -> (Cluster, Wire) {
     let c = Cluster::start().await;
@@ -25,10 +24,6 @@ async fn defined() -> (Cluster, Wire) {
 async fn apply(wire: &Wire, path: &str, who: &str, o: Value) -> Answer {
     let path = format!("{path}?fieldManager={who}");
     wire.ask("PATCH", &path, "application/apply-patch+yaml", o.to_string()).await
-}
-
-async fn merge(wire: &Wire, path: &str, patch: Value) -> Answer {
-    wire.ask("PATCH", path, MERGE, patch.to_string()).await
 }
 
 fn widget(rest: Value) -> Value {

@@ -1,18 +1,13 @@
 //! Small things that a client notices: what is filled in again, what is left out, what is said.
 //! The answers are those that a kube-apiserver 1.33 gave to the same requests.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::Cluster;
-use crate::wire::Wire;
+use crate::wire::{Wire, merge};
 
 const DEFAULT: &str = "/api/v1/namespaces/default";
-const MERGE: &str = "application/merge-patch+json";
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-
-async fn merge(wire: &Wire, path: &str, patch: Value) -> crate::wire::Answer {
-    wire.ask("PATCH", path, MERGE, patch.to_string()).await
-}
 
 // https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#defaulttolerationseconds
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,14 +4,9 @@
 use serde_json::{Value, json};
 
 use crate::support::Cluster;
-use crate::wire::Wire;
+use crate::wire::{Wire, merge};
 
 const DEFAULT: &str = "/api/v1/namespaces/default";
-const MERGE: &str = "application/merge-patch+json";
-
-async fn merge(wire: &Wire, path: &str, patch: Value) -> crate::wire::Answer {
-    wire.ask("PATCH", path, MERGE, patch.to_string()).await
-}
 
 // https://kubernetes.io/docs/concepts/workloads/pods/#pod-generation
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

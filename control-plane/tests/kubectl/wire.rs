@@ -152,6 +152,11 @@ impl Wire {
     }
 }
 
+/// Sends a merge patch.
+pub(crate) async fn merge(wire: &Wire, path: &str, patch: Value) -> Answer {
+    wire.ask("PATCH", path, "application/merge-patch+json", patch.to_string()).await
+}
+
 /// All that comes until the other side closes; none if it does not.
 pub(crate) async fn rest<S: tokio::io::AsyncRead + Unpin>(stream: &mut S) -> Option<Vec<u8>> {
     let mut all = Vec::new();
